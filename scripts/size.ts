@@ -1,0 +1,93 @@
+// Bundle-size report: every entry bundled alone as a web application would get it, minified, gzipped.
+// Fails when the core passes its ceiling, or when an entry imports a Node module statically.
+import { gzipSync } from 'node:zlib';
+import { build } from 'tsdown';
+import type { RolldownChunk } from 'tsdown';
+import { presentEntries } from './entries.ts';
+import type { Entry } from './entries.ts';
+
+/** Ceilings in bytes, gzipped. */
+const CEILINGS: Record<string, number> = { index: 90 * 1024 };
+
+/** Backends that a browser loads only when asked, each in a chunk of its own. */
+const LAZY_BACKEND = /\/src\/backends\/(interp|native|webgpu)\//;
+
+type Chunk = Extract<RolldownChunk, { type: 'chunk' }>;
+
+interface EntrySize {
+  minified: number;
+  gzipped: number;
+  /** Chunks that hold nothing but a backend that is loaded on demand: not part of the core. */
+  lazy: number;
+  nodeImports: string[];
+}
+
+async function bundle(entry: Entry): Promise<Chunk[]> {
+  const bundles = await build({
+    config: false,
+    entry: { [entry.name]: entry.source },
+    format: 'esm',
+    platform: 'neutral',
+    target: 'es2022',
+    minify: true,
+    dts: false,
+    write: false,
+    clean: false,
+    report: false,
+    logLevel: 'error',
+    hash: false,
+  });
+  return bundles.flatMap(({ chunks }) => chunks.filter((chunk) => chunk.type === 'chunk'));
+}
+
+function isLazyBackend(chunk: Chunk): boolean {
+  return (
+    !chunk.isEntry &&
+    chunk.moduleIds.some((id) => LAZY_BACKEND.test(id)) &&
+    !chunk.moduleIds.some((id) => id.includes('/src/backends/wasm/'))
+  );
+}
+
+function measure(chunks: Chunk[]): EntrySize {
+  const size: EntrySize = { minified: 0, gzipped: 0, lazy: 0, nodeImports: [] };
+  for (const chunk of chunks) {
+    const gzipped = gzipSync(chunk.code, { level: 9 }).length;
+    if (isLazyBackend(chunk)) {
+      size.lazy += gzipped;
+    } else {
+      size.minified += Buffer.byteLength(chunk.code);
+      size.gzipped += gzipped;
+    }
+    size.nodeImports.push(...chunk.imports.filter((specifier) => specifier.startsWith('node:')));
+  }
+  return size;
+}
+
+const kilobytes = (bytes: number): string => (bytes / 1024).toFixed(1).padStart(8);
+
+async function main(): Promise<void> {
+  const problems: string[] = [];
+  console.log('entry             min KB    gzip KB   lazy KB   ceiling (1 KB = 1024 bytes)');
+  for (const entry of presentEntries()) {
+    const size = measure(await bundle(entry));
+    const ceiling = CEILINGS[entry.name];
+    const limit = ceiling === undefined ? '       -' : kilobytes(ceiling);
+    console.log(
+      `${entry.specifier.padEnd(15)} ${kilobytes(size.minified)}   ${kilobytes(size.gzipped)}  ${kilobytes(size.lazy)}  ${limit}`,
+    );
+    if (ceiling !== undefined && size.gzipped > ceiling) {
+      problems.push(
+        `${entry.specifier}: ${size.gzipped} bytes gzipped, over its ceiling of ${ceiling}. hint: move what few programs need behind a dynamic import or into another entry`,
+      );
+    }
+    for (const specifier of new Set(size.nodeImports)) {
+      problems.push(
+        `${entry.specifier}: imports ${specifier} statically, which no browser can load. hint: await import('${specifier}') behind a check that this is Node`,
+      );
+    }
+  }
+  for (const problem of problems) console.error(problem);
+  if (problems.length > 0) process.exitCode = 1;
+}
+
+await main();

@@ -1,0 +1,15 @@
+// How the package is built: one ES module and one declaration file per entry, shared code in chunks.
+import { defineConfig } from 'tsdown';
+import { presentEntries } from './scripts/entries.ts';
+
+export default defineConfig({
+  entry: Object.fromEntries(presentEntries().map(({ name, source }) => [name, source])),
+  format: 'esm',
+  // One output for Node, Deno, Bun and browsers; node: modules are only imported dynamically.
+  platform: 'neutral',
+  target: 'es2022',
+  outDir: 'dist',
+  dts: true,
+  sourcemap: true,
+  outputOptions: { chunkFileNames: 'chunks/[name]-[hash].js' },
+});

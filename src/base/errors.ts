@@ -1,0 +1,45 @@
+// Every error Tengen throws on purpose. A message that starts with "internal:" is our own bug.
+
+/** Base of all errors: `op` names the operation, `hint` says what to try. */
+export class TengenError extends Error {
+  readonly op: string | undefined;
+  readonly hint: string | undefined;
+  constructor(message: string, options: { op?: string; hint?: string; cause?: unknown } = {}) {
+    const head = options.op === undefined ? message : `${options.op}: ${message}`;
+    const text = options.hint === undefined ? head : `${head}. hint: ${options.hint}`;
+    super(text, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.op = options.op;
+    this.hint = options.hint;
+  }
+}
+
+/** Shapes, axes or indices that do not fit the operation. */
+export class ShapeError extends TengenError {}
+/** An element type the operation does not take. */
+export class DTypeError extends TengenError {}
+/** A device that is missing, or tensors on different devices. */
+export class DeviceError extends TengenError {}
+/** A value whose storage was disposed of, or overwritten by a later step. */
+export class DisposedError extends TengenError {}
+/** A computation that cannot be compiled for the device. */
+export class CompileError extends TengenError {}
+/** An argument outside its documented range. */
+export class ArgumentError extends TengenError {}
+/** More memory was asked for than the device or the budget has. */
+export class OutOfMemoryError extends TengenError {}
+
+/** A file that is truncated, malformed or hostile. `offset` is where, in bytes. */
+export class FormatError extends TengenError {
+  readonly offset: number | undefined;
+  constructor(message: string, options: { offset?: number; hint?: string; cause?: unknown } = {}) {
+    const place = options.offset === undefined ? '' : ` (at byte ${options.offset})`;
+    super(message + place, options);
+    this.offset = options.offset;
+  }
+}
+
+/** An invariant of Tengen itself that does not hold: please report it. */
+export function internalError(message: string): Error {
+  return new Error(`internal: ${message}`);
+}

@@ -1,0 +1,48 @@
+// The interfaces a backend implements. Two files make a backend: a renderer that turns kernels
+// into code, and a device that owns memory and runs plans.
+import type { Target } from '../ir/kernel.ts';
+import type { Plan } from './plan.ts';
+
+/** Memory of a device. Only the device that made it knows what is inside. */
+export interface DeviceBuffer {
+  readonly bytes: number;
+}
+
+/** A plan made ready for a device. */
+export interface Executable {
+  /**
+   * Runs the plan. `bindings` are in the plan's order; `scalars` holds one number per slot.
+   * Returns when results may be read with `Device.read` or, on CPU devices, `Device.view`.
+   */
+  run(bindings: readonly DeviceBuffer[], scalars: Float64Array): void;
+  /** Frees code and arena. */
+  dispose(): void;
+}
+
+export interface Device {
+  readonly name: string;
+  /** Whether results can be read without waiting (`dataSync`). */
+  readonly synchronous: boolean;
+  /** How many threads kernels run on. */
+  readonly threads: number;
+  /**
+   * Whether dropped buffers are reclaimed by the garbage collector alone. If false, `free` must be
+   * called (by a finalizer), and owners carry ballast that tells V8 of the bytes it cannot see.
+   */
+  readonly collected: boolean;
+  target(numerics: 'fast' | 'strict'): Target;
+  /** Bytes are not cleared. Throws OutOfMemoryError. */
+  allocate(bytes: number): DeviceBuffer;
+  free(buffer: DeviceBuffer): void;
+  write(buffer: DeviceBuffer, byteOffset: number, source: Uint8Array): void;
+  /** A copy of `bytes` bytes. */
+  read(buffer: DeviceBuffer, byteOffset: number, bytes: number): Promise<Uint8Array>;
+  /** A live view, on synchronous devices; invalid after the next `allocate` or `run`. */
+  view(buffer: DeviceBuffer): Uint8Array;
+  /** Compiles all kernels of a plan. Throws CompileError. */
+  load(plan: Plan): Executable;
+  /** Bytes handed out by `allocate` and not freed, and bytes held for arenas and code tables. */
+  memory(): { readonly allocated: number; readonly reserved: number };
+  /** Stops workers and frees everything. */
+  close(): void;
+}

@@ -1,0 +1,3 @@
+// Entry `tengen/terminal`: progress bars, plots, tables and small images as text.
+
+export * from './interface/terminal/index.ts';

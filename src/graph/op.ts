@@ -1,0 +1,269 @@
+// What an operation is. One OpDef answers every question about one primitive: how its attributes
+// look, what shape it gives, its gradient, how it becomes a kernel, its reference in plain
+// TypeScript, and inputs to test it with. Everything else (conformance, gradient checks, tables,
+// backends) enumerates OpDefs.
+import { type DType, dtypeIndex } from '../base/dtype.ts';
+import type { Shape } from '../base/shape.ts';
+import type { Builder } from '../ir/builder.ts';
+import type { Buffer, Expression, ValueType } from '../ir/expression.ts';
+import type { Statement, Target } from '../ir/kernel.ts';
+import { Node } from './node.ts';
+
+// ---- attributes -------------------------------------------------------------------------------
+
+export type AttrValue = number | boolean | string | readonly number[];
+/** Attributes as the graph carries them; each OpDef knows the precise type of its own. */
+export type Attrs = Readonly<Record<string, AttrValue>>;
+
+/** Kinds of attributes: they give the type, the plan key and the form in files. */
+export type AttrKind = 'int' | 'float' | 'ints' | 'flag' | 'dtype' | readonly string[];
+export type AttrSchema = Readonly<Record<string, AttrKind>>;
+
+type AttrOf<K> = K extends 'int' | 'float'
+  ? number
+  : K extends 'ints'
+    ? readonly number[]
+    : K extends 'flag'
+      ? boolean
+      : K extends 'dtype'
+        ? DType
+        : K extends readonly (infer E)[]
+          ? E
+          : never;
+
+/** The precise type of the attributes that a schema describes. */
+export type AttrsOf<S extends AttrSchema> = { readonly [K in keyof S]: AttrOf<S[K]> };
+
+// ---- lowering ---------------------------------------------------------------------------------
+
+/** What an `indexed` op sees: values of its inputs at any index, as expressions. */
+export interface ReadContext {
+  readonly builder: Builder;
+  readonly target: Target;
+  /** The scalar value of input `input` at `indices` (one per axis, in range). */
+  read(input: number, indices: readonly Expression[]): Expression;
+}
+
+/** What a `custom` op sees: it writes its own loops. */
+export interface KernelContext extends ReadContext {
+  /** Stores an element of the result after the fused epilogue. Every element exactly once. */
+  write(indices: readonly Expression[], value: Expression): readonly Statement[];
+  /** An array of its own for each grid item. */
+  scratch(name: string, dtype: DType, length: number): Buffer;
+}
+
+export interface KernelBody {
+  readonly gridIndex: Expression & { readonly kind: 'variable' };
+  readonly gridSize: number;
+  readonly body: readonly Statement[];
+}
+
+/** A reduction's running values: `lanes`-agnostic, so that lowering may vectorize. */
+export interface Reduction {
+  /** Sorted axes of input 0. */
+  readonly axes: readonly number[];
+  readonly keepdims: boolean;
+  readonly accumulators: readonly { readonly type: ValueType; readonly identity: number }[];
+  /** One element as running values. `flatIndex`: its row-major position within `axes`. */
+  map(builder: Builder, value: Expression, flatIndex: Expression): readonly Expression[];
+  /** Joins two sets of running values; associative and commutative but for rounding. */
+  combine(
+    builder: Builder,
+    a: readonly Expression[],
+    b: readonly Expression[],
+  ): readonly Expression[];
+  finish(builder: Builder, values: readonly Expression[]): Expression;
+}
+
+/** Geometry of an n-d convolution or of its derivatives; all arrays have one entry per space axis. */
+export interface ConvolutionGeometry {
+  readonly role: 'forward' | 'backwardData' | 'backwardFilter';
+  readonly groups: number;
+  readonly stride: readonly number[];
+  /** Zeros before and after: [before0, after0, before1, after1, ...]. */
+  readonly padding: readonly number[];
+  readonly dilation: readonly number[];
+}
+
+/**
+ * How an op becomes a kernel. The scheduler branches on this kind, never on op names:
+ * - `elementwise`: one output element from the inputs' elements at the same (broadcast) index.
+ * - `indexed`: an output element from inputs at computed indices. `view`: pure re-indexing, free.
+ * - `reduce`: over axes of input 0.
+ * - `matmul`: [...batch, m, k] @ [...batch, k, n], equal batch shapes.
+ * - `convolution`: see ConvolutionGeometry.
+ * - `custom`: writes its own loops.
+ * - `leaf`: has no computation: a stored value, or a scalar slot.
+ */
+export type Lowering<A> =
+  | {
+      readonly kind: 'elementwise';
+      emit(builder: Builder, inputs: readonly Expression[], attrs: A, node: Node): Expression;
+    }
+  | {
+      readonly kind: 'indexed';
+      readonly view: boolean;
+      emit(context: ReadContext, indices: readonly Expression[], attrs: A, node: Node): Expression;
+    }
+  | { readonly kind: 'reduce'; reduction(attrs: A, node: Node): Reduction }
+  | { readonly kind: 'matmul' }
+  | { readonly kind: 'convolution'; geometry(attrs: A, node: Node): ConvolutionGeometry }
+  | { readonly kind: 'custom'; lower(context: KernelContext, attrs: A, node: Node): KernelBody }
+  | { readonly kind: 'leaf' };
+
+// ---- gradient ---------------------------------------------------------------------------------
+
+export interface GradientContext<A> {
+  readonly node: Node;
+  readonly attrs: A;
+  readonly inputs: readonly Node[];
+  /** Gradient of the final result by this node: same shape and dtype as the node. */
+  readonly grad: Node;
+  /** Whether input `index` wants a gradient: others may be skipped. */
+  needs(index: number): boolean;
+}
+
+/**
+ * One gradient per input, or null where none flows. A gradient of a broadcast elementwise input
+ * may keep the result's shape: the reverse walk sums it to the input's.
+ */
+export type GradientRule<A> =
+  | ((context: GradientContext<A>) => readonly (Node | null)[])
+  | { readonly nonDifferentiable: string };
+
+// ---- reference and samples --------------------------------------------------------------------
+
+/** A tensor of the reference implementation: row-major, float64 whatever the dtype. */
+export interface ReferenceTensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly data: Float64Array;
+}
+
+/** Inputs to test an op with. */
+export interface Sample<A = Attrs> {
+  readonly inputs: readonly ReferenceTensor[];
+  readonly attrs: A;
+  /** Why finite differences do not apply here (a kink, an integer result). */
+  readonly skipGradient?: string;
+  /** Relative tolerance of the float32 result, in place of 1e-5; say why beside it. */
+  readonly tolerance?: number;
+}
+
+// ---- definition -------------------------------------------------------------------------------
+
+export interface OpSpec<S extends AttrSchema> {
+  readonly name: string;
+  readonly attrs: S;
+  /** Shape and dtype of the result; throws ShapeError or DTypeError with the op's name. */
+  infer(inputs: readonly Node[], attrs: AttrsOf<S>): { shape: Shape; dtype: DType };
+  readonly gradient: GradientRule<AttrsOf<S>>;
+  readonly lower: Lowering<AttrsOf<S>>;
+  /** The result in plain TypeScript, float64, as obvious as can be. */
+  reference(
+    inputs: readonly ReferenceTensor[],
+    attrs: AttrsOf<S>,
+    output: { readonly shape: Shape; readonly dtype: DType },
+  ): Float64Array;
+  samples(): readonly Sample<AttrsOf<S>>[];
+  /**
+   * Rough arithmetic per output element of an elementwise or indexed op (1 = an add, 20 = an exp):
+   * decides between computing again and storing.
+   */
+  readonly cost?: number;
+  /** One line for the table of ops. */
+  readonly summary: string;
+}
+
+/** The erased form that nodes carry: its methods take the op's own attributes. */
+export interface OpDef<S extends AttrSchema = AttrSchema> extends OpSpec<S> {
+  readonly id: number;
+  readonly cost: number;
+}
+
+const registry: OpDef[] = [];
+
+/** Registers a primitive. */
+export function defineOp<const S extends AttrSchema>(spec: OpSpec<S>): OpDef<S> {
+  const op: OpDef<S> = { ...spec, id: registry.length, cost: spec.cost ?? 1 };
+  registry.push(op as OpDef);
+  return op;
+}
+
+/** Every op that has been defined, in order of definition. */
+export function allOps(): readonly OpDef[] {
+  return registry;
+}
+
+export const NO_ATTRS: Readonly<Record<string, never>> = Object.freeze({});
+
+/** A new node: infers its shape and dtype, and marks its inputs as used. */
+export function makeNode<S extends AttrSchema>(
+  op: OpDef<S>,
+  inputs: readonly Node[],
+  attrs: AttrsOf<S>,
+): Node {
+  const { shape, dtype } = op.infer(inputs, attrs);
+  let tracked = false;
+  for (let i = 0; i < inputs.length; i++) {
+    const input = inputs[i] as Node;
+    input.consumed = true;
+    if (input.tracked) tracked = true;
+  }
+  return new Node(op as OpDef, inputs, attrs as Attrs, shape, dtype, tracked && trackingEnabled);
+}
+
+let trackingEnabled = true;
+
+/** Runs `body` with nodes made inside it not remembering their history. */
+export function withoutTracking<T>(body: () => T): T {
+  const before = trackingEnabled;
+  trackingEnabled = false;
+  try {
+    return body();
+  } finally {
+    trackingEnabled = before;
+  }
+}
+
+// ---- keys -------------------------------------------------------------------------------------
+
+/** Growing Int32Array that keys are written to. */
+export class KeyWriter {
+  words: Int32Array = new Int32Array(1024);
+  length = 0;
+
+  push(word: number): void {
+    if (this.length === this.words.length) {
+      const larger = new Int32Array(this.words.length * 2);
+      larger.set(this.words);
+      this.words = larger;
+    }
+    this.words[this.length++] = word;
+  }
+}
+
+const floatWords = new Float64Array(1);
+const floatBits = new Int32Array(floatWords.buffer);
+
+/** Writes a node's attributes, by its op's schema. */
+export function writeAttrs(op: OpDef, attrs: Attrs, key: KeyWriter): void {
+  for (const name in op.attrs) {
+    const kind = op.attrs[name] as AttrKind;
+    const value = attrs[name];
+    if (typeof value === 'number') {
+      if (kind === 'int') key.push(value);
+      else {
+        floatWords[0] = value;
+        key.push(floatBits[0] as number);
+        key.push(floatBits[1] as number);
+      }
+    } else if (typeof value === 'boolean') key.push(value ? 1 : 0);
+    else if (typeof value === 'string') {
+      key.push(kind === 'dtype' ? dtypeIndex[value as DType] : (kind as string[]).indexOf(value));
+    } else if (value !== undefined) {
+      key.push(value.length);
+      for (let i = 0; i < value.length; i++) key.push(value[i] as number);
+    }
+  }
+}

@@ -46,6 +46,12 @@ export interface CompiledProgram {
   readonly rootBindings: readonly number[];
   /** One entry per dispatch of the plan. */
   readonly kernels: readonly KernelExplanation[];
+  /**
+   * For each position of `Program.nodes`, whether the plan writes that value to memory at all (in
+   * the arena or as a root). A value that is only ever inlined is cheap to compute again; the
+   * evaluator keeps the stored ones that later plans ask for.
+   */
+  readonly stored: Uint8Array;
   /** Largest sum of bytes alive at once: no arena can be smaller. */
   readonly arenaLowerBound: number;
 }

@@ -29,6 +29,8 @@ export class Node {
   readonly dtype: DType;
   /** Whether a gradient may flow through this node: an input is tracked. */
   readonly tracked: boolean;
+  /** Name of the device the value lives on, or null for "wherever it is used". */
+  readonly device: string | null;
   /** Value of a scalar slot: not part of the key, so changing it never recompiles. */
   value: number;
   /** Where the value is, if it is known: then the node is a leaf of later plans. */
@@ -52,6 +54,7 @@ export class Node {
     shape: Shape,
     dtype: DType,
     tracked: boolean,
+    device: string | null,
   ) {
     this.id = nextId++;
     this.op = op;
@@ -60,6 +63,7 @@ export class Node {
     this.shape = shape;
     this.dtype = dtype;
     this.tracked = tracked;
+    this.device = device;
     this.value = 0;
     this.storage = null;
     this.version = 0;

@@ -3,6 +3,7 @@
 // TypeScript, and inputs to test it with. Everything else (conformance, gradient checks, tables,
 // backends) enumerates OpDefs.
 import { type DType, dtypeIndex } from '../base/dtype.ts';
+import { DeviceError } from '../base/errors.ts';
 import type { Shape } from '../base/shape.ts';
 import type { Builder } from '../ir/builder.ts';
 import type { Buffer, Expression, ValueType } from '../ir/expression.ts';
@@ -205,12 +206,25 @@ export function makeNode<S extends AttrSchema>(
 ): Node {
   const { shape, dtype } = op.infer(inputs, attrs);
   let tracked = false;
+  let device: string | null = null;
   for (let i = 0; i < inputs.length; i++) {
     const input = inputs[i] as Node;
     input.consumed = true;
     if (input.tracked) tracked = true;
+    if (input.device !== null && input.device !== device) {
+      if (device !== null) throw deviceMismatch(op.name, device, input.device);
+      device = input.device;
+    }
   }
-  return new Node(op as OpDef, inputs, attrs as Attrs, shape, dtype, tracked && trackingEnabled);
+  const keepHistory = tracked && trackingEnabled;
+  return new Node(op as OpDef, inputs, attrs as Attrs, shape, dtype, keepHistory, device);
+}
+
+function deviceMismatch(op: string, first: string, second: string): DeviceError {
+  return new DeviceError(`operands are on ${first} and ${second}`, {
+    op,
+    hint: `move one of them with to('${first}')`,
+  });
 }
 
 let trackingEnabled = true;

@@ -39,8 +39,9 @@ export function input(
   shape: Shape,
   dtype: DType,
   tracked: boolean,
+  device: string | null,
 ): Node {
-  const node = new Node(inputOp, [], NO_ATTRS, shape, dtype, tracked);
+  const node = new Node(inputOp, [], NO_ATTRS, shape, dtype, tracked, device);
   node.storage = storage;
   node.version = version;
   return node;
@@ -50,7 +51,7 @@ const SCALAR_SHAPE: Shape = Object.freeze([]);
 
 /** A scalar slot of shape []. */
 export function scalar(value: number, dtype: DType): Node {
-  const node = new Node(scalarOp, [], NO_ATTRS, SCALAR_SHAPE, dtype, false);
+  const node = new Node(scalarOp, [], NO_ATTRS, SCALAR_SHAPE, dtype, false, null);
   node.value = value;
   return node;
 }

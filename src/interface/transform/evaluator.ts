@@ -1,0 +1,636 @@
+// When and how pending graphs are computed: gathers the roots of a step, finds or compiles the
+// plan, binds memory, runs, and learns which values later plans ask for. docs/deferred.md tells
+// users what this file does.
+import { internalError, OutOfMemoryError } from '../../base/errors.ts';
+import { byteSize } from '../../base/dtype.ts';
+import { sizeOf } from '../../base/shape.ts';
+import { PlanCache } from '../../compile/cache.ts';
+import { compile } from '../../compile/compiler.ts';
+import type { CompiledProgram, Root } from '../../compile/program.ts';
+import { Linearization } from '../../graph/linearize.ts';
+import { newMark, type Node, type Origin } from '../../graph/node.ts';
+import { input } from '../../graph/ops/leaf.ts';
+import { reshape } from '../../graph/ops/movement.ts';
+import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
+import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
+import { Storage } from '../../runtime/storage.ts';
+import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import { settings } from './settings.ts';
+
+/** Results up to this size are copied to the host, where the collector sees them. */
+const HOST_RESULT_BYTES = 1 << 20;
+/** Pending results beyond which everything is evaluated, so that a forgotten graph stays bounded. */
+const PENDING_LIMIT = 10_000;
+/** Live generations of learned values per plan, when no step expires them. */
+const KEPT_RUNS = 4;
+/** Copies of the same host bytes after which they move to the device for good. */
+const UPLOADS_BEFORE_PROMOTION = 3;
+
+interface Assignment {
+  readonly holder: NodeHolder;
+  readonly storage: Storage;
+  readonly node: Node;
+  readonly inPlace: boolean;
+}
+
+/** A run of a plan, named by the nodes that it computed but did not keep. */
+interface Run extends Origin {
+  readonly entry: Entry;
+}
+
+/** Values a run kept because the plan had learned that they are wanted. */
+interface KeptValues {
+  readonly run: Run;
+  readonly generation: number;
+  readonly nodes: Node[];
+}
+
+/** A cached plan, what it learned, and the memory that its runs reuse. */
+interface Entry {
+  compiled: CompiledProgram;
+  executable: Executable;
+  /** Positions that later plans asked for. */
+  readonly learned: Set<number>;
+  /** Positions that the present executable keeps because they were learned. */
+  learnedRoots: number[];
+  stale: boolean;
+  bindings: DeviceBuffer[];
+  scalars: Float64Array;
+  staging: (DeviceBuffer | null)[];
+  stagedStorage: (Storage | null)[];
+  stagedVersion: number[];
+  kept: KeptValues[];
+  runs: number;
+}
+
+/** Counters since the start or the last `resetStats`. */
+export interface EvaluatorStats {
+  runs: number;
+  planHits: number;
+  planMisses: number;
+  kernelsExecuted: number;
+  compileMs: number;
+}
+
+export class Evaluator implements Engine {
+  readonly stats: EvaluatorStats = {
+    runs: 0,
+    planHits: 0,
+    planMisses: 0,
+    kernelsExecuted: 0,
+    compileMs: 0,
+  };
+  readonly #linear = new Linearization();
+  readonly #caches = new Map<string, PlanCache<Entry>>();
+  /** Latest pending assignment of each storage. */
+  readonly #assignments = new Map<Storage, Assignment>();
+  #pending: Node[] = [];
+  #keep: Node[] = [];
+  #runId = 0;
+  /** Number of steps, i.e. of runs that replaced a parameter. */
+  #generation = 0;
+  /** Plans with learned values that are still alive. */
+  readonly #keepers = new Set<Entry>();
+  #warnedOfLimit = false;
+  #evaluating = false;
+  /** The plans run last, newest first: what `explain()` shows. */
+  readonly recent: { readonly entry: Entry; readonly device: Device }[] = [];
+
+  created(node: Node): void {
+    this.#pending.push(node);
+    if (settings.eager && !this.#evaluating) this.#evaluateEagerly(node);
+    else if (this.#pending.length > PENDING_LIMIT) this.#evaluateAtLimit();
+  }
+
+  keep(node: Node): void {
+    if (node.storage === null) this.#keep.push(node);
+  }
+
+  assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
+    // A value that is stored already, or that another tensor takes over, is copied.
+    let node = value;
+    if (node.storage !== null || node.op.lower.kind === 'leaf' || this.#isAssigned(node)) {
+      // To the same shape: as a root it is a copy of its own.
+      node = reshape(node, node.shape);
+    }
+    node.consumed = true;
+    const inPlace = options.inPlace === true;
+    this.#assignments.set(storage, { holder, storage, node, inPlace });
+    holder.node = node;
+  }
+
+  #isAssigned(node: Node): boolean {
+    for (const assignment of this.#assignments.values()) if (assignment.node === node) return true;
+    return false;
+  }
+
+  step(): void {
+    const roots = this.#unconsumed();
+    for (const node of this.#keep) if (node.storage === null) roots.push(node);
+    this.#evaluate(roots, true);
+    this.#pending.length = 0;
+    this.#keep.length = 0;
+  }
+
+  evaluate(nodes: readonly Node[]): void {
+    for (const node of nodes) {
+      if (node.storage === null) {
+        this.#evaluate(nodes, false);
+        return;
+      }
+      (node.storage as Storage).check(node.version);
+    }
+  }
+
+  #unconsumed(): Node[] {
+    const roots: Node[] = [];
+    for (const node of this.#pending) {
+      if (!node.consumed && node.storage === null && node.origin === null) roots.push(node);
+    }
+    return roots;
+  }
+
+  #evaluateAtLimit(): void {
+    if (!this.#warnedOfLimit) {
+      this.#warnedOfLimit = true;
+      console.warn(
+        `tengen: ${PENDING_LIMIT} results are pending; evaluating them. Read or evaluate() results inside long loops.`,
+      );
+    }
+    this.step();
+  }
+
+  #evaluateEagerly(node: Node): void {
+    this.#evaluate([node], false);
+    this.#pending.length = 0;
+  }
+
+  // ---- one evaluation -------------------------------------------------------------------------
+
+  #evaluate(requested: readonly Node[], wholeStep: boolean): void {
+    if (this.#evaluating) throw internalError('evaluation inside an evaluation');
+    this.#evaluating = true;
+    try {
+      this.#evaluateOnce(requested, wholeStep);
+    } finally {
+      this.#linear.release();
+      this.#evaluating = false;
+    }
+  }
+
+  #evaluateOnce(requested: readonly Node[], wholeStep: boolean): void {
+    const linear = this.#linear;
+    linear.reset();
+    const assigned: Assignment[] = [];
+    const rootNodes: Node[] = [];
+    for (const node of requested) if (node.storage === null) linear.add(node);
+    if (wholeStep) for (const { node } of this.#assignments.values()) linear.add(node);
+    // An assignment whose value this plan computes anyway is made now.
+    for (const assignment of this.#assignments.values()) {
+      if (linear.has(assignment.node)) assigned.push(assignment);
+    }
+    const seen = newMark();
+    const assignedNodes = new Set<Node>();
+    for (const { node } of assigned) assignedNodes.add(node);
+    const unique = new Set<Node>();
+    for (const node of requested) {
+      if (node.storage !== null || assignedNodes.has(node) || unique.has(node)) continue;
+      unique.add(node);
+      rootNodes.push(node);
+    }
+    if (rootNodes.length === 0 && assigned.length === 0) return;
+    const device = this.#deviceOf(linear);
+    this.#bindLeafIndices(seen);
+    const roots = this.#roots(rootNodes, assigned, device, seen);
+    const entry = this.#entryFor(device, roots);
+    this.#learn(rootNodes);
+    if (entry.stale) this.#recompile(entry, device, roots);
+    this.#run(entry, device, rootNodes, assigned, roots);
+  }
+
+  #deviceOf(linear: Linearization): Device {
+    for (const leaf of linear.leaves) {
+      const device = (leaf.storage as Storage).device;
+      if (device !== null) return device;
+      if (leaf.device !== null) return getDevice(leaf.device);
+    }
+    return getDevice(defaultDeviceName());
+  }
+
+  /** Checks that every leaf's version is held, and notes where each storage stands. */
+  #bindLeafIndices(seen: number): void {
+    const { leaves } = this.#linear;
+    for (let i = 0; i < leaves.length; i++) {
+      const leaf = leaves[i] as Node;
+      const storage = leaf.storage as Storage;
+      storage.check(leaf.version);
+      if (leaf.version === storage.version) {
+        storage.leafMark = seen;
+        storage.leafIndex = i;
+      }
+    }
+  }
+
+  /** The plan's roots: results first, then assignments. */
+  #roots(
+    rootNodes: readonly Node[],
+    assigned: readonly Assignment[],
+    device: Device,
+    seen: number,
+  ): Root[] {
+    const roots: Root[] = [];
+    for (const node of rootNodes) roots.push({ position: node.position, inPlaceOf: -1 });
+    for (const { storage, node, inPlace } of assigned) {
+      // Uploaded first, so that the first step has the same structure as the later ones.
+      if (storage.buffer === null && storage.host !== null) storage.upload(device);
+      const leaf = storage.leafMark === seen ? storage.leafIndex : -1;
+      roots.push({ position: node.position, inPlaceOf: inPlace ? leaf : -1 });
+    }
+    return roots;
+  }
+
+  #entryFor(device: Device, roots: readonly Root[]): Entry {
+    const { key } = this.#linear;
+    key.push(roots.length);
+    for (const root of roots) {
+      key.push(root.position);
+      key.push(root.inPlaceOf);
+    }
+    const cacheName = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}`;
+    let cache = this.#caches.get(cacheName);
+    if (cache === undefined) {
+      cache = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) =>
+        this.#evict(device, entry),
+      );
+      this.#caches.set(cacheName, cache);
+    }
+    const known = cache.lookup(key.words, key.length);
+    if (known !== undefined) {
+      this.stats.planHits++;
+      return known;
+    }
+    const { compiled, executable } = this.#compile(device, roots);
+    const entry: Entry = {
+      compiled,
+      executable,
+      learned: new Set(),
+      learnedRoots: [],
+      stale: false,
+      bindings: [],
+      scalars: new Float64Array(this.#linear.scalars.length),
+      staging: [],
+      stagedStorage: [],
+      stagedVersion: [],
+      kept: [],
+      runs: 0,
+    };
+    cache.insert(key.words, key.length, entry);
+    return entry;
+  }
+
+  #compile(
+    device: Device,
+    roots: readonly Root[],
+  ): { compiled: CompiledProgram; executable: Executable } {
+    this.stats.planMisses++;
+    const start = performance.now();
+    const { nodes, leaves, scalars } = this.#linear;
+    const program = {
+      nodes: nodes.slice(),
+      leaves: leaves.slice(),
+      scalars: scalars.slice(),
+      roots,
+    };
+    const compiled = compile(program, device.target(settings.numerics), {
+      fusion: settings.fusion,
+    });
+    // Compilation may number nodes anew; the walk's positions are needed below.
+    for (let i = 0; i < nodes.length; i++) (nodes[i] as Node).position = i;
+    const executable = device.load(compiled.plan);
+    this.stats.compileMs += performance.now() - start;
+    return { compiled, executable };
+  }
+
+  #recompile(entry: Entry, device: Device, roots: readonly Root[]): void {
+    const known = new Set(roots.map((root) => root.position));
+    entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
+    entry.learnedRoots.sort((a, b) => a - b);
+    const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
+    entry.executable.dispose();
+    Object.assign(entry, this.#compile(device, [...roots, ...kept]));
+    entry.stale = false;
+  }
+
+  #evict(device: Device, entry: Entry): void {
+    entry.executable.dispose();
+    for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
+    entry.staging.length = 0;
+  }
+
+  // ---- learning -------------------------------------------------------------------------------
+
+  /**
+   * Finds values of this program that an earlier run computed and did not keep. They are computed
+   * again now; that run's plan keeps them from its next run on.
+   */
+  #learn(rootNodes: readonly Node[]): void {
+    const { nodes } = this.#linear;
+    for (let i = 0; i < nodes.length; i++) {
+      const node = nodes[i] as Node;
+      if (node.origin !== null || node.storage !== null) continue;
+      const inputs = node.inputs;
+      for (let j = 0; j < inputs.length; j++) {
+        const operand = inputs[j] as Node;
+        if (operand.origin !== null && operand.storage === null) this.#want(operand);
+      }
+    }
+    for (const node of rootNodes) if (node.origin !== null) this.#want(node);
+  }
+
+  /** Makes the plan that computed `node` keep it, or what it was inlined from. */
+  #want(node: Node): void {
+    if (node.storage !== null || node.origin === null || node.op.lower.kind === 'leaf') return;
+    const { entry } = node.origin as Run;
+    if (entry.compiled.stored[node.originPosition] === 1) {
+      if (!entry.learned.has(node.originPosition)) {
+        entry.learned.add(node.originPosition);
+        entry.stale = true;
+      }
+      return;
+    }
+    for (const operand of node.inputs) this.#want(operand);
+  }
+
+  // ---- running --------------------------------------------------------------------------------
+
+  #run(
+    entry: Entry,
+    device: Device,
+    rootNodes: readonly Node[],
+    assigned: readonly Assignment[],
+    roots: readonly Root[],
+  ): void {
+    const { nodes, scalars } = this.#linear;
+    for (let i = 0; i < scalars.length; i++) entry.scalars[i] = (scalars[i] as Node).value;
+    this.#bindLeaves(entry, device);
+    const outputs = this.#bindRoots(entry, device, nodes, rootNodes, assigned, roots);
+    entry.executable.run(entry.bindings, entry.scalars);
+    this.stats.runs++;
+    this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
+    entry.runs++;
+    this.#remember(entry, device);
+
+    const run: Run = { runId: ++this.#runId, entry };
+    this.#storeResults(device, rootNodes, outputs, assigned.length > 0);
+    this.#storeAssignments(device, assigned, outputs, rootNodes.length);
+    this.#storeLearned(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
+    for (let i = 0; i < nodes.length; i++) {
+      const node = nodes[i] as Node;
+      if (node.storage === null) {
+        node.origin = run;
+        node.originPosition = i;
+      }
+    }
+    if (assigned.some(({ storage }) => storage.tracked)) this.#generation++;
+    if (entry.kept.length > 0) this.#keepers.add(entry);
+    for (const keeper of this.#keepers) this.#expire(keeper);
+  }
+
+  #bindLeaves(entry: Entry, device: Device): void {
+    const { leaves } = this.#linear;
+    for (let i = 0; i < leaves.length; i++) {
+      const leaf = leaves[i] as Node;
+      const storage = leaf.storage as Storage;
+      const present = leaf.version === storage.version;
+      if (present && storage.host !== null && storage.persistent) storage.upload(device);
+      const buffer = present ? storage.buffer : storage.previousBuffer;
+      if (buffer !== null && storage.device === device) {
+        entry.bindings[i] = buffer;
+        continue;
+      }
+      const host = present ? storage.host : storage.previousHost;
+      if (host === null) {
+        throw internalError(`a leaf's value is on ${storage.device?.name}, not on ${device.name}`);
+      }
+      entry.bindings[i] = this.#stage(entry, device, i, storage, leaf.version, host);
+    }
+  }
+
+  /** Copies host bytes into memory that the plan reuses from run to run. */
+  #stage(
+    entry: Entry,
+    device: Device,
+    index: number,
+    storage: Storage,
+    version: number,
+    host: Uint8Array,
+  ): DeviceBuffer {
+    let buffer = entry.staging[index] ?? null;
+    if (entry.stagedStorage[index] === storage && entry.stagedVersion[index] === version) {
+      if (buffer !== null) return buffer;
+    }
+    if (++storage.uploads > UPLOADS_BEFORE_PROMOTION && version === storage.version) {
+      storage.upload(device);
+      if (storage.buffer !== null) return storage.buffer;
+    }
+    if (buffer === null) {
+      buffer = device.allocate(Math.max(host.byteLength, 1));
+      entry.staging[index] = buffer;
+    }
+    device.write(buffer, 0, host);
+    entry.stagedStorage[index] = storage;
+    entry.stagedVersion[index] = version;
+    return buffer;
+  }
+
+  /** Gives every root a buffer; returns them in root order. */
+  #bindRoots(
+    entry: Entry,
+    device: Device,
+    nodes: readonly Node[],
+    rootNodes: readonly Node[],
+    assigned: readonly Assignment[],
+    roots: readonly Root[],
+  ): DeviceBuffer[] {
+    const outputs: DeviceBuffer[] = [];
+    const { rootBindings } = entry.compiled;
+    const bind = (buffer: DeviceBuffer): void => {
+      entry.bindings[rootBindings[outputs.length] as number] = buffer;
+      outputs.push(buffer);
+    };
+    for (const node of rootNodes) bind(allocateFor(device, node));
+    for (let i = 0; i < assigned.length; i++) {
+      const { storage, inPlace, node } = assigned[i] as Assignment;
+      const root = roots[rootNodes.length + i] as Root;
+      if (root.inPlaceOf >= 0) bind(entry.bindings[root.inPlaceOf] as DeviceBuffer);
+      else if (inPlace && storage.buffer !== null) bind(storage.buffer);
+      else bind(this.#spareBuffer(storage) ?? allocateFor(device, node));
+    }
+    for (const position of entry.learnedRoots) bind(allocateFor(device, nodes[position] as Node));
+    return outputs;
+  }
+
+  /** The buffer of the version before last's step, unless this very plan reads it. */
+  #spareBuffer(storage: Storage): DeviceBuffer | null {
+    const previous = storage.previousBuffer;
+    if (previous === null) return null;
+    for (const leaf of this.#linear.leaves) {
+      if (leaf.storage === storage && leaf.version === storage.version - 1) return null;
+    }
+    return previous;
+  }
+
+  #storeResults(
+    device: Device,
+    rootNodes: readonly Node[],
+    outputs: readonly DeviceBuffer[],
+    wasStep: boolean,
+  ): void {
+    for (let i = 0; i < rootNodes.length; i++) {
+      const node = rootNodes[i] as Node;
+      node.storage = toStorage(device, outputs[i] as DeviceBuffer, node);
+      node.version = 0;
+      // After a step the weights of this history are gone; without tracking nobody asks for it.
+      if (wasStep || !node.tracked) node.inputs = NO_INPUTS;
+    }
+  }
+
+  #storeAssignments(
+    device: Device,
+    assigned: readonly Assignment[],
+    outputs: readonly DeviceBuffer[],
+    firstOutput: number,
+  ): void {
+    for (let i = 0; i < assigned.length; i++) {
+      const { holder, storage, node, inPlace } = assigned[i] as Assignment;
+      const buffer = outputs[firstOutput + i] as DeviceBuffer;
+      if (inPlace && storage.buffer === buffer) storage.overwritten();
+      else {
+        const unused = storage.advance(device, buffer);
+        if (unused !== null) device.free(unused);
+      }
+      node.storage = storage;
+      node.version = storage.version;
+      node.inputs = NO_INPUTS;
+      if (this.#assignments.get(storage)?.node === node) this.#assignments.delete(storage);
+      if (holder.node === node) {
+        const { tracked, version } = storage;
+        holder.node = input(storage, version, node.shape, node.dtype, tracked, node.device);
+      }
+    }
+  }
+
+  #storeLearned(
+    entry: Entry,
+    device: Device,
+    run: Run,
+    nodes: readonly Node[],
+    outputs: readonly DeviceBuffer[],
+    firstOutput: number,
+  ): void {
+    if (entry.learnedRoots.length === 0) return;
+    const kept: Node[] = [];
+    entry.learnedRoots.forEach((position, i) => {
+      const node = nodes[position] as Node;
+      node.storage = toStorage(device, outputs[firstOutput + i] as DeviceBuffer, node);
+      node.version = 0;
+      kept.push(node);
+      node.origin = run;
+      node.originPosition = position;
+    });
+    entry.kept.push({ run, generation: this.#generation, nodes: kept });
+  }
+
+  /** Learned values live until the step after next, or until a few more runs of their plan. */
+  #expire(entry: Entry): void {
+    while (entry.kept.length > 0) {
+      const oldest = entry.kept[0] as KeptValues;
+      const passed = this.#generation - oldest.generation;
+      if (passed < 2 && entry.kept.length <= KEPT_RUNS) return;
+      entry.kept.shift();
+      for (const node of oldest.nodes) {
+        if (node.origin !== oldest.run) continue;
+        (node.storage as Storage | null)?.dispose();
+        node.storage = null;
+      }
+    }
+    this.#keepers.delete(entry);
+  }
+
+  #remember(entry: Entry, device: Device): void {
+    if (this.recent[0]?.entry === entry) return;
+    const at = this.recent.findIndex((known) => known.entry === entry);
+    if (at >= 0) this.recent.splice(at, 1);
+    this.recent.unshift({ entry, device });
+    if (this.recent.length > 8) this.recent.pop();
+  }
+
+  // ---- reading --------------------------------------------------------------------------------
+
+  async read(node: Node): Promise<Uint8Array> {
+    const storage = storageOf(node);
+    const { host, buffer } = valueAt(storage, node.version);
+    if (host !== null) return host.slice(0, bytesOf(node));
+    if (buffer === null || storage.device === null) throw internalError('a value without bytes');
+    return storage.device.read(buffer, 0, bytesOf(node));
+  }
+
+  readSync(node: Node): Uint8Array {
+    return this.viewSync(node).slice();
+  }
+
+  viewSync(node: Node): Uint8Array {
+    const storage = storageOf(node);
+    const { host, buffer } = valueAt(storage, node.version);
+    if (host !== null) return host.subarray(0, bytesOf(node));
+    if (buffer === null || storage.device === null) throw internalError('a value without bytes');
+    return storage.device.view(buffer).subarray(0, bytesOf(node));
+  }
+}
+
+const NO_INPUTS: readonly Node[] = Object.freeze([]);
+
+function bytesOf(node: Node): number {
+  return sizeOf(node.shape) * byteSize(node.dtype);
+}
+
+function storageOf(node: Node): Storage {
+  const storage = node.storage as Storage | null;
+  if (storage === null) throw internalError('reading a value that was not evaluated');
+  storage.check(node.version);
+  return storage;
+}
+
+function valueAt(
+  storage: Storage,
+  version: number,
+): { host: Uint8Array | null; buffer: DeviceBuffer | null } {
+  return version === storage.version
+    ? { host: storage.host, buffer: storage.buffer }
+    : { host: storage.previousHost, buffer: storage.previousBuffer };
+}
+
+function allocateFor(device: Device, node: Node): DeviceBuffer {
+  try {
+    return device.allocate(Math.max(bytesOf(node), 1));
+  } catch (error) {
+    if (!(error instanceof OutOfMemoryError)) throw error;
+    const { allocated, reserved } = device.memory();
+    throw new OutOfMemoryError(
+      `no room for the result of ${node.op.name} [${node.shape.join(',')}] (${bytesOf(node)} bytes): ${allocated} bytes are held by values, ${reserved} by plans`,
+      { cause: error, hint: 'dispose() of large tensors, or use smaller batches' },
+    );
+  }
+}
+
+/** Wraps a finished result: small ones move to the host, where the collector sees their size. */
+function toStorage(device: Device, buffer: DeviceBuffer, node: Node): Storage {
+  const bytes = bytesOf(node);
+  const storage = new Storage(bytes, null);
+  storage.label = `the result of ${node.op.name}`;
+  if (!device.collected && device.synchronous && bytes <= HOST_RESULT_BYTES) {
+    storage.host = device.view(buffer).slice(0, bytes);
+    device.free(buffer);
+  } else storage.adopt(device, buffer);
+  return storage;
+}

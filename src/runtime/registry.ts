@@ -1,0 +1,73 @@
+// Which devices there are. Package entries register backends; the first usable one is the default.
+import { DeviceError } from '../base/errors.ts';
+import type { Device } from './device.ts';
+
+export interface Backend {
+  readonly name: string;
+  /** Higher is preferred when nothing is asked for. */
+  readonly priority: number;
+  /** Why this backend cannot run here, or null if it can. */
+  unavailable(): string | null;
+  create(): Device;
+}
+
+const backends = new Map<string, Backend>();
+const devices = new Map<string, Device>();
+let defaultName: string | null = null;
+
+/** Makes a backend known; registering a name again replaces it. */
+export function registerBackend(backend: Backend): void {
+  backends.set(backend.name, backend);
+}
+
+/** Names of the registered backends, the preferred one first, and why any cannot run. */
+export function listBackends(): { name: string; unavailable: string | null }[] {
+  return [...backends.values()]
+    .sort((a, b) => b.priority - a.priority)
+    .map((backend) => ({ name: backend.name, unavailable: backend.unavailable() }));
+}
+
+/** The device called `name`, created at first use. Throws DeviceError. */
+export function getDevice(name: string): Device {
+  const known = devices.get(name);
+  if (known !== undefined) return known;
+  const backend = backends.get(name);
+  if (backend === undefined) {
+    throw new DeviceError(`there is no device '${name}'`, {
+      hint: `registered: ${[...backends.keys()].join(', ') || 'none'}`,
+    });
+  }
+  const reason = backend.unavailable();
+  if (reason !== null) throw new DeviceError(`device '${name}' cannot be used here: ${reason}`);
+  const device = backend.create();
+  devices.set(name, device);
+  return device;
+}
+
+/** The name of the default device: what was set, else the preferred one that can run. */
+export function defaultDeviceName(): string {
+  if (defaultName !== null) return defaultName;
+  const usable = listBackends().find((backend) => backend.unavailable === null);
+  if (usable === undefined) {
+    throw new DeviceError('no device is registered', {
+      hint: "import from 'tengen', which registers the WebAssembly backend",
+    });
+  }
+  return usable.name;
+}
+
+/** Sets the default device; `'auto'` goes back to the preferred one. */
+export function setDefaultDevice(name: string): void {
+  if (name === 'auto') {
+    defaultName = null;
+    return;
+  }
+  getDevice(name);
+  defaultName = name;
+}
+
+/** Replaces the device under its name, so that options (threads) take effect; for start-up. */
+export function installDevice(device: Device): void {
+  devices.get(device.name)?.close();
+  devices.set(device.name, device);
+}

@@ -1,0 +1,180 @@
+// Values that outlive a plan: on the host, on a device, or both, with versions for what is
+// overwritten in place.
+import { DisposedError } from '../base/errors.ts';
+import type { Device, DeviceBuffer } from './device.ts';
+
+/** Device memory of one storage: a finalizer holds this record, never the storage itself. */
+class OwnedBuffers {
+  readonly device: Device;
+  current: DeviceBuffer | null = null;
+  previous: DeviceBuffer | null = null;
+
+  constructor(device: Device) {
+    this.device = device;
+  }
+
+  release(): void {
+    if (this.current !== null) this.device.free(this.current);
+    if (this.previous !== null) this.device.free(this.previous);
+    this.current = null;
+    this.previous = null;
+  }
+}
+
+const finalizers = new FinalizationRegistry<OwnedBuffers>((owned) => owned.release());
+
+/** Below this a finalizer's ballast would cost more than it tells the collector. */
+const BALLAST_BYTES = 65536;
+
+let nextStorageId = 1;
+
+export class Storage {
+  readonly storageId: number;
+  readonly bytes: number;
+  /** Counts overwrites. A leaf of version v reads this storage only while v is still held. */
+  version = 0;
+  /** The current version's bytes, if they are on the host. */
+  host: Uint8Array | null;
+  /** Bytes of the version before, if they were on the host. */
+  previousHost: Uint8Array | null = null;
+  /** For messages: a parameter's name, or what made the value. */
+  label = '';
+  /** Uploaded at first use and kept on the device: parameters, buffers, optimizer state. */
+  persistent = false;
+  /** Gradients may be asked for: a parameter. Replacing one ends a step. */
+  tracked = false;
+  disposed = false;
+  /** How often the host bytes were copied to a device for one run. */
+  uploads = 0;
+  /** Bookkeeping of the plan being built: this storage's index among its leaves. */
+  leafMark = 0;
+  leafIndex = -1;
+  #owned: OwnedBuffers | null = null;
+  /** An untouched array of the same size: V8 sees it, and collects in time. Costs no pages. */
+  #ballast: ArrayBuffer | null = null;
+
+  constructor(bytes: number, host: Uint8Array | null) {
+    this.storageId = nextStorageId++;
+    this.bytes = bytes;
+    this.host = host;
+  }
+
+  get device(): Device | null {
+    return this.#owned?.device ?? null;
+  }
+
+  get buffer(): DeviceBuffer | null {
+    return this.#owned?.current ?? null;
+  }
+
+  get previousBuffer(): DeviceBuffer | null {
+    return this.#owned?.previous ?? null;
+  }
+
+  /** Ballast is dropped with the storage; nobody reads it. */
+  get ballastBytes(): number {
+    return this.#ballast?.byteLength ?? 0;
+  }
+
+  #own(device: Device): OwnedBuffers {
+    if (this.#owned === null) {
+      this.#owned = new OwnedBuffers(device);
+      if (!device.collected) {
+        finalizers.register(this, this.#owned, this.#owned);
+        if (this.bytes >= BALLAST_BYTES) this.#ballast = new ArrayBuffer(this.bytes);
+      }
+    }
+    return this.#owned;
+  }
+
+  /** Takes over `buffer` as the value of the current version; the host copy is dropped. */
+  adopt(device: Device, buffer: DeviceBuffer): void {
+    this.#own(device).current = buffer;
+    this.host = null;
+  }
+
+  /** Moves the host bytes to the device, for good. */
+  upload(device: Device): void {
+    if (this.host === null || this.bytes === 0) return;
+    const buffer = device.allocate(this.bytes);
+    device.write(buffer, 0, this.host);
+    this.adopt(device, buffer);
+  }
+
+  /**
+   * The value became `buffer`, and the one before stays readable for one more version. Returns
+   * the buffer that no version needs any longer.
+   */
+  advance(device: Device, buffer: DeviceBuffer): DeviceBuffer | null {
+    const owned = this.#own(device);
+    const unused = owned.previous;
+    owned.previous = owned.current;
+    this.previousHost = this.host;
+    owned.current = buffer;
+    this.host = null;
+    this.version++;
+    return unused === buffer ? null : unused;
+  }
+
+  /** The value was overwritten where it stands: earlier versions are gone. */
+  overwritten(): void {
+    const owned = this.#owned;
+    if (owned !== null && owned.previous !== null) {
+      owned.device.free(owned.previous);
+      owned.previous = null;
+    }
+    this.previousHost = null;
+    this.host = null;
+    this.version++;
+  }
+
+  /** The value was replaced from the host. */
+  replaceHost(bytes: Uint8Array): void {
+    const owned = this.#owned;
+    if (owned !== null) {
+      if (owned.previous !== null) owned.device.free(owned.previous);
+      owned.previous = owned.current;
+      owned.current = null;
+    }
+    this.previousHost = this.host;
+    this.host = bytes;
+    this.version++;
+  }
+
+  /** Whether version `version` can still be read. */
+  holds(version: number): boolean {
+    if (this.disposed) return false;
+    if (version === this.version) return true;
+    return (
+      version === this.version - 1 && (this.previousBuffer !== null || this.previousHost !== null)
+    );
+  }
+
+  /** Throws unless version `version` can still be read. */
+  check(version: number): void {
+    if (this.holds(version)) return;
+    if (this.disposed) {
+      throw new DisposedError(`a value${this.label && ` (${this.label})`} was disposed of`);
+    }
+    const behind = this.version - version;
+    throw new DisposedError(
+      `this expression was built from ${this.label || 'a tensor'} as it was ${behind} update${behind === 1 ? '' : 's'} ago, which is no longer held`,
+      {
+        hint: 'read the value before the next step(), or call keep(x) on it when it is made',
+      },
+    );
+  }
+
+  /** Frees device memory now. */
+  dispose(): void {
+    this.disposed = true;
+    this.host = null;
+    this.previousHost = null;
+    this.#ballast = null;
+    if (this.#owned !== null) {
+      finalizers.unregister(this.#owned);
+      this.#owned.release();
+      this.#owned = null;
+    }
+  }
+}

@@ -1,0 +1,63 @@
+// Files that are either written whole or not at all: a temporary file beside the target, renamed.
+import { ArgumentError } from '../../base/errors.ts';
+import { hasFiles } from './byte-source.ts';
+
+/** One call of the system writes at most this much. */
+const CHUNK = 1 << 26;
+
+/** Takes the parts of a file in order. */
+export type WritePart = (bytes: Uint8Array) => Promise<void>;
+
+/**
+ * Writes `path` through `produce`. The content is on disk (fsync) before it gets its name, so a
+ * crash, a full disk or an exception leaves the previous file as it was.
+ */
+export async function writeFileAtomically(
+  path: string | URL,
+  produce: (write: WritePart) => Promise<void>,
+): Promise<void> {
+  if (!hasFiles()) {
+    throw new ArgumentError('there is no file system here to save to', {
+      hint: 'use serialize(...), and offer the bytes as a download or put them in a database',
+    });
+  }
+  const fs = await import('node:fs/promises');
+  const { basename, dirname, join } = await import('node:path');
+  const { fileURLToPath } = await import('node:url');
+  const target = path instanceof URL ? fileURLToPath(path) : path;
+  const folder = dirname(target);
+  const unique = `${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
+  const temporary = join(folder, `.${basename(target)}.${unique}.tmp`);
+  const handle = await fs.open(temporary, 'wx');
+  try {
+    try {
+      await produce(async (bytes) => {
+        let done = 0;
+        while (done < bytes.byteLength) {
+          const want = Math.min(CHUNK, bytes.byteLength - done);
+          done += (await handle.write(bytes, done, want)).bytesWritten;
+        }
+      });
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await fs.rename(temporary, target);
+  } catch (error) {
+    await fs.rm(temporary, { force: true });
+    throw error;
+  }
+  await syncFolder(folder);
+}
+
+/** Makes the new name itself durable, where folders can be synced (not on Windows). */
+async function syncFolder(folder: string): Promise<void> {
+  const fs = await import('node:fs/promises');
+  const handle = await fs.open(folder, 'r').catch(() => undefined);
+  if (handle === undefined) return;
+  try {
+    await handle.sync().catch(() => undefined);
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,350 @@
+// safetensors files: read from memory or by ranges of a file, and written deterministically.
+import { type TypedArray, viewTypedArray } from '../../base/dtype.ts';
+import {
+  ArgumentError,
+  DisposedError,
+  FormatError,
+  internalError,
+  ShapeError,
+} from '../../base/errors.ts';
+import { writeFileAtomically } from './atomic-file.ts';
+import { type ByteInput, type ByteSource, openSource } from './byte-source.ts';
+import { withFileName } from './file-errors.ts';
+import { type HostArray, type TypedHostArray, bytesOf, typedHostArray } from './host-array.ts';
+import {
+  FILE_DTYPE_INFO,
+  FILE_DTYPE_OF,
+  type HeaderTensor,
+  METADATA_KEY,
+  type SafetensorsHeader,
+  type TensorEntry,
+  compareForFile,
+  formatHeader,
+  parseHeader,
+  readHeaderLength,
+} from './safetensors-header.ts';
+
+/** Tensors by name: a Map, or a plain record. */
+export type NamedArrays = ReadonlyMap<string, HostArray> | Readonly<Record<string, HostArray>>;
+
+/** What a whole file holds. */
+export interface Safetensors {
+  readonly tensors: Map<string, TypedHostArray>;
+  readonly metadata: Map<string, string>;
+}
+
+/** Options of the writers. */
+export interface SafetensorsWriteOptions {
+  /** Text that goes with the tensors. */
+  readonly metadata?: ReadonlyMap<string, string> | Readonly<Record<string, string>>;
+}
+
+/**
+ * Parses a safetensors file in memory. Arrays are views of `bytes` where their alignment allows it
+ * (always, in files written here), so keep the bytes unchanged while they are in use.
+ *
+ * I64 is narrowed to int32 and U64 to uint32 with a range check; U16 widens to int32.
+ *
+ * @throws FormatError for anything that is not exactly a safetensors file, with the byte offset.
+ */
+export function parseSafetensors(bytes: Uint8Array | ArrayBuffer): Safetensors {
+  requireLittleEndian();
+  const view = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
+  const length = readHeaderLength(view.subarray(0, 9), view.byteLength);
+  const header = parseHeader(view.subarray(8, 8 + length), view.byteLength);
+  const tensors = new Map<string, TypedHostArray>();
+  for (const entry of header.tensors.values()) {
+    const start = entry.byteOffset;
+    tensors.set(entry.name, decodeTensor(entry, view.subarray(start, start + entry.byteLength)));
+  }
+  return { tensors, metadata: new Map(header.metadata) };
+}
+
+/** An open safetensors file: the header is read, tensors are fetched one by one. */
+export class SafetensorsFile {
+  private readonly source: ByteSource;
+  private readonly header: SafetensorsHeader;
+  private closed = false;
+
+  private constructor(source: ByteSource, header: SafetensorsHeader) {
+    this.source = source;
+    this.header = header;
+  }
+
+  /**
+   * Reads and checks the header; the data stays where it is.
+   *
+   * @example
+   * const file = await SafetensorsFile.open('model.safetensors');
+   * const weight = await file.read('conv1.weight');
+   * await file.close();
+   */
+  static async open(input: ByteInput): Promise<SafetensorsFile> {
+    requireLittleEndian();
+    const source = await openSource(input);
+    try {
+      const prefix = await source.read(0, Math.min(9, source.size));
+      const length = readHeaderLength(prefix, source.size);
+      const header = parseHeader(await source.read(8, length), source.size);
+      return new SafetensorsFile(source, header);
+    } catch (error) {
+      await source.close();
+      throw withFileName(error, source.label);
+    }
+  }
+
+  /** What the file holds, by name. */
+  get tensors(): ReadonlyMap<string, TensorEntry> {
+    return this.header.tensors;
+  }
+
+  /** Text stored with the tensors. */
+  get metadata(): ReadonlyMap<string, string> {
+    return this.header.metadata;
+  }
+
+  /** Path or address, for messages. */
+  get label(): string {
+    return this.source.label;
+  }
+
+  /**
+   * Reads one tensor.
+   *
+   * @throws ArgumentError if there is none of that name.
+   * @throws DisposedError after `close()`.
+   */
+  async read(name: string): Promise<TypedHostArray> {
+    if (this.closed) {
+      throw new DisposedError(`${this.label} was closed, tensor '${name}' cannot be read`, {
+        hint: 'open it again',
+      });
+    }
+    const entry = this.header.tensors.get(name);
+    if (entry === undefined) {
+      const names = [...this.header.tensors.keys()];
+      const more = names.length > 5 ? `, ... (${names.length} in all)` : '';
+      throw new ArgumentError(`${this.label} has no tensor '${name}'`, {
+        hint: `it has ${names.slice(0, 5).join(', ')}${more}`,
+      });
+    }
+    try {
+      return decodeTensor(entry, await this.source.read(entry.byteOffset, entry.byteLength));
+    } catch (error) {
+      throw withFileName(error, this.label);
+    }
+  }
+
+  /** Reads every tensor. */
+  async readAll(): Promise<Map<string, TypedHostArray>> {
+    const tensors = new Map<string, TypedHostArray>();
+    for (const name of this.header.tensors.keys()) tensors.set(name, await this.read(name));
+    return tensors;
+  }
+
+  /** Closes the file; may be called twice. */
+  async close(): Promise<void> {
+    this.closed = true;
+    await this.source.close();
+  }
+}
+
+/** Reads a whole safetensors file from a path, an address, bytes or a Blob. */
+export async function readSafetensors(input: ByteInput): Promise<Safetensors> {
+  const file = await SafetensorsFile.open(input);
+  try {
+    return { tensors: await file.readAll(), metadata: new Map(file.metadata) };
+  } finally {
+    await file.close();
+  }
+}
+
+function requireLittleEndian(): void {
+  if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1) {
+    throw new ArgumentError('safetensors files need a little-endian machine');
+  }
+}
+
+function decodeTensor(entry: TensorEntry, bytes: Uint8Array): TypedHostArray {
+  const { fileDType, dtype, shape, byteOffset } = entry;
+  const itemSize = FILE_DTYPE_INFO[fileDType].bytes;
+  const aligned = bytes.byteOffset % itemSize === 0 ? bytes : bytes.slice();
+  const count = entry.byteLength / itemSize;
+  switch (fileDType) {
+    case 'I64':
+    case 'U64':
+      return { data: narrow(entry, aligned, count), shape, dtype };
+    case 'U16':
+      return {
+        data: Int32Array.from(new Uint16Array(aligned.buffer, aligned.byteOffset, count)),
+        shape,
+        dtype,
+      };
+    case 'BOOL': {
+      const wrong = aligned.findIndex((value) => value > 1);
+      if (wrong >= 0) {
+        throw new FormatError(`tensor '${entry.name}': a BOOL of ${aligned[wrong]}`, {
+          offset: byteOffset + wrong,
+        });
+      }
+      return { data: aligned, shape, dtype };
+    }
+    case 'F64':
+    case 'F32':
+    case 'F16':
+    case 'BF16':
+    case 'I32':
+    case 'I16':
+    case 'I8':
+    case 'U32':
+    case 'U8':
+      return {
+        data: viewTypedArray(dtype, aligned.buffer, aligned.byteOffset, count),
+        shape,
+        dtype,
+      };
+    default:
+      fileDType satisfies never;
+      throw internalError('unknown file dtype');
+  }
+}
+
+/** 64-bit integers as 32-bit ones: the high word may only repeat the sign. */
+function narrow(entry: TensorEntry, bytes: Uint8Array, count: number): Int32Array | Uint32Array {
+  const signed = entry.fileDType === 'I64';
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset, count * 2);
+  const result = signed ? new Int32Array(count) : new Uint32Array(count);
+  for (let index = 0; index < count; index++) {
+    const low = words[2 * index] as number;
+    const high = words[2 * index + 1] as number;
+    if (high !== (signed ? low >> 31 : 0)) {
+      const value = new DataView(bytes.buffer, bytes.byteOffset + 8 * index, 8);
+      const exact = signed ? value.getBigInt64(0, true) : value.getBigUint64(0, true);
+      throw new FormatError(
+        `tensor '${entry.name}': element ${index} is ${exact}, outside ${entry.dtype}`,
+        { offset: entry.byteOffset + 8 * index },
+      );
+    }
+    result[index] = low;
+  }
+  return result;
+}
+
+/** A tensor whose bytes are asked for only when it is written. */
+export interface PendingTensor extends HeaderTensor {
+  readonly bytes: () => Uint8Array | Promise<Uint8Array>;
+}
+
+/** Checks an array and prepares it for writing. */
+export function pendingTensor(name: string, array: HostArray): PendingTensor {
+  const { data, shape, dtype } = typedHostArray(`safetensors '${name}'`, array);
+  return {
+    name,
+    fileDType: FILE_DTYPE_OF[dtype],
+    shape,
+    byteLength: data.byteLength,
+    bytes: () => bytesOf(data),
+  };
+}
+
+/** A typed array of any of the eight kinds, as a vector; Uint16Array is written as U16. */
+export function pendingTypedArray(name: string, data: TypedArray): PendingTensor {
+  if (!(data instanceof Uint16Array)) return pendingTensor(name, { data, shape: [data.length] });
+  const { byteLength } = data;
+  return {
+    name,
+    fileDType: 'U16',
+    shape: [data.length],
+    byteLength,
+    bytes: () => bytesOf(data),
+  };
+}
+
+function sortForFile(tensors: Iterable<PendingTensor>): PendingTensor[] {
+  const sorted = [...tensors].sort(compareForFile);
+  const names = new Set<string>();
+  for (const { name } of sorted) {
+    if (name === METADATA_KEY) {
+      throw new ArgumentError(`a tensor cannot be called ${METADATA_KEY}: the format reserves it`);
+    }
+    if (names.has(name)) throw new ArgumentError(`two tensors are called '${name}'`);
+    names.add(name);
+  }
+  return sorted;
+}
+
+/** Checks that what a tensor gave is what its header entry promised. */
+async function bytesToWrite(tensor: PendingTensor): Promise<Uint8Array> {
+  const bytes = await tensor.bytes();
+  if (bytes.byteLength !== tensor.byteLength) {
+    throw new ShapeError(
+      `tensor '${tensor.name}' gave ${bytes.byteLength} bytes instead of ${tensor.byteLength}`,
+    );
+  }
+  return bytes;
+}
+
+/** A safetensors file in memory, from tensors whose bytes may come later. */
+export async function serializePending(
+  tensors: Iterable<PendingTensor>,
+  metadata: ReadonlyMap<string, string>,
+): Promise<Uint8Array> {
+  requireLittleEndian();
+  const sorted = sortForFile(tensors);
+  const header = formatHeader(sorted, metadata);
+  const size = sorted.reduce((sum, tensor) => sum + tensor.byteLength, header.byteLength);
+  const file = new Uint8Array(size);
+  file.set(header);
+  let position = header.byteLength;
+  for (const tensor of sorted) {
+    file.set(await bytesToWrite(tensor), position);
+    position += tensor.byteLength;
+  }
+  return file;
+}
+
+/** Writes a safetensors file atomically, holding one tensor's bytes at a time. */
+export async function writePending(
+  path: string | URL,
+  tensors: Iterable<PendingTensor>,
+  metadata: ReadonlyMap<string, string>,
+): Promise<void> {
+  requireLittleEndian();
+  const sorted = sortForFile(tensors);
+  const header = formatHeader(sorted, metadata);
+  await writeFileAtomically(path, async (write) => {
+    await write(header);
+    for (const tensor of sorted) await write(await bytesToWrite(tensor));
+  });
+}
+
+/** The entries of a Map, or of a record's own keys. */
+export function entriesOf<T>(
+  values: ReadonlyMap<string, T> | Readonly<Record<string, T>>,
+): [string, T][] {
+  return values instanceof Map ? [...values] : Object.entries<T>(values as Record<string, T>);
+}
+
+/**
+ * A safetensors file in memory. The same tensors and metadata always give the same bytes.
+ *
+ * @example
+ * const bytes = await serializeSafetensors({ bias: { data: new Float32Array(10), shape: [10] } });
+ */
+export async function serializeSafetensors(
+  tensors: NamedArrays,
+  options: SafetensorsWriteOptions = {},
+): Promise<Uint8Array> {
+  const pending = entriesOf(tensors).map(([name, array]) => pendingTensor(name, array));
+  return serializePending(pending, new Map(entriesOf(options.metadata ?? {})));
+}
+
+/** Writes a safetensors file: atomically, so that a failed write leaves the old file alone. */
+export async function writeSafetensors(
+  path: string | URL,
+  tensors: NamedArrays,
+  options: SafetensorsWriteOptions = {},
+): Promise<void> {
+  const pending = entriesOf(tensors).map(([name, array]) => pendingTensor(name, array));
+  await writePending(path, pending, new Map(entriesOf(options.metadata ?? {})));
+}

@@ -1,0 +1,2 @@
+// Entry `tengen/io`: safetensors files, state dicts and checkpoints.
+export * from './interface/io/index.ts';

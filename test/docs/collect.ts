@@ -130,15 +130,14 @@ export function readExamples(path: string, text: string): Example[] {
   return readFences(path, lines);
 }
 
-/** Every example of the sources, the READMEs and docs/*.md. */
+/** Every example of the sources, the pages at the root and docs/*.md. */
 export function collectExamples(): Example[] {
   const sources = readdirSync(`${root}src`, { withFileTypes: true, recursive: true })
     .filter((item) => item.isFile() && item.name.endsWith('.ts'))
     .map((item) => join(item.parentPath, item.name).slice(root.length));
-  const docs = readdirSync(`${root}docs`)
-    .filter((name) => name.endsWith('.md'))
-    .map((name) => `docs/${name}`);
-  return ['README.md', 'README.zh-CN.md', ...docs, ...sources.toSorted()]
+  const pages = existsSync(`${root}docs`) ? readdirSync(`${root}docs`) : [];
+  const docs = pages.filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`);
+  return ['README.md', 'README.zh-CN.md', 'CONTRIBUTING.md', ...docs, ...sources.toSorted()]
     .filter((path) => existsSync(root + path))
     .flatMap((path) => readExamples(path, readFileSync(root + path, 'utf8')));
 }

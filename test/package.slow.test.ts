@@ -1,0 +1,94 @@
+// The package as a user gets it: built, installed in an application, imported, bundled, type-checked.
+// Catches what the sources cannot show: a backend that a bundler drops, types that do not resolve.
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { build } from 'tsdown';
+import ts from 'typescript';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { entries, root } from '../scripts/entries.ts';
+
+const application = `${root}out/package-${process.pid}`;
+const installed = `${application}/node_modules/tengen`;
+
+const PROGRAM = `
+import { tensor } from 'tengen';
+console.log(JSON.stringify(await tensor([1, 2]).add(1).array()));
+`;
+
+const run = (file: string): string =>
+  execFileSync(process.execPath, [file], { cwd: application, encoding: 'utf8' }).trim();
+
+function typeErrors(source: string): string[] {
+  const file = `${application}/types.ts`;
+  writeFileSync(file, source);
+  const program = ts.createProgram([file], {
+    strict: true,
+    noEmit: true,
+    target: ts.ScriptTarget.ES2022,
+    module: ts.ModuleKind.NodeNext,
+    moduleResolution: ts.ModuleResolutionKind.NodeNext,
+    lib: ['lib.es2023.d.ts', 'lib.dom.d.ts', 'lib.dom.iterable.d.ts', 'lib.esnext.disposable.d.ts'],
+    types: ['node'],
+    typeRoots: [`${root}node_modules/@types`],
+    // The published declarations themselves are checked, which an application usually skips.
+    skipLibCheck: false,
+  });
+  return ts
+    .getPreEmitDiagnostics(program)
+    .map(
+      ({ file, messageText }) =>
+        `${file?.fileName ?? ''}: ${ts.flattenDiagnosticMessageText(messageText, ' ')}`,
+    )
+    .filter((message) => !message.includes('/node_modules/@types/'));
+}
+
+describe('the built package', () => {
+  beforeAll(async () => {
+    mkdirSync(installed, { recursive: true });
+    copyFileSync(`${root}package.json`, `${installed}/package.json`);
+    // Its own process: the build is the command that a release runs.
+    const tsdown = `${root}node_modules/tsdown/dist/run.mjs`;
+    const args = [tsdown, '--out-dir', `${installed}/dist`, '--logLevel', 'error'];
+    execFileSync(process.execPath, args, { cwd: root, stdio: 'pipe' });
+    writeFileSync(`${application}/package.json`, '{ "type": "module" }');
+    writeFileSync(`${application}/program.mjs`, PROGRAM);
+  }, 120_000);
+
+  afterAll(() => {
+    rmSync(application, { recursive: true, force: true });
+  });
+
+  test.each(entries.map(({ specifier }) => specifier))('%s can be imported', (specifier) => {
+    const count = `console.log(Object.keys(await import('${specifier}')).length > 0);`;
+    writeFileSync(`${application}/import.mjs`, count);
+    expect(run('import.mjs')).toBe('true');
+  });
+
+  test('computes', () => {
+    expect(run('program.mjs')).toBe('[2,3]');
+  });
+
+  test('computes when an application bundles and minifies it', async () => {
+    await build({
+      config: false,
+      cwd: application,
+      entry: { bundled: 'program.mjs' },
+      platform: 'browser',
+      minify: true,
+      dts: false,
+      clean: false,
+      outDir: 'bundle',
+      deps: { alwaysBundle: /^tengen/ },
+      logLevel: 'error',
+    });
+    expect(readFileSync(`${application}/bundle/bundled.js`, 'utf8')).not.toContain("from 'tengen'");
+    expect(run('bundle/bundled.js')).toBe('[2,3]');
+  });
+
+  test('has types that an application can use', () => {
+    const imports = entries.map(({ specifier }, i) => `import * as entry${i} from '${specifier}';`);
+    const uses = entries.map((_, i) => `export const name${i} = entry${i};`);
+    expect(typeErrors([...imports, ...uses].join('\n')).join('\n')).toBe('');
+    expect(typeErrors(`import { nothing } from 'tengen';`).join('\n')).toContain('nothing');
+  });
+});

@@ -70,7 +70,8 @@ export function threadHost(): ThreadHost {
  *
  * @throws ArgumentError if TENGEN_THREADS is not a positive integer.
  * @example
- * threadsAvailable(); // { available: true, threads: 2, reason: '2 cores' }
+ * // On a machine with 2 cores: { available: true, threads: 2, reason: '2 cores' }
+ * threadsAvailable();
  */
 export function threadsAvailable(host: ThreadHost = threadHost()): ThreadAvailability {
   const no = (reason: string): ThreadAvailability => ({ available: false, threads: 1, reason });

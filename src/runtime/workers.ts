@@ -80,7 +80,7 @@ interface Member {
  * The compare-and-swap keeps a failure that was signalled in the meantime. A module whose plan
  * runs on one thread needs none of it.
  *
- * @example
+ * @example sketch: memory and module are the wasm backend's
  * const pool = WorkerPool.create({ memory, barrierAddress: 64 });
  * const id = pool.register(module);
  * const instance = new WebAssembly.Instance(module, pool.imports);

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { dirname, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
-import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { entries, root } from '../../scripts/entries.ts';
 import { collectExamples } from './collect.ts';
 import type { Example } from './collect.ts';
@@ -117,6 +117,9 @@ const prepared = collectExamples()
 const sound = prepared.filter(({ problem }) => problem === undefined);
 
 describe('examples', () => {
+  const home = process.cwd();
+  // Files that examples write land beside them, and go with them.
+  beforeAll(() => process.chdir(folder));
   beforeEach(() => {
     vi.spyOn(console, 'log').mockImplementation(() => undefined);
   });
@@ -124,6 +127,7 @@ describe('examples', () => {
     vi.restoreAllMocks();
   });
   afterAll(() => {
+    process.chdir(home);
     rmSync(folder, { recursive: true, force: true });
   });
 

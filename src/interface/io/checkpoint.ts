@@ -60,7 +60,7 @@ function pendingStateDict(state: StateDict): PendingTensor[] {
  * Saves a state dict as a safetensors file, atomically: until it is complete and on disk, the file
  * that was there stays.
  *
- * @example
+ * @example sketch: the model is the reader's
  * await save('model.safetensors', model.stateDict());
  */
 export async function save(
@@ -83,7 +83,7 @@ export async function serialize(
  * Loads the tensors of any safetensors file: from a path, an address, bytes or a Blob.
  *
  * @throws FormatError if the file is damaged, or is a checkpoint.
- * @example
+ * @example sketch: the model is the reader's
  * model.loadStateDict(await load('model.safetensors'));
  */
 export async function load(input: ByteInput): Promise<Map<string, Tensor>> {
@@ -125,7 +125,7 @@ function checkpointParts(state: Readonly<Record<string, unknown>>): {
  * previous checkpoint as it was.
  *
  * @throws ArgumentError if the tree holds something that is not data, naming its place.
- * @example
+ * @example sketch: the training loop is the reader's
  * await saveCheckpoint('run.safetensors', {
  *   model: model.stateDict(),
  *   optimizer: optimizer.stateDict(),

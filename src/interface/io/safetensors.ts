@@ -74,7 +74,7 @@ export class SafetensorsFile {
   /**
    * Reads and checks the header; the data stays where it is.
    *
-   * @example
+   * @example no-run: needs a file
    * const file = await SafetensorsFile.open('model.safetensors');
    * const weight = await file.read('conv1.weight');
    * await file.close();

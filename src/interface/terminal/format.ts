@@ -5,7 +5,7 @@
  * Unknown or infinite durations are `?`.
  *
  * @example
- * formatDuration(187_000); // '3:07'
+ * formatDuration(187_000); // => '3:07'
  */
 export function formatDuration(milliseconds: number): string {
   if (!Number.isFinite(milliseconds) || milliseconds < 0) return '?';
@@ -49,7 +49,7 @@ function scaled(value: number, base: number, suffixes: readonly string[]): [stri
  * A number of bytes in powers of 1024.
  *
  * @example
- * formatBytes(1_536); // '1.5 KiB'
+ * formatBytes(1_536); // => '1.5 KiB'
  */
 export function formatBytes(bytes: number): string {
   if (!Number.isFinite(bytes)) return '?';
@@ -61,8 +61,8 @@ export function formatBytes(bytes: number): string {
  * A count in thousands, millions and so on; below 10,000 exact where it is whole.
  *
  * @example
- * formatCount(11_689_512); // '11.7M'
- * formatCount(1_234); // '1,234'
+ * formatCount(11_689_512); // => '11.7M'
+ * formatCount(1_234); // => '1,234'
  */
 export function formatCount(count: number): string {
   if (!Number.isFinite(count)) return '?';
@@ -80,7 +80,7 @@ export function groupThousands(count: number): string {
  * A measured number in about four significant digits: `0.3127`, `12.5`, `1.2e-5`.
  *
  * @example
- * formatNumber(0.31274); // '0.3127'
+ * formatNumber(0.31274); // => '0.3127'
  */
 export function formatNumber(value: number): string {
   if (Number.isNaN(value)) return 'NaN';
@@ -100,7 +100,7 @@ export function formatNumber(value: number): string {
  * A fraction as a percentage with one decimal, two when close to 100 %.
  *
  * @example
- * formatPercent(0.98642); // '98.64 %'
+ * formatPercent(0.98642); // => '98.64 %'
  */
 export function formatPercent(fraction: number): string {
   if (!Number.isFinite(fraction)) return '?';

@@ -155,6 +155,7 @@ function drawImage(image: GridImage, style: GridStyle): string[] {
  *
  * @throws RangeError if an image has no pixels, or not `width * height` of them.
  * @example
+ * const pixels = new Uint8Array(28 * 28);
  * const digits = [{ pixels, width: 28, height: 28, label: '7', labelColor: 'green' as const }];
  * console.log(imageGrid(digits, { imageWidth: 14 }));
  */

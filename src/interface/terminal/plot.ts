@@ -292,8 +292,10 @@ function canvasRow(canvas: Canvas, row: number, width: number, style: PlotStyle)
  * Nothing to draw gives an empty frame that says so.
  *
  * @example
- * console.log(plot({ train: trainLoss, test: testLoss }, { title: 'loss', logY: true }));
- * console.log(plot(lossCurve, { xLabel: 'step', smoothing: 0.9 }));
+ * const train = [2.3, 0.9, 0.4, 0.2];
+ * const test = [2.2, 1.1, 0.6, 0.5];
+ * console.log(plot({ train, test }, { title: 'loss', logY: true }));
+ * console.log(plot(train, { xLabel: 'step', smoothing: 0.9 }));
  */
 export function plot(input: PlotInput, options: PlotOptions = {}): string {
   const series = toSeries(input);

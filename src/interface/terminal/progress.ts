@@ -108,7 +108,7 @@ function drawBar(fraction: number, width: number, unicode: boolean, paint: Color
  * A progress display that is moved by hand. It never throws because of its stream, and ends by
  * itself when `total` is reached; `close` (or `using`) ends it earlier.
  *
- * @example
+ * @example sketch: the training step is the reader's
  * const bar = new ProgressBar({ total: 200, label: 'epoch 1', unit: 'img', unitsPerStep: 64 });
  * for (let step = 0; step < 200; step++) {
  *   const loss = trainStep();
@@ -441,7 +441,7 @@ function withTotal(source: object, options: ProgressOptions): ProgressOptions {
  * In a terminal one line is redrawn on standard error; in a pipe, a CI job or with `NO_COLOR` a
  * plain line is printed at each 10 % and every 5 s.
  *
- * @example
+ * @example sketch: loader and training step are the reader's
  * const loop = progress(loader, { label: 'epoch 1', unit: 'img', unitsPerStep: 64 });
  * for await (const [images, labels] of loop) {
  *   const loss = await trainStep(images, labels);

@@ -39,7 +39,7 @@ function groupMeans(values: ArrayLike<number>, groups: number): number[] {
  * A series as one line of small bars. Values that are not finite leave a gap.
  *
  * @example
- * sparkline([1, 4, 9, 4, 1]); // '▁▄█▄▁'
+ * sparkline([1, 4, 9, 4, 1]); // => '▁▄█▄▁'
  */
 export function sparkline(values: ArrayLike<number>, options: SparklineOptions = {}): string {
   const width = Math.min(values.length, Math.max(1, options.width ?? values.length));
@@ -121,6 +121,7 @@ function countBins(values: ArrayLike<number>, options: HistogramOptions): Bins {
  * finite, and those outside `min`..`max`, are counted below.
  *
  * @example
+ * const weights = Float32Array.from({ length: 100 }, (_, i) => Math.sin(i));
  * console.log(histogram(weights, { bins: 12, title: 'conv1.weight' }));
  */
 export function histogram(values: ArrayLike<number>, options: HistogramOptions = {}): string {

@@ -42,7 +42,8 @@ function columnAlignment(
  * with empty cells.
  *
  * @example
- * table([['conv1', 320], ['fc', 1290]], { head: ['layer', 'parameters'] });
+ * console.log(table([['conv1', 320], ['fc', 1290]], { head: ['layer', 'parameters'] }));
+ * // prints
  * // layer  parameters
  * // ─────  ──────────
  * // conv1         320

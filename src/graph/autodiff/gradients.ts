@@ -4,7 +4,7 @@ import { internalError, TengenError } from '../../base/errors.ts';
 import { sameShape } from '../../base/shape.ts';
 import { newMark, type Node } from '../node.ts';
 import { add } from '../ops/arithmetic.ts';
-import { sumTo } from '../ops/reduce.ts';
+import { sumTo } from '../ops/broadcast.ts';
 
 /**
  * Gradients of `sum(outputs[i] * cotangents[i])` by each of `targets`; null where no path leads.

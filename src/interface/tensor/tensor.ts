@@ -1,179 +1,25 @@
-// The Tensor handle: what users hold. A handle points at an immutable graph node; assigning to a
-// tensor swaps the node. Nothing is computed until a value is needed (docs/deferred.md).
-import {
-  byteSize,
-  type DType,
-  promote,
-  promoteWithNumber,
-  type TypedArray,
-  viewTypedArray,
-} from '../../base/dtype.ts';
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { formatShape, type Shape, sameShape, sizeOf } from '../../base/shape.ts';
+// The Tensor class: the methods that users call, each one line over a free function.
 import type { Node } from '../../graph/node.ts';
-import { cast, full, input, scalar } from '../../graph/ops/index.ts';
-import { Storage } from '../../runtime/storage.ts';
-import { type AssignOptions, engine, type NodeHolder } from './engine.ts';
+import * as arithmetic from './arithmetic.ts';
+import { setTensorConstructor, TensorHandle, type TensorLike } from './handle.ts';
 
-/** What arithmetic takes where a tensor is expected. */
-export type TensorLike = Tensor | number | boolean;
-
-export class Tensor implements NodeHolder {
-  /** The graph node this handle points at. Internal: it changes with `assign`. */
-  node: Node;
-
-  constructor(node: Node) {
-    this.node = node;
+export class Tensor extends TensorHandle {
+  /** `this + other`, broadcast. */
+  add(other: TensorLike): Tensor {
+    return arithmetic.add(this, other);
   }
-
-  get shape(): Shape {
-    return this.node.shape;
+  /** `this - other`, broadcast. */
+  sub(other: TensorLike): Tensor {
+    return arithmetic.sub(this, other);
   }
-  get dtype(): DType {
-    return this.node.dtype;
+  /** `this * other`, broadcast. */
+  mul(other: TensorLike): Tensor {
+    return arithmetic.mul(this, other);
   }
-  /** Number of axes. */
-  get ndim(): number {
-    return this.node.shape.length;
-  }
-  /** Number of elements. */
-  get size(): number {
-    return sizeOf(this.node.shape);
-  }
-  /** Whether gradients may flow to or through this tensor. */
-  get tracked(): boolean {
-    return this.node.tracked;
-  }
-
-  // ---- reading --------------------------------------------------------------------------------
-
-  /** Computes what is missing and resolves to a copy of the elements, row-major. */
-  async data(): Promise<TypedArray> {
-    engine().evaluate([this.node]);
-    const bytes = await engine().read(this.node);
-    return this.#typed(bytes);
-  }
-
-  /** As `data`, at once. Throws DeviceError on devices that can only be read asynchronously. */
-  dataSync(): TypedArray {
-    engine().evaluate([this.node]);
-    return this.#typed(engine().readSync(this.node));
-  }
-
-  #typed(bytes: Uint8Array): TypedArray {
-    const aligned = bytes.byteOffset % byteSize(this.dtype) === 0 ? bytes : bytes.slice();
-    return viewTypedArray(this.dtype, aligned.buffer, aligned.byteOffset, this.size);
-  }
-
-  // ---- assigning ------------------------------------------------------------------------------
-
-  /**
-   * This tensor's value becomes `value`, of the same shape and dtype. Expressions built before
-   * keep naming the old value. Throws ShapeError or DTypeError.
-   */
-  assign(value: Tensor, options: AssignOptions = {}): this {
-    if (!sameShape(value.shape, this.shape)) {
-      throw new ShapeError(
-        `cannot assign ${formatShape(value.shape)} to ${formatShape(this.shape)}`,
-        { op: 'assign' },
-      );
-    }
-    const node = value.dtype === this.dtype ? value.node : cast(value.node, this.dtype);
-    engine().assign(this, this.#ownStorage(), node, options);
-    return this;
-  }
-
-  /** The storage assignments write to; a tensor that was computed gets one of its own. */
-  #assignTarget: Storage | null = null;
-
-  #ownStorage(): Storage {
-    if (this.#assignTarget !== null) return this.#assignTarget;
-    if (this.node.storage === null) engine().evaluate([this.node]);
-    this.#assignTarget = this.node.storage as Storage;
-    return this.#assignTarget;
-  }
-
-  /** Keeps this value beyond the next step even if nothing reads it now. Returns itself. */
-  keep(): this {
-    engine().keep(this.node);
-    return this;
-  }
-
-  /** Frees the value's memory now. Later uses throw DisposedError. */
-  dispose(): void {
-    (this.node.storage as Storage | null)?.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
+  /** `this / other`, broadcast; integers become float32. */
+  div(other: TensorLike): Tensor {
+    return arithmetic.div(this, other);
   }
 }
 
-/** Wraps the result of a public operation, and lets a step compute it if nothing uses it. */
-export function wrap(node: Node): Tensor {
-  engine().created(node);
-  return new Tensor(node);
-}
-
-/** A leaf tensor over host bytes, which it takes over. */
-export function fromBytes(
-  bytes: Uint8Array,
-  shape: Shape,
-  dtype: DType,
-  options: { tracked?: boolean; persistent?: boolean; label?: string; device?: string } = {},
-): Tensor {
-  if (bytes.byteLength !== sizeOf(shape) * byteSize(dtype)) {
-    throw new ShapeError(
-      `${bytes.byteLength} bytes do not make ${formatShape(shape)} of ${dtype} (${sizeOf(shape) * byteSize(dtype)} bytes)`,
-      { op: 'tensor' },
-    );
-  }
-  const storage = new Storage(bytes.byteLength, bytes);
-  storage.persistent = options.persistent === true;
-  storage.tracked = options.tracked === true;
-  if (options.label !== undefined) storage.label = options.label;
-  return new Tensor(
-    input(storage, 0, shape, dtype, options.tracked === true, options.device ?? null),
-  );
-}
-
-/** A number as a node of `dtype`. 0, 1 and -1 are constants, others slots that never recompile. */
-export function numberNode(value: number, dtype: DType): Node {
-  if (value === 0 || value === 1 || value === -1) {
-    if (!Object.is(value, -0)) return full([], value, dtype);
-  }
-  return scalar(value, dtype);
-}
-
-/** Two operands brought to one dtype by PyTorch's promotion; numbers are weak. */
-export function promoteOperands(op: string, a: TensorLike, b: TensorLike): [Node, Node] {
-  if (a instanceof Tensor && b instanceof Tensor) {
-    if (a.dtype === b.dtype) return [a.node, b.node];
-    const dtype = promote(a.dtype, b.dtype);
-    return [castNode(a.node, dtype), castNode(b.node, dtype)];
-  }
-  if (a instanceof Tensor) {
-    const dtype = promoteWithNumber(a.dtype, numberOf(op, b));
-    return [castNode(a.node, dtype), numberNode(Number(b), dtype)];
-  }
-  if (b instanceof Tensor) {
-    const dtype = promoteWithNumber(b.dtype, numberOf(op, a));
-    return [numberNode(Number(a), dtype), castNode(b.node, dtype)];
-  }
-  throw new ArgumentError('at least one operand must be a tensor', { op });
-}
-
-/** `node` as `dtype`: itself if it is already. */
-export function castNode(node: Node, dtype: DType): Node {
-  return node.dtype === dtype ? node : cast(node, dtype);
-}
-
-function numberOf(op: string, value: unknown): number | boolean {
-  if (typeof value === 'number' || typeof value === 'boolean') return value;
-  throw new ArgumentError(`expected a tensor or a number, got ${describe(value)}`, { op });
-}
-
-function describe(value: unknown): string {
-  if (Array.isArray(value)) return 'an array; wrap it with tensor()';
-  return value === null ? 'null' : typeof value;
-}
+setTensorConstructor((node: Node) => new Tensor(node));

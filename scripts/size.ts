@@ -69,7 +69,13 @@ async function main(): Promise<void> {
   const problems: string[] = [];
   console.log('entry             min KB    gzip KB   lazy KB   ceiling (1 KB = 1024 bytes)');
   for (const entry of presentEntries()) {
-    const size = measure(await bundle(entry));
+    let size: EntrySize;
+    try {
+      size = measure(await bundle(entry));
+    } catch (error) {
+      problems.push(`${entry.specifier}: cannot be bundled: ${String(error)}`);
+      continue;
+    }
     const ceiling = CEILINGS[entry.name];
     const limit = ceiling === undefined ? '       -' : kilobytes(ceiling);
     console.log(

@@ -154,7 +154,7 @@ function findCycles(): string[] {
   return cycles;
 }
 
-/** Types that hide a type, and addresses of one machine, wherever code (not a comment) has them. */
+/** What a reader could not rely on: hidden types, addresses of one machine, errors without a name. */
 function findHidden({ syntax }: SourceFile): string[] {
   const found: string[] = [];
   const report = (node: ts.Node, what: string): void =>
@@ -225,7 +225,7 @@ describe('architecture', () => {
     expect(wrong.join('\n')).toBe('');
   });
 
-  test('nothing hides a type or names a machine', () => {
+  test('nothing hides a type, names a machine, or throws errors that a bundler renames', () => {
     expect(files.flatMap(findHidden).join('\n')).toBe('');
   });
 

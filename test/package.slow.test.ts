@@ -13,7 +13,13 @@ const installed = `${application}/node_modules/tengen`;
 const PROGRAM = `
 import { tensor } from 'tengen';
 console.log(JSON.stringify(await tensor([1, 2]).add(1).array()));
+try {
+  tensor([1, 2]).add(tensor([1, 2, 3]));
+} catch (error) {
+  console.log(error.name);
+}
 `;
+const PRINTS = '[2,3]\nShapeError';
 
 const run = (file: string): string =>
   execFileSync(process.execPath, [file], { cwd: application, encoding: 'utf8' }).trim();
@@ -65,7 +71,7 @@ describe('the built package', () => {
   });
 
   test('computes', () => {
-    expect(run('program.mjs')).toBe('[2,3]');
+    expect(run('program.mjs')).toBe(PRINTS);
   });
 
   test('computes when an application bundles and minifies it', async () => {
@@ -82,7 +88,7 @@ describe('the built package', () => {
       logLevel: 'error',
     });
     expect(readFileSync(`${application}/bundle/bundled.js`, 'utf8')).not.toContain("from 'tengen'");
-    expect(run('bundle/bundled.js')).toBe('[2,3]');
+    expect(run('bundle/bundled.js')).toBe(PRINTS);
   });
 
   test('has types that an application can use', () => {

@@ -2,35 +2,51 @@
 
 /** Base of all errors: `op` names the operation, `hint` says what to try. */
 export class TengenError extends Error {
+  // Spelled out in each class: bundlers rename classes, and users read these names.
+  override name: string = 'TengenError';
   readonly op: string | undefined;
   readonly hint: string | undefined;
   constructor(message: string, options: { op?: string; hint?: string; cause?: unknown } = {}) {
     const head = options.op === undefined ? message : `${options.op}: ${message}`;
     const text = options.hint === undefined ? head : `${head}. hint: ${options.hint}`;
     super(text, options.cause === undefined ? undefined : { cause: options.cause });
-    this.name = new.target.name;
     this.op = options.op;
     this.hint = options.hint;
   }
 }
 
 /** Shapes, axes or indices that do not fit the operation. */
-export class ShapeError extends TengenError {}
+export class ShapeError extends TengenError {
+  override name = 'ShapeError';
+}
 /** An element type the operation does not take. */
-export class DTypeError extends TengenError {}
+export class DTypeError extends TengenError {
+  override name = 'DTypeError';
+}
 /** A device that is missing, or tensors on different devices. */
-export class DeviceError extends TengenError {}
+export class DeviceError extends TengenError {
+  override name = 'DeviceError';
+}
 /** A value whose storage was disposed of, or overwritten by a later step. */
-export class DisposedError extends TengenError {}
+export class DisposedError extends TengenError {
+  override name = 'DisposedError';
+}
 /** A computation that cannot be compiled for the device. */
-export class CompileError extends TengenError {}
+export class CompileError extends TengenError {
+  override name = 'CompileError';
+}
 /** An argument outside its documented range. */
-export class ArgumentError extends TengenError {}
+export class ArgumentError extends TengenError {
+  override name = 'ArgumentError';
+}
 /** More memory was asked for than the device or the budget has. */
-export class OutOfMemoryError extends TengenError {}
+export class OutOfMemoryError extends TengenError {
+  override name = 'OutOfMemoryError';
+}
 
 /** A file that is truncated, malformed or hostile. `offset` is where, in bytes. */
 export class FormatError extends TengenError {
+  override name = 'FormatError';
   readonly offset: number | undefined;
   constructor(message: string, options: { offset?: number; hint?: string; cause?: unknown } = {}) {
     const place = options.offset === undefined ? '' : ` (at byte ${options.offset})`;

@@ -27,8 +27,8 @@ const INTERFACE: Record<string, readonly string[]> = {
   functional: ['tensor', 'transform'],
   nn: ['tensor', 'transform', 'functional'],
   optim: ['tensor', 'transform', 'functional'],
-  data: ['tensor', 'transform', 'functional'],
-  io: ['tensor', 'transform', 'functional', 'nn', 'optim', 'data'],
+  io: ['tensor', 'transform', 'functional', 'nn', 'optim'],
+  data: ['tensor', 'transform', 'functional', 'io'],
   vision: ['tensor', 'transform', 'functional', 'nn', 'data', 'io'],
   terminal: ['tensor'],
 };
@@ -169,6 +169,11 @@ function findHidden({ syntax }: SourceFile): string[] {
       node.expression.type.kind === ts.SyntaxKind.UnknownKeyword
     ) {
       report(node, '`as unknown as`. hint: narrow with a check, or fix the type where it is made');
+    }
+    if (ts.isClassDeclaration(node) && node.heritageClauses?.[0]?.getText().endsWith('Error')) {
+      const named = node.members.some((member) => member.name?.getText() === 'name');
+      const name = node.name?.text ?? '';
+      if (!named) report(node, `bundlers rename classes. hint: override name = '${name}';`);
     }
     if (
       ts.isStringLiteralLike(node) &&

@@ -20,7 +20,12 @@ type Draft<E> = E extends Expression ? Omit<E, 'id'> : never;
 
 export class Builder {
   readonly #interned = new Map<string, Expression>();
-  #nextId = 0;
+  #nextId: number;
+
+  /** `firstId` is above every id of a kernel that this builder goes on with (see `highestId`). */
+  constructor(firstId = 0) {
+    this.#nextId = firstId;
+  }
 
   /** An expression equal to `draft`: the one made before, if there is one. */
   #intern(key: string, draft: Draft<Expression>): Expression {
@@ -31,7 +36,9 @@ export class Builder {
     return made;
   }
 
-  constant(value: number, type: ValueType = 'i32', lanes = 1): Expression {
+  constant(number: number, type: ValueType = 'i32', lanes = 1): Expression {
+    // What the register holds: otherwise folding would differ from computing.
+    const value = type === 'f32' ? Math.fround(number) : number;
     const key = `c${type}${lanes}:${Object.is(value, -0) ? '-0' : value}`;
     const bound = type === 'i32' && lanes === 1;
     return this.#intern(key, {
@@ -129,7 +136,7 @@ export class Builder {
       case 'add':
       case 'sub': {
         const sum = combine(linearForm(left), linearForm(right), op === 'add' ? 1 : -1);
-        return this.fromLinear(sum);
+        return this.fromLinear(this.#joinRemainders(sum));
       }
       case 'mul':
         if (left.kind === 'constant') return this.binary('mul', right, left);
@@ -156,6 +163,38 @@ export class Builder {
       default:
         return undefined;
     }
+  }
+
+  /**
+   * What splitting an axis and merging it again leaves: `(x / d) * c * d + (x % d) * c` is `x * c`,
+   * and `((x / d) % e) * c * d + (x % d) * c` is `(x % (d * e)) * c`.
+   */
+  #joinRemainders(form: LinearForm): LinearForm {
+    for (const [atom, coefficient] of form.terms) {
+      if (atom.kind !== 'binary' || atom.op !== 'rem' || atom.right.kind !== 'constant') continue;
+      const divisor = atom.right.value;
+      const quotient = this.binary('div', atom.left, atom.right);
+      for (const [other, scale] of form.terms) {
+        if (scale !== coefficient * divisor) continue;
+        let whole: Expression;
+        if (other === quotient) whole = atom.left;
+        else if (
+          other.kind === 'binary' &&
+          other.op === 'rem' &&
+          other.left === quotient &&
+          other.right.kind === 'constant' &&
+          atom.left.min >= 0
+        ) {
+          whole = this.binary('rem', atom.left, this.constant(divisor * other.right.value));
+        } else continue;
+        const rest = new Map(form.terms);
+        rest.delete(atom);
+        rest.delete(other);
+        const partial = { terms: rest, constant: form.constant };
+        return this.#joinRemainders(combine(partial, linearForm(whole), coefficient));
+      }
+    }
+    return form;
   }
 
   #compareBounds(op: CompareOp, left: Expression, right: Expression): Expression | undefined {
@@ -302,7 +341,7 @@ export class Builder {
   convert(operand: Expression, type: ValueType): Expression {
     if (operand.type === type) return operand;
     if (operand.kind === 'constant') {
-      const value = convertNumber(operand.value, type);
+      const value = convertNumber(operand.value, type, operand.type);
       return this.constant(value, type, operand.lanes);
     }
     const bounded = type === 'i32' && operand.type === 'bool' && operand.lanes === 1;
@@ -463,8 +502,13 @@ function simplifyValue(op: BinaryOp, left: Expression, right: Expression): Expre
   return undefined;
 }
 
-/** The number `value` becomes in another register type. */
-export function convertNumber(value: number, target: ValueType): number {
+/**
+ * The number `value` becomes in another register type. Between integers the bits stay and the sign
+ * is read anew (-1 becomes 4294967295); floats saturate.
+ */
+export function convertNumber(value: number, target: ValueType, source: ValueType = 'f64'): number {
+  if (source === 'i32' && target === 'u32') return value >>> 0;
+  if (source === 'u32' && target === 'i32') return value | 0;
   switch (target) {
     case 'f32':
       return Math.fround(value);

@@ -117,7 +117,10 @@ export interface FusedMultiplyAdd extends Base {
   readonly c: Expression;
 }
 
-/** Numeric conversion. Float to integer truncates and saturates, NaN gives 0. */
+/**
+ * Numeric conversion. Float to integer truncates and saturates, NaN gives 0; between i32 and u32
+ * the bits stay; to bool is `!= 0`, and bool gives 0 or 1.
+ */
 export interface Convert extends Base {
   readonly kind: 'convert';
   readonly operand: Expression;

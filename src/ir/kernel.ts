@@ -79,6 +79,8 @@ export interface Target {
   readonly numerics: 'fast' | 'strict';
   /** Number of vector registers, which bounds register tiles. */
   readonly vectorRegisters: number;
+  /** Whether a splatted load is an operand of the arithmetic, and needs no register of its own. */
+  readonly foldsSplats?: boolean;
   /** Whether kernels run as workgroups with shared memory (GPUs). */
   readonly workgroups: boolean;
   /** Bytes of first- and second-level cache a thread may count on. */

@@ -24,6 +24,8 @@ export interface Engine {
   step(): void;
   /** The value of `holder` becomes `value` at the next step. */
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void;
+  /** `storage` was replaced from the host: pending assignments to it are void. */
+  replaced(holder: NodeHolder, storage: Storage): void;
   /** Makes the next plan that computes `node` keep it as a value of its own. */
   keep(node: Node): void;
   /** A copy of a computed node's bytes. */

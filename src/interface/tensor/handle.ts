@@ -4,6 +4,7 @@
 import {
   byteSize,
   type DType,
+  newTypedArray,
   promote,
   promoteWithNumber,
   type TypedArray,
@@ -23,6 +24,9 @@ export type TensorLike = Tensor | number | boolean;
 export class TensorHandle implements NodeHolder {
   /** The graph node this handle points at. Internal: it changes with `assign`. */
   node: Node;
+
+  /** Gradient accumulated by `backward`, or null. */
+  grad: Tensor | null = null;
 
   constructor(node: Node) {
     this.node = node;
@@ -82,6 +86,24 @@ export class TensorHandle implements NodeHolder {
     }
     const node = value.dtype === this.dtype ? value.node : cast(value.node, this.dtype);
     engine().assign(this, this.#ownStorage(), node, options);
+    return this;
+  }
+
+  /**
+   * Replaces the value from the host, at once: loading weights, initialization. Takes numbers in
+   * row-major order. Throws ShapeError if their count differs.
+   */
+  setData(values: ArrayLike<number>): this {
+    if (values.length !== this.size) {
+      throw new ShapeError(`${values.length} values do not fill ${formatShape(this.shape)}`, {
+        op: 'setData',
+      });
+    }
+    const host = newTypedArray(this.dtype, this.size);
+    host.set(values);
+    const storage = this.#ownStorage();
+    storage.replaceHost(new Uint8Array(host.buffer));
+    engine().replaced(this, storage);
     return this;
   }
 

@@ -10,7 +10,7 @@ import type { CompiledProgram, Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node, type Origin } from '../../graph/node.ts';
 import { input } from '../../graph/ops/leaf.ts';
-import { reshape } from '../../graph/ops/movement.ts';
+import { reshape } from '../../graph/ops/index.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import { Storage } from '../../runtime/storage.ts';
@@ -117,6 +117,11 @@ export class Evaluator implements Engine {
     const inPlace = options.inPlace === true;
     this.#assignments.set(storage, { holder, storage, node, inPlace });
     holder.node = node;
+  }
+
+  replaced(holder: NodeHolder, storage: Storage): void {
+    this.#assignments.delete(storage);
+    holder.node = leafOn(storage, holder.node);
   }
 
   #isAssigned(node: Node): boolean {
@@ -513,10 +518,7 @@ export class Evaluator implements Engine {
       node.version = storage.version;
       node.inputs = NO_INPUTS;
       if (this.#assignments.get(storage)?.node === node) this.#assignments.delete(storage);
-      if (holder.node === node) {
-        const { tracked, version } = storage;
-        holder.node = input(storage, version, node.shape, node.dtype, tracked, node.device);
-      }
+      if (holder.node === node) holder.node = leafOn(storage, node);
     }
   }
 
@@ -589,6 +591,12 @@ export class Evaluator implements Engine {
 }
 
 const NO_INPUTS: readonly Node[] = Object.freeze([]);
+
+/** A leaf on the present version of `storage`, of the kind of `node`. */
+function leafOn(storage: Storage, node: Node): Node {
+  const { version, tracked } = storage;
+  return input(storage, version, node.shape, node.dtype, tracked, node.device);
+}
 
 function bytesOf(node: Node): number {
   return sizeOf(node.shape) * byteSize(node.dtype);

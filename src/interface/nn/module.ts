@@ -1,0 +1,257 @@
+// Module: a tree of parameters, buffers and sub-modules found by walking an object's own fields.
+import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { formatShape, sameShape } from '../../base/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { Buffer, Parameter } from './parameter.ts';
+
+/** What a forward hook may do: see or replace the result. */
+export type ForwardHook = (module: Module, inputs: readonly unknown[], output: unknown) => unknown;
+/** What a forward pre-hook may do: see or replace the inputs. */
+export type ForwardPreHook = (
+  module: Module,
+  inputs: readonly unknown[],
+) => readonly unknown[] | void;
+
+/** Takes a hook off again. */
+export interface HookHandle {
+  remove(): void;
+}
+
+/** Names of tensors to tensors, PyTorch's names (`layer1.0.running_mean`), in field order. */
+export type StateDict = Record<string, Tensor>;
+
+export interface LoadReport {
+  readonly missing: readonly string[];
+  readonly unexpected: readonly string[];
+}
+
+interface Hooks {
+  readonly before: Set<ForwardPreHook>;
+  readonly after: Set<ForwardHook>;
+}
+
+const hooksOf = new WeakMap<Module, Hooks>();
+
+/**
+ * Base class of layers and models. Assign parameters, buffers, modules, or arrays of modules to
+ * fields; they are found in the order of assignment. `#private` fields are not seen.
+ *
+ * @example
+ * ```ts
+ * import { nn, tensor } from 'tengen';
+ *
+ * class Twice extends nn.Module {
+ *   inner = new nn.Linear(2, 2);
+ *   forward(x: Tensor): Tensor {
+ *     return this.inner.forward(this.inner.forward(x));
+ *   }
+ * }
+ * [...new Twice().namedParameters()].map(([name]) => name); // => ['inner.weight', 'inner.bias']
+ * ```
+ */
+export abstract class Module {
+  /** Whether layers behave as in training (dropout, batch statistics). Set by train() and eval(). */
+  training = true;
+
+  /** Computes the layer. */
+  abstract forward(...inputs: readonly never[]): unknown;
+
+  // ---- walking --------------------------------------------------------------------------------
+
+  /** Direct sub-modules by name; arrays of modules give `field.0`, `field.1`, ... */
+  *namedChildren(): Generator<[string, Module]> {
+    for (const [field, value] of Object.entries(this)) {
+      const name = toSnakeCase(field);
+      if (value instanceof Module) yield [name, value];
+      else if (Array.isArray(value)) {
+        for (const [i, item] of value.entries()) {
+          if (item instanceof Module) yield [`${name}.${i}`, item];
+        }
+      }
+    }
+  }
+
+  /** This module ('' as name) and all below it, each once. */
+  *namedModules(prefix = '', seen = new Set<Module>()): Generator<[string, Module]> {
+    if (seen.has(this)) return;
+    seen.add(this);
+    yield [prefix, this];
+    for (const [name, child] of this.namedChildren()) {
+      yield* child.namedModules(prefix === '' ? name : `${prefix}.${name}`, seen);
+    }
+  }
+
+  *#namedTensors<T extends Tensor>(
+    kind: abstract new (...args: never[]) => T,
+    recurse: boolean,
+  ): Generator<[string, T]> {
+    const seen = new Set<Tensor>();
+    for (const [path, module] of this.namedModules()) {
+      if (!recurse && module !== this) continue;
+      for (const [field, value] of Object.entries(module)) {
+        const items: [string, unknown][] = Array.isArray(value)
+          ? value.map((item, i) => [`${field}.${i}`, item])
+          : [[field, value]];
+        for (const [name, item] of items) {
+          if (!(item instanceof kind) || seen.has(item)) continue;
+          seen.add(item);
+          yield [path === '' ? toSnakeCase(name) : `${path}.${toSnakeCase(name)}`, item];
+        }
+      }
+    }
+  }
+
+  /** Trainable tensors with their PyTorch names, each once. */
+  namedParameters(recurse = true): Generator<[string, Parameter]> {
+    return this.#namedTensors(Parameter, recurse);
+  }
+
+  /** Saved tensors that are not trained, e.g. running statistics. */
+  namedBuffers(recurse = true): Generator<[string, Buffer]> {
+    return this.#namedTensors(Buffer, recurse);
+  }
+
+  parameters(recurse = true): Parameter[] {
+    return Array.from(this.namedParameters(recurse), ([, parameter]) => parameter);
+  }
+
+  buffers(recurse = true): Buffer[] {
+    return Array.from(this.namedBuffers(recurse), ([, buffer]) => buffer);
+  }
+
+  children(): Module[] {
+    return Array.from(this.namedChildren(), ([, child]) => child);
+  }
+
+  modules(): Module[] {
+    return Array.from(this.namedModules(), ([, module]) => module);
+  }
+
+  /** Calls `visit` on every module below and then on this one. Returns itself. */
+  apply(visit: (module: Module) => void): this {
+    for (const child of this.children()) child.apply(visit);
+    visit(this);
+    return this;
+  }
+
+  // ---- modes ----------------------------------------------------------------------------------
+
+  /** Sets training mode here and below. Returns itself. */
+  train(mode = true): this {
+    for (const module of this.modules()) module.training = mode;
+    return this;
+  }
+
+  /** Sets evaluation mode: no dropout, running statistics. Returns itself. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Forgets accumulated gradients. */
+  zeroGrad(): void {
+    for (const parameter of this.parameters()) parameter.grad = null;
+  }
+
+  // ---- state ----------------------------------------------------------------------------------
+
+  /** All parameters and buffers by PyTorch name. The tensors are the module's own, not copies. */
+  stateDict(): StateDict {
+    const state: StateDict = {};
+    for (const [path, module] of this.namedModules()) {
+      const join = (name: string): string => (path === '' ? name : `${path}.${name}`);
+      for (const [name, tensor] of module.namedParameters(false)) state[join(name)] = tensor;
+      for (const [name, tensor] of module.namedBuffers(false)) state[join(name)] = tensor;
+    }
+    return state;
+  }
+
+  /**
+   * Copies values into this module's parameters and buffers by name. With `strict` (default)
+   * missing or unexpected names throw; shapes must always agree. All problems are named at once,
+   * and nothing is changed if there is any.
+   */
+  loadStateDict(state: Readonly<StateDict>, options: { strict?: boolean } = {}): LoadReport {
+    const own = this.stateDict();
+    const missing = Object.keys(own).filter((name) => !(name in state));
+    const unexpected = Object.keys(state).filter((name) => !(name in own));
+    const problems: string[] = [];
+    for (const [name, tensor] of Object.entries(own)) {
+      const value = state[name];
+      if (value !== undefined && !sameShape(value.shape, tensor.shape)) {
+        problems.push(
+          `${name} is ${formatShape(value.shape)}, expected ${formatShape(tensor.shape)}`,
+        );
+      }
+    }
+    if (problems.length > 0) {
+      throw new ShapeError(`sizes differ: ${problems.join('; ')}`, { op: 'loadStateDict' });
+    }
+    if (options.strict !== false && missing.length + unexpected.length > 0) {
+      throw new ArgumentError(
+        `missing: ${missing.join(', ') || 'none'}; unexpected: ${unexpected.join(', ') || 'none'}`,
+        { op: 'loadStateDict', hint: 'pass { strict: false } to load what fits' },
+      );
+    }
+    for (const [name, tensor] of Object.entries(own)) {
+      const value = state[name];
+      if (value !== undefined && value !== tensor) tensor.setData(value.dataSync());
+    }
+    return { missing, unexpected };
+  }
+
+  // ---- hooks ----------------------------------------------------------------------------------
+
+  /** `hook` runs before forward and may return other inputs. */
+  registerForwardPreHook(hook: ForwardPreHook): HookHandle {
+    const hooks = this.#hooks();
+    hooks.before.add(hook);
+    return { remove: () => void hooks.before.delete(hook) };
+  }
+
+  /** `hook` runs after forward and may return another output. */
+  registerForwardHook(hook: ForwardHook): HookHandle {
+    const hooks = this.#hooks();
+    hooks.after.add(hook);
+    return { remove: () => void hooks.after.delete(hook) };
+  }
+
+  /** The first hook puts a wrapper before this object's own `forward`. */
+  #hooks(): Hooks {
+    const known = hooksOf.get(this);
+    if (known !== undefined) return known;
+    const hooks: Hooks = { before: new Set(), after: new Set() };
+    hooksOf.set(this, hooks);
+    const forward = this.forward.bind(this) as (...inputs: readonly unknown[]) => unknown;
+    const hooked = (...inputs: readonly unknown[]): unknown => {
+      let given = inputs;
+      for (const hook of hooks.before) given = hook(this, given) ?? given;
+      let output = forward(...given);
+      for (const hook of hooks.after) output = hook(this, given, output) ?? output;
+      return output;
+    };
+    Object.defineProperty(this, 'forward', { value: hooked, enumerable: false });
+    return hooks;
+  }
+
+  /** One line about this layer, without its children: `Linear(in=2, out=3)`. */
+  describe(): string {
+    return this.constructor.name;
+  }
+
+  toString(): string {
+    const children = [...this.namedChildren()];
+    if (children.length === 0) return this.describe();
+    const lines = children.map(([name, child]) => {
+      const text = child.toString().split('\n').join('\n  ');
+      return `  (${name}): ${text}`;
+    });
+    return `${this.describe()}(\n${lines.join('\n')}\n)`;
+  }
+}
+
+/** `runningMean` is `running_mean` in files, as in PyTorch. */
+export function toSnakeCase(name: string): string {
+  return name.replace(/([a-z0-9])([A-Z])/g, (_, before: string, upper: string) => {
+    return `${before}_${upper.toLowerCase()}`;
+  });
+}

@@ -138,6 +138,7 @@ const expandOp = defineOp({
     withAttrs({ shape: [2, 3] }, randomTensor([2, 1])),
     withAttrs({ shape: [4] }, randomTensor([])),
     withAttrs({ shape: [0, 3] }, randomTensor([1, 3])),
+    withAttrs({ shape: [0, 3] }, randomTensor([0, 1])),
     withAttrs({ shape: [2, 3, 4] }, randomTensor([3, 1], { dtype: 'int32' })),
   ],
   cost: 0,

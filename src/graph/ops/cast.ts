@@ -105,6 +105,7 @@ function castSamples(): Sample<{ readonly dtype: DType }>[] {
     samples.push({ inputs: [tensorOf([edges.length], edges)], attrs: { dtype }, ...skip });
   }
   samples.push({ inputs: [randomTensor([])], attrs: { dtype: 'float64' } });
+  samples.push({ inputs: [randomTensor([1])], attrs: { dtype: 'float64' } });
   samples.push({ inputs: [randomTensor([0, 3])], attrs: { dtype: 'int32' }, ...skip });
   return samples;
 }

@@ -9,4 +9,5 @@ export * from './math.ts';
 export * from './matmul.ts';
 export * from './permute.ts';
 export * from './reduce.ts';
+export * from './slicing.ts';
 export * from './unary.ts';

@@ -17,7 +17,7 @@ import { greater, select } from './compare.ts';
 import { constant, zerosLike } from './creation.ts';
 import { constantLike, narrow } from './emit.ts';
 import { broadcastReference } from './reference.ts';
-import { unarySamples } from './samples.ts';
+import { randomTensor, unarySamples } from './samples.ts';
 
 type NoAttrs = Readonly<Record<string, never>>;
 export type UnaryOpDef = OpDef<Record<never, never>>;
@@ -210,11 +210,16 @@ const bitwiseNotOp = defineOp({
   },
   reference: (inputs, _attrs, output) =>
     broadcastReference(inputs, output, (x) => (output.dtype === 'bool' ? 1 - x! : ~x!)),
-  samples: () =>
-    unarySamples({
-      dtypes: ['int8', 'uint8', 'int16', 'int32', 'uint32', 'bool'],
-      skipGradient: 'integers',
-    }).filter(({ inputs }) => !isFloat(inputs[0]!.dtype)) as Sample<NoAttrs>[],
+  samples: () => [
+    ...(['int8', 'uint8', 'int16', 'int32', 'uint32', 'bool'] as const).map((dtype) => ({
+      inputs: [randomTensor([3, 5], { dtype })],
+      attrs: {},
+    })),
+    ...[[], [0], [1]].map((shape) => ({
+      inputs: [randomTensor(shape, { dtype: 'int32' })],
+      attrs: {},
+    })),
+  ],
 });
 
 /** -1, 0 or 1. */

@@ -44,19 +44,27 @@ export function forEachStatement(
   }
 }
 
+/** Calls `visit` once for every distinct expression in `roots`, operands first. */
+export function forEachNode(
+  roots: readonly Expression[],
+  visit: (expression: Expression) => void,
+  seen: Set<Expression> = new Set(),
+): void {
+  for (const root of roots) {
+    if (seen.has(root)) continue;
+    seen.add(root);
+    forEachNode(operandsOf(root), visit, seen);
+    visit(root);
+  }
+}
+
 /** Calls `visit` once for every distinct expression of the statements, operands first. */
 export function forEachExpression(
   statements: readonly Statement[],
   visit: (expression: Expression) => void,
 ): void {
   const seen = new Set<Expression>();
-  const walk = (expression: Expression): void => {
-    if (seen.has(expression)) return;
-    seen.add(expression);
-    for (const operand of operandsOf(expression)) walk(operand);
-    visit(expression);
-  };
-  forEachStatement(statements, (statement) => rootsOf(statement).forEach(walk));
+  forEachStatement(statements, (statement) => forEachNode(rootsOf(statement), visit, seen));
 }
 
 /**

@@ -1,0 +1,98 @@
+// Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), as PyTorch's.
+import type { Tensor } from '../tensor/tensor.ts';
+import { Optimizer, type ParameterGroup, type Parameters, slot } from './optimizer.ts';
+
+export type AdamOptions = {
+  lr: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** Use the maximum of past second moments (Reddi et al. 2018). */
+  amsgrad: boolean;
+  maximize: boolean;
+};
+
+/** Options as users give them: `betas` as a pair, like PyTorch. */
+export type AdamArguments = Partial<AdamOptions> & { betas?: readonly [number, number] };
+
+function withDefaults(options: AdamArguments, weightDecay: number): AdamOptions {
+  const { betas, ...rest } = options;
+  return {
+    lr: 1e-3,
+    beta1: betas?.[0] ?? 0.9,
+    beta2: betas?.[1] ?? 0.999,
+    eps: 1e-8,
+    weightDecay,
+    amsgrad: false,
+    maximize: false,
+    ...rest,
+  };
+}
+
+/** Adam: weight decay is added to the gradient (L2). */
+export class Adam extends Optimizer<AdamOptions> {
+  constructor(parameters: Parameters<AdamOptions>, options: AdamArguments = {}) {
+    super(parameters, withDefaults(options, 0));
+  }
+
+  protected update(
+    param: Tensor,
+    grad: Tensor,
+    group: ParameterGroup<AdamOptions>,
+    step: number,
+  ): void {
+    let direction = group.maximize ? grad.neg() : grad;
+    if (group.weightDecay !== 0) {
+      direction = direction.add(param.mul(slot(group.weightDecay, param)));
+    }
+    param.assign(param.sub(this.delta(param, direction, group, step)));
+  }
+
+  /** Updates both moments; what is to be subtracted from the parameter. */
+  protected delta(
+    param: Tensor,
+    direction: Tensor,
+    group: ParameterGroup<AdamOptions>,
+    step: number,
+  ): Tensor {
+    const { lr, beta1, beta2, eps } = group;
+    const first = this.stateOf(param, 'expAvg');
+    const second = this.stateOf(param, 'expAvgSq');
+    const mean = first.mul(slot(beta1, param)).add(direction.mul(slot(1 - beta1, param)));
+    const squares = direction.mul(direction).mul(slot(1 - beta2, param));
+    const square = second.mul(slot(beta2, param)).add(squares);
+    this.setState(first, mean);
+    this.setState(second, square);
+    let scale = square;
+    if (group.amsgrad) {
+      const largest = this.stateOf(param, 'maxExpAvgSq');
+      scale = largest.maximum(square);
+      this.setState(largest, scale);
+    }
+    const rootCorrection = Math.sqrt(1 - beta2 ** step);
+    const denominator = scale
+      .sqrt()
+      .mul(slot(1 / rootCorrection, param))
+      .add(slot(eps, param));
+    return mean.div(denominator).mul(slot(lr / (1 - beta1 ** step), param));
+  }
+}
+
+/** Adam with decoupled weight decay: the parameter shrinks by `lr * weightDecay` each step. */
+export class AdamW extends Adam {
+  constructor(parameters: Parameters<AdamOptions>, options: AdamArguments = {}) {
+    super(parameters, withDefaults(options, 1e-2));
+  }
+
+  protected override update(
+    param: Tensor,
+    grad: Tensor,
+    group: ParameterGroup<AdamOptions>,
+    step: number,
+  ): void {
+    const direction = group.maximize ? grad.neg() : grad;
+    const shrunk = param.mul(slot(1 - group.lr * group.weightDecay, param));
+    param.assign(shrunk.sub(this.delta(param, direction, group, step)));
+  }
+}

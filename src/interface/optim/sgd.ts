@@ -1,0 +1,61 @@
+// Stochastic gradient descent, as PyTorch's torch.optim.SGD.
+import type { Tensor } from '../tensor/tensor.ts';
+import { Optimizer, type ParameterGroup, type Parameters, slot } from './optimizer.ts';
+
+export type SGDOptions = {
+  /** Learning rate. */
+  lr: number;
+  momentum: number;
+  dampening: number;
+  weightDecay: number;
+  nesterov: boolean;
+  /** Ascend instead of descend. */
+  maximize: boolean;
+};
+
+/**
+ * `v = momentum * v + (1 - dampening) * g; w = w - lr * v`, with `g` including `weightDecay * w`.
+ *
+ * @example
+ * ```ts
+ * import { nn, optim, tensor } from 'tengen';
+ *
+ * const w = new nn.Parameter(tensor([1]));
+ * const sgd = new optim.SGD([w], { lr: 0.5 });
+ * w.mul(w).sum().backward();
+ * sgd.step();
+ * await w.array(); // => [0]
+ * ```
+ */
+export class SGD extends Optimizer<SGDOptions> {
+  constructor(parameters: Parameters<SGDOptions>, options: Partial<SGDOptions> & { lr: number }) {
+    super(parameters, {
+      momentum: 0,
+      dampening: 0,
+      weightDecay: 0,
+      nesterov: false,
+      maximize: false,
+      ...options,
+    });
+  }
+
+  protected update(
+    param: Tensor,
+    grad: Tensor,
+    group: ParameterGroup<SGDOptions>,
+    step: number,
+  ): void {
+    const { lr, momentum, dampening, weightDecay, nesterov, maximize } = group;
+    let direction = maximize ? grad.neg() : grad;
+    if (weightDecay !== 0) direction = direction.add(param.mul(slot(weightDecay, param)));
+    if (momentum !== 0) {
+      const buffer = this.stateOf(param, 'momentumBuffer');
+      // PyTorch starts the buffer with the first gradient itself: no dampening at step 1.
+      const share = slot(step === 1 ? 1 : 1 - dampening, param);
+      const velocity = buffer.mul(slot(momentum, param)).add(direction.mul(share));
+      direction = nesterov ? direction.add(velocity.mul(slot(momentum, param))) : velocity;
+      this.setState(buffer, velocity);
+    }
+    param.assign(param.sub(direction.mul(slot(lr, param))));
+  }
+}

@@ -1,0 +1,2 @@
+// Entry 'tengen/optim'.
+export * from './interface/optim/index.ts';

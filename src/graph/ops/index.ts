@@ -1,5 +1,7 @@
 // Every primitive of the graph, as functions from nodes to nodes.
 export * from './arithmetic.ts';
+export * from './binary.ts';
+export * from './bitwise.ts';
 export * from './broadcast.ts';
 export * from './cast.ts';
 export * from './compare.ts';
@@ -9,5 +11,6 @@ export * from './math.ts';
 export * from './matmul.ts';
 export * from './permute.ts';
 export * from './reduce.ts';
+export * from './scan.ts';
 export * from './slicing.ts';
 export * from './unary.ts';

@@ -1,7 +1,7 @@
-// Reductions to an extreme or its position, and the logical ones.
-import type { DType } from '../../base/dtype.ts';
+// Reductions beyond the sum: product, extremes and their positions, any and all.
+import { type DType, isFloat } from '../../base/dtype.ts';
 import { ShapeError } from '../../base/errors.ts';
-import { formatShape, normalizeAxes, reducedShape } from '../../base/shape.ts';
+import { formatShape, normalizeAxes, reducedShape, sizeOf } from '../../base/shape.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Expression, type ValueType, valueTypeOf } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
@@ -14,12 +14,14 @@ import {
   type Sample,
 } from '../op.ts';
 import { div, mul } from './arithmetic.ts';
-import { restoreReduced, sum } from './broadcast.ts';
+import { accumulatedDType, reshape, restoreReduced, sum } from './broadcast.ts';
 import { cast } from './cast.ts';
 import { equal, notEqual } from './compare.ts';
 import { constant, full } from './creation.ts';
 import { constantLike } from './emit.ts';
-import { flatPosition, forEachIndex } from './reference.ts';
+import { permute } from './permute.ts';
+import { flatPosition, forEachIndex, wrapInteger } from './reference.ts';
+import { cumprod } from './scan.ts';
 import { distinctTensor, randomTensor, tensorOf } from './samples.ts';
 
 const SCHEMA = { axes: 'ints', keepdims: 'flag' } as const;
@@ -262,4 +264,82 @@ function logical(op: 'any' | 'all', x: Node, axes: Axes | undefined, keepdims: b
     return full(shape, op === 'all' ? 1 : 0, 'bool');
   }
   return op === 'any' ? max(asBool(x), normal, keepdims) : min(asBool(x), normal, keepdims);
+}
+
+const prodOp = defineOp({
+  name: 'prod',
+  summary: 'product over axes',
+  attrs: SCHEMA,
+  infer: ([x], { axes, keepdims }) => ({
+    shape: reducedShape(x!.shape, axes, keepdims),
+    dtype: accumulatedDType(x!.dtype),
+  }),
+  gradient: ({ grad, inputs, attrs }) => [prodGradient(grad, inputs[0]!, attrs.axes)],
+  lower: {
+    kind: 'reduce',
+    reduction: ({ axes, keepdims }, node): Reduction => {
+      const type = valueTypeOf(node.dtype);
+      return {
+        axes,
+        keepdims,
+        accumulators: [{ type, identity: 1 }],
+        map: (builder, value) => [builder.convert(value, type)],
+        combine: (builder, [a], [b]) => [builder.mul(a!, b!)],
+        finish: (_builder, [value]) => value!,
+      };
+    },
+  },
+  reference: ([x], { axes }, output) => {
+    const kept = reducedShape(x!.shape, axes, true);
+    const products = new Float64Array(sizeOf(kept)).fill(1);
+    forEachIndex(x!.shape, (indices, flat) => {
+      const target = indices.map((index, axis) => (axes.includes(axis) ? 0 : index));
+      const position = flatPosition(kept, target);
+      const value = x!.data[flat]!;
+      products[position] = isFloat(output.dtype)
+        ? products[position]! * value
+        : wrapInteger(output.dtype, Math.imul(products[position]!, value));
+    });
+    return products;
+  },
+  samples: () => {
+    const sample = (input: ReferenceTensor, axes: readonly number[], keepdims = false) => ({
+      inputs: [input],
+      attrs: { axes, keepdims },
+    });
+    return [
+      sample(randomTensor([3, 4]), [0, 1]),
+      sample(randomTensor([3, 4]), [0]),
+      sample(randomTensor([3, 4, 2], { dtype: 'float64' }), [1], true),
+      sample(randomTensor([3, 2, 5]), [0, 2]),
+      sample(randomTensor([1]), [0]),
+      sample(randomTensor([0]), [0]),
+      sample(randomTensor([2, 0]), [1]),
+      sample(tensorOf([3, 4], [1, 2, 3, 4, 1, 0, 3, 4, 0, 2, 0, 4]), [1]),
+      sample(tensorOf([2, 2], [0, 2, 3, 4]), [0, 1]),
+      { ...sample(randomTensor([9], { dtype: 'int32' }), [0]), skipGradient: 'integers' },
+      { ...sample(randomTensor([3], { dtype: 'bool' }), [0]), skipGradient: 'integers' },
+      { ...sample(tensorOf([3], [0, Infinity, 1]), [0]), skipGradient: 'special values' },
+    ];
+  },
+});
+
+/** Each element's share is the product of all others, found without dividing: zeros are right. */
+function prodGradient(grad: Node, x: Node, axes: readonly number[]): Node {
+  const rest = x.shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
+  const order = [...rest, ...axes];
+  const kept = rest.map((axis) => x.shape[axis]!);
+  const moved = permute(x, order);
+  const rows = reshape(moved, [...kept, sizeOf(axes.map((axis) => x.shape[axis]!))]);
+  const others = mul(cumprod(rows, -1, false, true), cumprod(rows, -1, true, true));
+  const back = order.map((_, axis) => order.indexOf(axis));
+  const shares = permute(reshape(others, moved.shape), back);
+  return mul(shares, restoreReduced(grad, x.shape, axes));
+}
+
+/** Product over axes (all by default), 1 for no elements. Integers and bool accumulate in int32. */
+export function prod(x: Node, axes?: Axes, keepdims = false): Node {
+  const normal = axesOf('prod', x, axes);
+  if (normal.length === 0) return cast(x, accumulatedDType(x.dtype));
+  return makeNode(prodOp, [x], { axes: normal, keepdims });
 }

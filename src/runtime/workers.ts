@@ -20,11 +20,19 @@ export { BARRIER, BARRIER_BYTES, WEB_WORKER_SOURCE } from './worker-source.ts';
 // How long the caller sleeps before it looks whether the workers it waits for still live.
 const STALL_MS = 100;
 // Spins before sleeping; docs/decisions/0004-worker-pool.md has the measurements.
-const BARRIER_SPINS = 20_000;
-const FINISH_SPINS = 20_000;
+const DEFAULT_SPINS: PoolSpins = { barrier: 10_000, finish: 10_000, idle: 2_000 };
 // Stands in `failedWorker` when the caller's own part failed first.
 const CALLER_FAILED = -1;
-const IDLE_SPINS = 2_000;
+
+/** Turns of a waiting loop before a thread goes to sleep. */
+export interface PoolSpins {
+  /** At a barrier between kernels. */
+  readonly barrier: number;
+  /** The caller, at the end of a run. */
+  readonly finish: number;
+  /** A worker, after a run. */
+  readonly idle: number;
+}
 
 export interface WorkerPoolOptions {
   /** The shared memory that every module of this pool imports. */
@@ -35,6 +43,7 @@ export interface WorkerPoolOptions {
   readonly threads?: number;
   /** Script of the page's own origin that holds WEB_WORKER_SOURCE, if `blob:` is forbidden. */
   readonly workerUrl?: string | URL;
+  readonly spins?: Partial<PoolSpins>;
 }
 
 /**
@@ -101,17 +110,18 @@ export class WorkerPool {
   #nextModule = 1;
   #deaths: string[] = [];
   #startFailure: string | undefined;
+  readonly #spins: PoolSpins;
   #running = false;
   #closed = false;
 
   private constructor(options: WorkerPoolOptions, threads: number) {
     const { memory, barrierAddress } = options;
     this.threads = threads;
+    this.#spins = { ...DEFAULT_SPINS, ...options.spins };
     this.#barrier = new Int32Array(memory.buffer, barrierAddress, BARRIER_BYTES / 4);
-    this.#barrier.fill(0);
-    this.#barrier[BARRIER.spins] = BARRIER_SPINS;
+    this.#resetBarrier();
     this.#control = new Int32Array(new SharedArrayBuffer(4 * controlWords(threads - 1)));
-    this.#control[CONTROL.idleSpins] = IDLE_SPINS;
+    this.#control[CONTROL.idleSpins] = this.#spins.idle;
     this.#control[CONTROL.posted] = 1; // the start message
     this.imports = { env: { memory, wait: (phase) => this.#waitAtBarrier(phase) } };
   }
@@ -346,8 +356,7 @@ export class WorkerPool {
     for (const member of called) this.#waitForFinish(member, generation);
     const worker = Atomics.load(control, CONTROL.failedWorker);
     if (!mainFailed && worker === 0 && this.#deaths.length === 0) return;
-    this.#barrier.fill(0);
-    this.#barrier[BARRIER.spins] = BARRIER_SPINS;
+    this.#resetBarrier();
     Atomics.store(control, CONTROL.failedWorker, 0);
     if (worker > 0) {
       const name = (this.#members[worker - 1] as Member).name;
@@ -361,7 +370,7 @@ export class WorkerPool {
   #waitForFinish(member: Member, generation: number): void {
     const control = this.#control;
     const word = member.base + WORKER.finished;
-    let spins = FINISH_SPINS;
+    let spins = this.#spins.finish;
     while (Atomics.load(control, word) !== generation && !member.dead) {
       if (spins-- > 0 || !this.#mayWait) continue;
       Atomics.store(control, CONTROL.callerSleeps, 1);
@@ -387,6 +396,11 @@ export class WorkerPool {
       if (!member.dead && !member.thread.alive()) this.#bury(member, 'it ended');
     }
     if (this.#deaths.length > 0) this.#abort();
+  }
+
+  #resetBarrier(): void {
+    this.#barrier.fill(0);
+    this.#barrier[BARRIER.spins] = this.#spins.barrier;
   }
 
   #abort(): void {

@@ -26,6 +26,7 @@ export function roundHalfEven(value: number): number {
   const floor = Math.floor(value);
   const rest = value - floor;
   if (rest !== 0.5) return Math.round(value);
+  if (value === -0.5) return -0;
   return floor % 2 === 0 ? floor : floor + 1;
 }
 

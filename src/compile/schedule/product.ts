@@ -3,7 +3,7 @@
 // parameters; operands and results are reached through callbacks, so that prologue and epilogue
 // fuse, and a convolution is the same schedule with other callbacks.
 import type { DType } from '../../base/dtype.ts';
-import { Builder } from '../../ir/builder.ts';
+import type { Builder } from '../../ir/builder.ts';
 import {
   type Buffer,
   type Expression,
@@ -11,7 +11,10 @@ import {
   type ValueType,
   type Variable,
 } from '../../ir/expression.ts';
-import type { Kernel, Statement, Target } from '../../ir/kernel.ts';
+import type { Statement, Target } from '../../ir/kernel.ts';
+import { dependsOn } from '../../ir/linear.ts';
+import { Emitter, type GroupView } from '../lower/emit.ts';
+import { KernelBuilder, type Scratch, type Stage } from '../lower/kernel-builder.ts';
 
 /** Sizes of `batch` products [m, k] @ [k, n]. */
 export interface ProductSizes {
@@ -34,35 +37,23 @@ export interface ProductTiles {
   readonly blockDepth: number;
 }
 
-/** Reads of one operand inside one kernel, as scalar expressions; indices are in range. */
-export type ReadElement = (batch: Expression, row: Expression, column: Expression) => Expression;
-
-/** Opens an operand or the result for one kernel: declares its buffers with the kernel. */
-export interface ProductAccess {
-  openA(builder: Builder): { read: ReadElement; buffers: readonly Buffer[] };
-  openB(builder: Builder): { read: ReadElement; buffers: readonly Buffer[] };
-  openResult(builder: Builder): {
-    store(
-      batch: Expression,
-      row: Expression,
-      column: Expression,
-      value: Expression,
-    ): readonly Statement[];
-    buffers: readonly Buffer[];
-  };
-  /** Whether operand a (or b) is the same matrix for every batch: then it is packed once. */
-  readonly sharedA: boolean;
-  readonly sharedB: boolean;
-}
-
-/** The kernels of a product, in order, and the scratch they share. */
-export interface ProductStages {
-  readonly packA: Kernel;
-  readonly packB: Kernel;
-  readonly multiply: Kernel;
-  /** Elements of the packed operands; buffers are the last of each pack kernel's `buffers`. */
-  readonly packedA: number;
-  readonly packedB: number;
+/** A family of products and how to reach their elements from inside a kernel. */
+export interface ProductProblem {
+  readonly sizes: ProductSizes;
+  /** dtype of the operands. */
+  readonly dtype: DType;
+  /** Element [m, k] of a; indices are in range. */
+  readA(emitter: Emitter, batch: Expression, m: Expression, k: Expression): Expression;
+  /** Element [k, n] of b; indices are in range. */
+  readB(emitter: Emitter, batch: Expression, k: Expression, n: Expression): Expression;
+  /** Runs the epilogue on element [m, n] and stores what comes of it. */
+  store(
+    emitter: Emitter,
+    batch: Expression,
+    m: Expression,
+    n: Expression,
+    value: Expression,
+  ): readonly Statement[];
 }
 
 /** The accumulator's dtype for operands of `dtype`. */
@@ -116,48 +107,69 @@ export function registerTileFor(target: Target): { rows: number; vectors: number
   return best;
 }
 
-/** Kernels that compute the product. Sums run over k in order, whatever the tiles. */
+/** Stages that compute the product: pack a, pack b, multiply. Sums run over k in order. */
 export function productStages(
-  name: string,
-  sizes: ProductSizes,
-  dtype: DType,
-  access: ProductAccess,
-  target: Target,
-  tiles: ProductTiles = chooseTiles(sizes, target, dtype),
-): ProductStages {
+  view: GroupView,
+  problem: ProductProblem,
+  tiles: ProductTiles = chooseTiles(problem.sizes, view.target, problem.dtype),
+): Stage[] {
+  const { sizes } = problem;
+  const accumulator = accumulatorOf(problem.dtype);
   const context: Context = {
-    name,
-    sizes,
-    access,
-    target,
+    view,
+    problem,
     tiles,
-    dtype: accumulatorOf(dtype),
-    type: valueTypeOf(accumulatorOf(dtype)),
-    lanes: Math.max(1, target.vectorBytes / (accumulatorOf(dtype) === 'float64' ? 8 : 4)),
+    dtype: accumulator,
+    type: valueTypeOf(accumulator),
+    lanes: Math.max(1, view.target.vectorBytes / (accumulator === 'float64' ? 8 : 4)),
+    batchA: isShared(view, problem, 'A') ? 1 : sizes.batch,
+    batchB: isShared(view, problem, 'B') ? 1 : sizes.batch,
   };
-  const batchA = access.sharedA ? 1 : sizes.batch;
-  const batchB = access.sharedB ? 1 : sizes.batch;
   const width = tiles.vectors * context.lanes;
   const panelsA = Math.ceil(sizes.m / tiles.rows);
   const panelsB = Math.ceil(sizes.n / width);
-  return {
-    packA: packKernel(context, 'A', batchA, panelsA, tiles.rows),
-    packB: packKernel(context, 'B', batchB, panelsB, width),
-    multiply: multiplyKernel(context, panelsA, panelsB),
-    packedA: batchA * panelsA * sizes.k * tiles.rows,
-    packedB: batchB * panelsB * sizes.k * width,
+  const packedA: Scratch = {
+    name: 'packedA',
+    dtype: accumulator,
+    length: context.batchA * panelsA * sizes.k * tiles.rows,
   };
+  const packedB: Scratch = {
+    name: 'packedB',
+    dtype: accumulator,
+    length: context.batchB * panelsB * sizes.k * width,
+  };
+  return [
+    packStage(context, 'A', packedA, panelsA, tiles.rows),
+    packStage(context, 'B', packedB, panelsB, width),
+    multiplyStage(context, packedA, packedB, panelsA, panelsB),
+  ];
+}
+
+/** Whether an operand is the same matrix for every batch: then it is packed once. */
+function isShared(view: GroupView, problem: ProductProblem, side: 'A' | 'B'): boolean {
+  if (problem.sizes.batch === 1) return true;
+  const emitter = new Emitter(new KernelBuilder('probe'), view);
+  const { builder } = emitter.kernel;
+  const batch = loopIndex(builder, 'batch', problem.sizes.batch);
+  const k = loopIndex(builder, 'k', problem.sizes.k);
+  const along = loopIndex(builder, 'along', side === 'A' ? problem.sizes.m : problem.sizes.n);
+  const value =
+    side === 'A'
+      ? problem.readA(emitter, batch, along, k)
+      : problem.readB(emitter, batch, k, along);
+  return !dependsOn(value, batch);
 }
 
 interface Context {
-  readonly name: string;
-  readonly sizes: ProductSizes;
-  readonly access: ProductAccess;
-  readonly target: Target;
+  readonly view: GroupView;
+  readonly problem: ProductProblem;
   readonly tiles: ProductTiles;
+  /** dtype of sums and packed operands. */
   readonly dtype: DType;
   readonly type: ValueType;
   readonly lanes: number;
+  readonly batchA: number;
+  readonly batchB: number;
 }
 
 /** A loop index over [0, count). */
@@ -187,17 +199,20 @@ function loop(
  * Copies an operand into panels of `width` rows (of a) or columns (of b): element (along, k) of
  * panel p goes to ((batch * panels + p) * K + k) * width + along. Beyond the edge stand zeros.
  */
-function packKernel(
+function packStage(
   context: Context,
   side: 'A' | 'B',
-  batch: number,
+  scratch: Scratch,
   panels: number,
   width: number,
-): Kernel {
-  const { sizes, access, dtype } = context;
-  const builder = new Builder();
-  const { read, buffers } = side === 'A' ? access.openA(builder) : access.openB(builder);
-  const packed = builder.buffer(`packed${side}`, dtype, 'write');
+): Stage {
+  const { view, problem } = context;
+  const { sizes } = problem;
+  const batch = side === 'A' ? context.batchA : context.batchB;
+  const kernel = new KernelBuilder(`${view.name}_pack${side}`);
+  const { builder } = kernel;
+  const emitter = new Emitter(kernel, view);
+  const packed = kernel.scratch(scratch, 'write');
   const limit = side === 'A' ? sizes.m : sizes.n;
   // Neighbouring panels share cache lines of a row-major b: one item packs several of them.
   const group = side === 'B' ? Math.min(4, panels) : 1;
@@ -214,7 +229,10 @@ function packKernel(
   const position = builder.add(builder.scale(panel, width), along);
   const inside = builder.compare('lt', position, builder.constant(limit));
   const safe = builder.min(position, builder.constant(limit - 1));
-  const value = side === 'A' ? read(batchIndex, safe, k) : read(batchIndex, k, safe);
+  const value =
+    side === 'A'
+      ? problem.readA(emitter, batchIndex, safe, k)
+      : problem.readB(emitter, batchIndex, k, safe);
   const converted = builder.convert(value, context.type);
   const panelStart = builder.scale(
     builder.add(builder.scale(batchIndex, panels), panel),
@@ -237,28 +255,29 @@ function packKernel(
           then: [copyPanel],
           otherwise: [],
         };
-  return {
-    name: `${context.name}_pack${side}`,
-    buffers: [...buffers, packed],
-    scratch: [],
-    gridIndex: grid,
-    gridSize: batch * groups,
-    body: [loop(builder, k, sizes.k, [loop(builder, member, group, [guarded])])],
-  };
+  return kernel.finish(grid, batch * groups, [
+    loop(builder, k, sizes.k, [loop(builder, member, group, [guarded])]),
+  ]);
 }
 
 /** One grid item computes one block of one product: all depth slices, then the epilogue. */
-function multiplyKernel(context: Context, panelsA: number, panelsB: number): Kernel {
-  const { sizes, tiles, access, dtype, lanes } = context;
-  const builder = new Builder();
-  const packedA = builder.buffer('packedA', dtype, 'read');
-  const packedB = builder.buffer('packedB', dtype, 'read');
-  const result = access.openResult(builder);
+function multiplyStage(
+  context: Context,
+  scratchA: Scratch,
+  scratchB: Scratch,
+  panelsA: number,
+  panelsB: number,
+): Stage {
+  const { view, problem, tiles, dtype, lanes } = context;
+  const { sizes } = problem;
+  const kernel = new KernelBuilder(`${view.name}_multiply`);
+  const { builder } = kernel;
+  const emitter = new Emitter(kernel, view);
+  const packedA = kernel.scratch(scratchA, 'read');
+  const packedB = kernel.scratch(scratchB, 'read');
   const width = tiles.vectors * lanes;
-  const block = builder.buffer('block', dtype, 'readwrite', {
-    space: 'private',
-    length: tiles.blockRows * tiles.blockColumns,
-  });
+  const cells = tiles.blockRows * tiles.blockColumns;
+  const block = kernel.privateArray('block', dtype, cells);
   const blocksM = Math.ceil(sizes.m / tiles.blockRows);
   const blocksN = Math.ceil(sizes.n / tiles.blockColumns);
   const perBatch = blocksM * blocksN;
@@ -270,14 +289,14 @@ function multiplyKernel(context: Context, panelsA: number, panelsB: number): Ker
 
   const multiply = multiplySlices(context, builder, { packedA, packedB, block }, (tile) => ({
     a: builder.add(
-      access.sharedA ? builder.constant(0) : builder.scale(batch, panelsA),
+      context.batchA === 1 ? builder.constant(0) : builder.scale(batch, panelsA),
       builder.min(
         builder.add(builder.scale(blockM, tiles.blockRows / tiles.rows), tile.row),
         builder.constant(panelsA - 1),
       ),
     ),
     b: builder.add(
-      access.sharedB ? builder.constant(0) : builder.scale(batch, panelsB),
+      context.batchB === 1 ? builder.constant(0) : builder.scale(batch, panelsB),
       builder.min(
         builder.add(builder.scale(blockN, tiles.blockColumns / width), tile.column),
         builder.constant(panelsB - 1),
@@ -290,13 +309,14 @@ function multiplyKernel(context: Context, panelsA: number, panelsB: number): Ker
   const firstRow = builder.scale(blockM, tiles.blockRows);
   const firstColumn = builder.scale(blockN, tiles.blockColumns);
   const value = builder.load(block, builder.add(builder.scale(row, tiles.blockColumns), column));
-  const finish = result.store(
+  const finish = problem.store(
+    emitter,
     batch,
     builder.add(firstRow, row),
     builder.add(firstColumn, column),
     value,
   );
-  const bounded = (index: Variable, first: Expression, size: number, limit: number) =>
+  const bounded = (first: Expression, size: number, limit: number): Expression =>
     limit % size === 0
       ? builder.constant(size)
       : builder.min(builder.constant(size), builder.sub(builder.constant(limit), first));
@@ -304,28 +324,21 @@ function multiplyKernel(context: Context, panelsA: number, panelsB: number): Ker
     kind: 'for',
     index: row,
     start: builder.constant(0),
-    end: bounded(row, firstRow, tiles.blockRows, sizes.m),
+    end: bounded(firstRow, tiles.blockRows, sizes.m),
     step: 1,
     body: [
       {
         kind: 'for',
         index: column,
         start: builder.constant(0),
-        end: bounded(column, firstColumn, tiles.blockColumns, sizes.n),
+        end: bounded(firstColumn, tiles.blockColumns, sizes.n),
         step: 1,
         body: finish,
         vector: true,
       },
     ],
   };
-  return {
-    name: `${context.name}_multiply`,
-    buffers: [packedA, packedB, ...result.buffers],
-    scratch: [block],
-    gridIndex: grid,
-    gridSize: sizes.batch * perBatch,
-    body: [...multiply, epilogue],
-  };
+  return kernel.finish(grid, sizes.batch * perBatch, [...multiply, epilogue]);
 }
 
 /** Clears the block and adds every depth slice of every register tile to it. */
@@ -335,7 +348,8 @@ function multiplySlices(
   buffers: { packedA: Buffer; packedB: Buffer; block: Buffer },
   panelOf: (tile: { row: Variable; column: Variable }) => { a: Expression; b: Expression },
 ): readonly Statement[] {
-  const { sizes, tiles, lanes, type } = context;
+  const { tiles, lanes, type } = context;
+  const { sizes } = context.problem;
   const width = tiles.vectors * lanes;
   const cells = tiles.blockRows * tiles.blockColumns;
   const clear = loopIndex(builder, 'clear', cells);
@@ -386,7 +400,9 @@ function registerTile(
   buffers: { packedA: Buffer; packedB: Buffer; block: Buffer },
   at: { a: Expression; b: Expression; start: Expression; end: Expression; corner: Expression },
 ): readonly Statement[] {
-  const { sizes, tiles, lanes, type, target } = context;
+  const { tiles, lanes, type } = context;
+  const { sizes } = context.problem;
+  const { target } = context.view;
   const width = tiles.vectors * lanes;
   const before: Statement[] = [];
   const inner: Statement[] = [];

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import type { Page } from 'playwright-core';
 import ts from 'typescript';
+import { WEB_WORKER_SOURCE } from '../../src/runtime/workers.ts';
 import { besideBusyProcess, print } from './pool.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -19,20 +20,25 @@ import { measurePool } from '/scripts/experiments/pool-measure.ts';
 self.onmessage = async ({ data }) => self.postMessage(await measurePool(data.place, data.busy));
 `;
 
-/** Serves the repository's TypeScript as JavaScript, with or without cross-origin isolation. */
-function serve(isolated: boolean): Promise<Server> {
+/** Serves the repository's TypeScript as JavaScript, cross-origin isolated or not. */
+function serve(isolated: boolean, policy?: string): Promise<Server> {
   const server = createServer((request, response) => {
     const path = normalize((request.url ?? '/').split('?')[0] ?? '/');
     if (isolated) {
       response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
       response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
     }
+    if (policy !== undefined) response.setHeader('Content-Security-Policy', policy);
     if (path === '/') {
       response.setHeader('Content-Type', 'text/html');
       response.end('<!doctype html><title>pool</title>');
       return;
     }
     response.setHeader('Content-Type', 'text/javascript');
+    if (path === '/pool-worker.js') {
+      response.end(WEB_WORKER_SOURCE);
+      return;
+    }
     if (path === '/worker.js') {
       response.end(WORKER_SCRIPT);
       return;
@@ -107,15 +113,34 @@ await pool.close();
 return [record];
 `;
 
+// A page that forbids `blob:` workers: what the pool says, and that a script of its own helps.
+const POLICY = `
+const { WorkerPool } = await import('/src/runtime/workers.ts');
+const { encodeModule } = await import('/scripts/experiments/tiny-wasm.ts');
+const run = { parameters: 3, body: [], exportAs: 'run' };
+const module = new WebAssembly.Module(encodeModule([run]));
+const memory = new WebAssembly.Memory({ initial: 2, maximum: 65536, shared: true });
+const outcome = async (options) => {
+  const pool = WorkerPool.create({ memory, barrierAddress: 64, threads: 2, ...options });
+  const workers = await pool.whenReady(pool.register(module));
+  await pool.close();
+  return { workers, startFailure: pool.startFailure };
+};
+return [{ measure: 'policy', blob: await outcome({}), ownScript: await outcome({ workerUrl: '/pool-worker.js' }) }];
+`;
+
 async function main(): Promise<void> {
   const executablePath = process.argv[2] ?? '/usr/bin/chromium';
   const args = ['--no-sandbox', '--disable-gpu'];
   const browser = await chromium.launch({ executablePath, args });
-  const [isolated, plain] = await Promise.all([serve(true), serve(false)]);
+  const servers = [serve(true), serve(false), serve(true, "worker-src 'self'")] as const;
+  const [isolated, plain, strict] = await Promise.all(servers);
   try {
     const page = await browser.newPage();
     await page.goto(address(plain));
     print((await inPage(page, LIMITS)) as object[]);
+    await page.goto(address(strict));
+    print((await inPage(page, POLICY)) as object[]);
     await page.goto(address(isolated));
     print((await inPage(page, LIMITS)) as object[]);
     for (const measure of [measureInPage, measureInWorker]) {
@@ -126,6 +151,7 @@ async function main(): Promise<void> {
     await browser.close();
     isolated.close();
     plain.close();
+    strict.close();
   }
 }
 

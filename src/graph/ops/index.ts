@@ -5,6 +5,8 @@ export * from './bitwise.ts';
 export * from './broadcast.ts';
 export * from './cast.ts';
 export * from './compare.ts';
+export * from './copy.ts';
+export * from './convolution.ts';
 export * from './creation.ts';
 export * from './leaf.ts';
 export * from './math.ts';

@@ -1,0 +1,28 @@
+// The same value as a node of its own: a value cut off from its history, or assigned elsewhere.
+import type { Node } from '../node.ts';
+import { defineOp, makeNode, NO_ATTRS } from '../op.ts';
+import { randomTensor } from './samples.ts';
+
+const copyOp = defineOp({
+  name: 'copy',
+  summary: 'the same value, as a result of its own',
+  attrs: {},
+  infer: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
+  gradient: ({ grad }) => [grad],
+  lower: { kind: 'elementwise', emit: (_builder, [x]) => x! },
+  reference: ([x]) => x!.data.slice(),
+  samples: () => [
+    { inputs: [randomTensor([2, 3])], attrs: {} },
+    { inputs: [randomTensor([])], attrs: {} },
+    { inputs: [randomTensor([0])], attrs: {} },
+    { inputs: [randomTensor([5], { dtype: 'float64' })], attrs: {} },
+    { inputs: [randomTensor([5], { dtype: 'int8' })], attrs: {}, skipGradient: 'integers' },
+    { inputs: [randomTensor([5], { dtype: 'bool' })], attrs: {}, skipGradient: 'bool' },
+  ],
+  cost: 0,
+});
+
+/** The same value as another node; made without tracking it is cut off from its history. */
+export function copy(x: Node): Node {
+  return makeNode(copyOp, [x], NO_ATTRS);
+}

@@ -15,6 +15,7 @@ const copyOp = defineOp({
     { inputs: [randomTensor([2, 3])], attrs: {} },
     { inputs: [randomTensor([])], attrs: {} },
     { inputs: [randomTensor([0])], attrs: {} },
+    { inputs: [randomTensor([1])], attrs: {} },
     { inputs: [randomTensor([5], { dtype: 'float64' })], attrs: {} },
     { inputs: [randomTensor([5], { dtype: 'int8' })], attrs: {}, skipGradient: 'integers' },
     { inputs: [randomTensor([5], { dtype: 'bool' })], attrs: {}, skipGradient: 'bool' },

@@ -21,6 +21,32 @@ export function vectorize(kernel: Kernel, target: Target, builder: Builder): Ker
   return { ...kernel, body: new Vectorizer(target, builder).block(kernel.body) };
 }
 
+/**
+ * Statements of one iteration as statements of `lanes` consecutive ones, which start at `base`.
+ *
+ * @param given vectors that stand for variables that the statements read but do not declare.
+ * @returns undefined if the statements are not for vectors: the reasons are those of `vectorize`.
+ */
+export function vectorizeStatements(
+  builder: Builder,
+  statements: readonly Statement[],
+  place: {
+    readonly index: Variable;
+    readonly base: Expression;
+    readonly lanes: number;
+    readonly given: ReadonlyMap<Variable, Expression>;
+  },
+): readonly Statement[] | undefined {
+  const { index, base, lanes, given } = place;
+  const body = inlineIndices(builder, statements);
+  try {
+    return new LoopBody(builder, { index, body }, base, lanes, given).statements();
+  } catch (error) {
+    if (error instanceof NotVectorizable) return undefined;
+    throw error;
+  }
+}
+
 /** Thrown inside, caught inside: this loop is not for vectors. */
 class NotVectorizable extends Error {}
 
@@ -118,23 +144,31 @@ class Vectorizer {
 /** The body of one loop for `lanes` consecutive iterations from `base`. */
 class LoopBody {
   readonly #builder: Builder;
-  readonly #loop: For;
+  readonly #loop: Pick<For, 'index' | 'body'>;
   readonly #lanes: number;
+  readonly #given: ReadonlyMap<Variable, Expression>;
   readonly #varying = new Map<Variable, Variable>();
   readonly #uniform = new Map<Variable, Expression>();
   readonly #rewriter: LaneRewriter;
 
-  constructor(builder: Builder, loop: For, base: Expression, lanes: number) {
+  constructor(
+    builder: Builder,
+    loop: Pick<For, 'index' | 'body'>,
+    base: Expression,
+    lanes: number,
+    given: ReadonlyMap<Variable, Expression> = new Map(),
+  ) {
     this.#builder = builder;
     this.#loop = loop;
     this.#lanes = lanes;
+    this.#given = given;
     this.#nameVariables();
     this.#rewriter = new LaneRewriter(builder, {
       lanes,
       index: loop.index,
       laneIndices: consecutive(builder, base, lanes),
       contiguous: true,
-      varying: this.#varying,
+      varying: new Map<Variable, Expression>([...given, ...this.#varying]),
       uniform: this.#uniform,
     });
   }
@@ -173,7 +207,7 @@ class LoopBody {
       }
     };
     note(this.#loop.body);
-    const varying = varyingVariables(this.#loop.index, declared);
+    const varying = varyingVariables([this.#loop.index, ...this.#given.keys()], declared);
     for (const variable of declared.keys()) {
       const { name, type, mutable, min, max } = variable;
       if (varying.has(variable)) {
@@ -276,10 +310,10 @@ function isIndexArithmetic(expression: Expression): boolean {
 
 /** The variables that differ between iterations: those computed from the index, directly or not. */
 function varyingVariables(
-  index: Variable,
+  first: readonly Variable[],
   declared: ReadonlyMap<Variable, readonly Expression[]>,
 ): ReadonlySet<Expression> {
-  const varying = new Set<Expression>([index]);
+  const varying = new Set<Expression>(first);
   for (let before = 0; before !== varying.size;) {
     before = varying.size;
     const memo = new Map<Expression, boolean>();

@@ -1,18 +1,18 @@
 // Convolutions and their derivatives as implicit matrix products: the product schedule packs its
 // panels straight from the image, so that no column matrix is ever a tensor. Any stride, padding,
 // dilation and groups, one to three space axes.
+import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
-import type { Emitter, GroupView } from '../lower/emit.ts';
+import type { ContractionSchedule } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
-import type { Stage } from '../lower/kernel-builder.ts';
 import { type ProductProblem, productStages } from './product.ts';
 
 /** Sizes of a convolution, whichever of the three roles a node plays in it. */
-interface Dimensions {
+export interface Dimensions {
   readonly images: number;
   readonly groups: number;
   /** Channels of the input and of the result, per group. */
@@ -24,7 +24,7 @@ interface Dimensions {
   readonly result: readonly number[];
 }
 
-function dimensionsOf(node: Node, geometry: ConvolutionGeometry): Dimensions {
+export function dimensionsOf(node: Node, geometry: ConvolutionGeometry): Dimensions {
   const [first, second] = node.inputs as readonly [Node, Node];
   const shapes = {
     forward: { x: first.shape, weight: second.shape, y: node.shape },
@@ -113,13 +113,22 @@ function masked(builder: Builder, inside: Expression, value: Expression): Expres
   return builder.select(inside, value, builder.constant(0, value.type));
 }
 
+/** Number of channel `within` of the group that product `batch` = (image, group) is about. */
+function channelOf(
+  builder: Builder,
+  { groups }: Dimensions,
+  batch: Expression,
+  perGroup: number,
+  within: Expression,
+): Expression {
+  const group = builder.rem(batch, builder.constant(groups));
+  return builder.add(builder.scale(group, perGroup), within);
+}
+
 /** y[image, group * O + m, n] = sum over (channel, tap) of weight * x. */
 function forwardProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
-  const [x, weight] = node.inputs as readonly [Node, Node];
   const d = dimensionsOf(node, geometry);
   const depth = [d.inputs, ...d.kernel];
-  const channel = (builder: Builder, batch: Expression, size: number, within: Expression) =>
-    builder.add(builder.scale(builder.rem(batch, builder.constant(d.groups)), size), within);
   return {
     sizes: {
       batch: d.images * d.groups,
@@ -128,113 +137,123 @@ function forwardProblem(node: Node, geometry: ConvolutionGeometry): ProductProbl
       k: sizeOf(depth),
     },
     dtype: node.dtype,
-    readA: (emitter, batch, m, k) => {
-      const { builder } = emitter.kernel;
-      const output = channel(builder, batch, d.outputs, m);
-      return emitter.value(weight, [output, ...unflatten(builder, k, depth)]);
+    readA: (kernel, batch, m, k) => {
+      const { builder } = kernel;
+      const output = channelOf(builder, d, batch, d.outputs, m);
+      return kernel.read(1, [output, ...unflatten(builder, k, depth)]);
     },
-    readB: (emitter, batch, k, n) => {
-      const { builder } = emitter.kernel;
+    readB: (kernel, batch, k, n) => {
+      const { builder } = kernel;
       const [input, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
       const at = unflatten(builder, n, d.result);
       const { indices, inside } = tapPosition(builder, geometry, d, at, tap);
       const image = builder.div(batch, builder.constant(d.groups));
-      const from = channel(builder, batch, d.inputs, input);
-      return masked(builder, inside, emitter.value(x, [image, from, ...indices]));
+      const from = channelOf(builder, d, batch, d.inputs, input);
+      return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
     },
-    store: (emitter, batch, m, n, value) => {
-      const { builder } = emitter.kernel;
+    store: (kernel, batch, m, n, value) => {
+      const { builder } = kernel;
       const image = builder.div(batch, builder.constant(d.groups));
-      const output = channel(builder, batch, d.outputs, m);
-      emitter.give(node, value);
+      const output = channelOf(builder, d, batch, d.outputs, m);
       const at = unflatten(builder, n, d.result);
-      return emitter.storeOutputs([image, output, ...at], node.shape);
+      return kernel.writeElement([image, output, ...at], value);
     },
   };
 }
 
 /** dx[image, group * I + m, n] = sum over (output, tap) of weight * dy. */
 function backwardDataProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
-  const [dy, weight] = node.inputs as readonly [Node, Node];
   const d = dimensionsOf(node, geometry);
   const depth = [d.outputs, ...d.kernel];
-  const grouped = (builder: Builder, batch: Expression, size: number, within: Expression) =>
-    builder.add(builder.scale(builder.rem(batch, builder.constant(d.groups)), size), within);
   return {
     sizes: { batch: d.images * d.groups, m: d.inputs, n: sizeOf(d.space), k: sizeOf(depth) },
     dtype: node.dtype,
-    readA: (emitter, batch, m, k) => {
-      const { builder } = emitter.kernel;
+    readA: (kernel, batch, m, k) => {
+      const { builder } = kernel;
       const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
-      return emitter.value(weight, [grouped(builder, batch, d.outputs, output), m, ...tap]);
+      return kernel.read(1, [channelOf(builder, d, batch, d.outputs, output), m, ...tap]);
     },
-    readB: (emitter, batch, k, n) => {
-      const { builder } = emitter.kernel;
+    readB: (kernel, batch, k, n) => {
+      const { builder } = kernel;
       const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
       const at = unflatten(builder, n, d.space);
       const { indices, inside } = sourcePosition(builder, geometry, d, at, tap);
       const image = builder.div(batch, builder.constant(d.groups));
-      const from = grouped(builder, batch, d.outputs, output);
-      return masked(builder, inside, emitter.value(dy, [image, from, ...indices]));
+      const from = channelOf(builder, d, batch, d.outputs, output);
+      return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
     },
-    store: (emitter, batch, m, n, value) => {
-      const { builder } = emitter.kernel;
+    store: (kernel, batch, m, n, value) => {
+      const { builder } = kernel;
       const image = builder.div(batch, builder.constant(d.groups));
-      emitter.give(node, value);
       const at = unflatten(builder, n, d.space);
-      return emitter.storeOutputs([image, grouped(builder, batch, d.inputs, m), ...at], node.shape);
+      return kernel.writeElement([image, channelOf(builder, d, batch, d.inputs, m), ...at], value);
     },
   };
 }
 
 /** dw[group * O + m, (channel, tap)] = sum over (image, position) of dy * x. */
 function backwardFilterProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
-  const [x, dy] = node.inputs as readonly [Node, Node];
   const d = dimensionsOf(node, geometry);
   const width = [d.inputs, ...d.kernel];
   const depth = [d.images, ...d.result];
   return {
     sizes: { batch: d.groups, m: d.outputs, n: sizeOf(width), k: sizeOf(depth) },
     dtype: node.dtype,
-    readA: (emitter, batch, m, k) => {
-      const { builder } = emitter.kernel;
+    readA: (kernel, batch, m, k) => {
+      const { builder } = kernel;
       const [image, ...at] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
       const output = builder.add(builder.scale(batch, d.outputs), m);
-      return emitter.value(dy, [image, output, ...at]);
+      return kernel.read(1, [image, output, ...at]);
     },
-    readB: (emitter, batch, k, n) => {
-      const { builder } = emitter.kernel;
+    readB: (kernel, batch, k, n) => {
+      const { builder } = kernel;
       const [image, ...at] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
       const [input, ...tap] = unflatten(builder, n, width) as [Expression, ...Expression[]];
       const { indices, inside } = tapPosition(builder, geometry, d, at, tap);
       const from = builder.add(builder.scale(batch, d.inputs), input);
-      return masked(builder, inside, emitter.value(x, [image, from, ...indices]));
+      return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
     },
-    store: (emitter, batch, m, n, value) => {
-      const { builder } = emitter.kernel;
+    store: (kernel, batch, m, n, value) => {
+      const { builder } = kernel;
       const [input, ...tap] = unflatten(builder, n, width) as [Expression, ...Expression[]];
       const output = builder.add(builder.scale(batch, d.outputs), m);
-      emitter.give(node, value);
-      return emitter.storeOutputs([output, input, ...tap], node.shape);
+      return kernel.writeElement([output, input, ...tap], value);
     },
   };
 }
 
-/** Stages of a convolution or one of its derivatives, as an implicit matrix product. */
-export function convolutionStages(
-  node: Node,
-  geometry: ConvolutionGeometry,
-  view: GroupView,
-): Stage[] {
+function problemOf(node: Node, geometry: ConvolutionGeometry): ProductProblem {
   switch (geometry.role) {
     case 'forward':
-      return productStages(view, forwardProblem(node, geometry));
+      return forwardProblem(node, geometry);
     case 'backwardData':
-      return productStages(view, backwardDataProblem(node, geometry));
+      return backwardDataProblem(node, geometry);
     case 'backwardFilter':
-      return productStages(view, backwardFilterProblem(node, geometry));
+      return backwardFilterProblem(node, geometry);
     default:
-      geometry.role satisfies never;
-      return [];
+      throw internalError(`unknown convolution role ${String(geometry.role satisfies never)}`);
   }
 }
+
+/** The geometry of a convolution node, or null for other nodes. */
+export function geometryOf(node: Node): ConvolutionGeometry | null {
+  const { lower } = node.op;
+  return lower.kind === 'convolution' ? lower.geometry(node.attrs, node) : null;
+}
+
+/** Convolutions as products whose panels are packed straight from the image. */
+export const implicitProduct: ContractionSchedule = {
+  name: 'implicit product',
+  usable: ({ node, target }) => {
+    const geometry = geometryOf(node);
+    if (geometry === null || target.workgroups) return false;
+    const { m, n, k } = problemOf(node, geometry).sizes;
+    // One channel per group gives products of a single row: no panel is reused.
+    return m >= 2 && n >= 2 && k >= 2;
+  },
+  lower: (context) => {
+    const geometry = geometryOf(context.node);
+    if (geometry === null) throw internalError('implicit product of something else');
+    return productStages(context, problemOf(context.node, geometry));
+  },
+};

@@ -1,21 +1,21 @@
 // Matrix products of the graph on the product schedule.
 import type { Node } from '../../graph/node.ts';
 import type { Expression } from '../../ir/expression.ts';
-import type { Emitter, GroupView } from '../lower/emit.ts';
+import type { ContractionKernel, ContractionSchedule } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
-import type { Stage } from '../lower/kernel-builder.ts';
 import { type ProductProblem, productStages } from './product.ts';
 
 /** The product that a matmul node, [...batch, m, k] @ [...batch, k, n], asks for. */
 export function matmulProblem(node: Node): ProductProblem {
-  const [a, b] = node.inputs as readonly [Node, Node];
+  const a = node.inputs[0] as Node;
   const rank = node.shape.length;
   const batchShape = node.shape.slice(0, rank - 2);
-  const at = (emitter: Emitter, batch: Expression, row: Expression, column: Expression) => [
-    ...unflatten(emitter.kernel.builder, batch, batchShape),
-    row,
-    column,
-  ];
+  const at = (
+    kernel: ContractionKernel,
+    batch: Expression,
+    row: Expression,
+    column: Expression,
+  ) => [...unflatten(kernel.builder, batch, batchShape), row, column];
   return {
     sizes: {
       batch: batchShape.reduce((product, size) => product * size, 1),
@@ -24,16 +24,20 @@ export function matmulProblem(node: Node): ProductProblem {
       k: a.shape[rank - 1] as number,
     },
     dtype: node.dtype,
-    readA: (emitter, batch, m, k) => emitter.value(a, at(emitter, batch, m, k)),
-    readB: (emitter, batch, k, n) => emitter.value(b, at(emitter, batch, k, n)),
-    store: (emitter, batch, m, n, value) => {
-      emitter.give(node, value);
-      return emitter.storeOutputs(at(emitter, batch, m, n), node.shape);
-    },
+    readA: (kernel, batch, m, k) => kernel.read(0, at(kernel, batch, m, k)),
+    readB: (kernel, batch, k, n) => kernel.read(1, at(kernel, batch, k, n)),
+    store: (kernel, batch, m, n, value) => kernel.writeElement(at(kernel, batch, m, n), value),
   };
 }
 
-/** Stages of a matmul: packed, register-tiled. */
-export function matmulStages(node: Node, view: GroupView): Stage[] {
-  return productStages(view, matmulProblem(node));
-}
+/** Packed, register-tiled products: worth it when panels are reused. */
+export const packedProduct: ContractionSchedule = {
+  name: 'packed product',
+  usable: ({ node, target }) => {
+    if (node.op.lower.kind !== 'matmul' || target.workgroups) return false;
+    const { m, n, k } = matmulProblem(node).sizes;
+    // A vector times a matrix reads every element once: packing would only copy it.
+    return m >= 4 && n >= 4 && k >= 4;
+  },
+  lower: (context) => productStages(context, matmulProblem(context.node)),
+};

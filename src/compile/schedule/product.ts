@@ -13,8 +13,9 @@ import {
 } from '../../ir/expression.ts';
 import type { Statement, Target } from '../../ir/kernel.ts';
 import { dependsOn } from '../../ir/linear.ts';
-import { Emitter, type GroupView } from '../lower/emit.ts';
-import { KernelBuilder, type Scratch, type Stage } from '../lower/kernel-builder.ts';
+import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
+import type { Scratch, Stage } from '../lower/kernel-builder.ts';
+import { loop, loopIndex, multiplyAdd } from './loops.ts';
 
 /** Sizes of `batch` products [m, k] @ [k, n]. */
 export interface ProductSizes {
@@ -43,12 +44,12 @@ export interface ProductProblem {
   /** dtype of the operands. */
   readonly dtype: DType;
   /** Element [m, k] of a; indices are in range. */
-  readA(emitter: Emitter, batch: Expression, m: Expression, k: Expression): Expression;
+  readA(kernel: ContractionKernel, batch: Expression, m: Expression, k: Expression): Expression;
   /** Element [k, n] of b; indices are in range. */
-  readB(emitter: Emitter, batch: Expression, k: Expression, n: Expression): Expression;
+  readB(kernel: ContractionKernel, batch: Expression, k: Expression, n: Expression): Expression;
   /** Runs the epilogue on element [m, n] and stores what comes of it. */
   store(
-    emitter: Emitter,
+    kernel: ContractionKernel,
     batch: Expression,
     m: Expression,
     n: Expression,
@@ -109,21 +110,21 @@ export function registerTileFor(target: Target): { rows: number; vectors: number
 
 /** Stages that compute the product: pack a, pack b, multiply. Sums run over k in order. */
 export function productStages(
-  view: GroupView,
+  contraction: ContractionContext,
   problem: ProductProblem,
-  tiles: ProductTiles = chooseTiles(problem.sizes, view.target, problem.dtype),
+  tiles: ProductTiles = chooseTiles(problem.sizes, contraction.target, problem.dtype),
 ): Stage[] {
   const { sizes } = problem;
   const accumulator = accumulatorOf(problem.dtype);
   const context: Context = {
-    view,
+    contraction,
     problem,
     tiles,
     dtype: accumulator,
     type: valueTypeOf(accumulator),
-    lanes: Math.max(1, view.target.vectorBytes / (accumulator === 'float64' ? 8 : 4)),
-    batchA: isShared(view, problem, 'A') ? 1 : sizes.batch,
-    batchB: isShared(view, problem, 'B') ? 1 : sizes.batch,
+    lanes: Math.max(1, contraction.target.vectorBytes / (accumulator === 'float64' ? 8 : 4)),
+    batchA: isShared(contraction, problem, 'A') ? 1 : sizes.batch,
+    batchB: isShared(contraction, problem, 'B') ? 1 : sizes.batch,
   };
   const width = tiles.vectors * context.lanes;
   const panelsA = Math.ceil(sizes.m / tiles.rows);
@@ -146,22 +147,24 @@ export function productStages(
 }
 
 /** Whether an operand is the same matrix for every batch: then it is packed once. */
-function isShared(view: GroupView, problem: ProductProblem, side: 'A' | 'B'): boolean {
+function isShared(
+  contraction: ContractionContext,
+  problem: ProductProblem,
+  side: 'A' | 'B',
+): boolean {
   if (problem.sizes.batch === 1) return true;
-  const emitter = new Emitter(new KernelBuilder('probe'), view);
-  const { builder } = emitter.kernel;
+  const kernel = contraction.newKernel('probe');
+  const { builder } = kernel;
   const batch = loopIndex(builder, 'batch', problem.sizes.batch);
   const k = loopIndex(builder, 'k', problem.sizes.k);
   const along = loopIndex(builder, 'along', side === 'A' ? problem.sizes.m : problem.sizes.n);
   const value =
-    side === 'A'
-      ? problem.readA(emitter, batch, along, k)
-      : problem.readB(emitter, batch, k, along);
+    side === 'A' ? problem.readA(kernel, batch, along, k) : problem.readB(kernel, batch, k, along);
   return !dependsOn(value, batch);
 }
 
 interface Context {
-  readonly view: GroupView;
+  readonly contraction: ContractionContext;
   readonly problem: ProductProblem;
   readonly tiles: ProductTiles;
   /** dtype of sums and packed operands. */
@@ -170,29 +173,6 @@ interface Context {
   readonly lanes: number;
   readonly batchA: number;
   readonly batchB: number;
-}
-
-/** A loop index over [0, count). */
-function loopIndex(builder: Builder, name: string, count: number): Variable {
-  return builder.variable(name, 'i32', { min: 0, max: Math.max(0, count - 1) });
-}
-
-function loop(
-  builder: Builder,
-  index: Variable,
-  count: number,
-  body: readonly Statement[],
-  vector = false,
-): Statement {
-  return {
-    kind: 'for',
-    index,
-    start: builder.constant(0),
-    end: builder.constant(count),
-    step: 1,
-    body,
-    vector,
-  };
 }
 
 /**
@@ -206,12 +186,11 @@ function packStage(
   panels: number,
   width: number,
 ): Stage {
-  const { view, problem } = context;
+  const { contraction, problem } = context;
   const { sizes } = problem;
   const batch = side === 'A' ? context.batchA : context.batchB;
-  const kernel = new KernelBuilder(`${view.name}_pack${side}`);
+  const kernel = contraction.newKernel(`${contraction.name}_pack${side}`);
   const { builder } = kernel;
-  const emitter = new Emitter(kernel, view);
   const packed = kernel.scratch(scratch, 'write');
   const limit = side === 'A' ? sizes.m : sizes.n;
   // Neighbouring panels share cache lines of a row-major b: one item packs several of them.
@@ -231,8 +210,8 @@ function packStage(
   const safe = builder.min(position, builder.constant(limit - 1));
   const value =
     side === 'A'
-      ? problem.readA(emitter, batchIndex, safe, k)
-      : problem.readB(emitter, batchIndex, k, safe);
+      ? problem.readA(kernel, batchIndex, safe, k)
+      : problem.readB(kernel, batchIndex, k, safe);
   const converted = builder.convert(value, context.type);
   const panelStart = builder.scale(
     builder.add(builder.scale(batchIndex, panels), panel),
@@ -268,11 +247,10 @@ function multiplyStage(
   panelsA: number,
   panelsB: number,
 ): Stage {
-  const { view, problem, tiles, dtype, lanes } = context;
+  const { contraction, problem, tiles, dtype, lanes } = context;
   const { sizes } = problem;
-  const kernel = new KernelBuilder(`${view.name}_multiply`);
+  const kernel = contraction.newKernel(`${contraction.name}_multiply`);
   const { builder } = kernel;
-  const emitter = new Emitter(kernel, view);
   const packedA = kernel.scratch(scratchA, 'read');
   const packedB = kernel.scratch(scratchB, 'read');
   const width = tiles.vectors * lanes;
@@ -310,7 +288,7 @@ function multiplyStage(
   const firstColumn = builder.scale(blockN, tiles.blockColumns);
   const value = builder.load(block, builder.add(builder.scale(row, tiles.blockColumns), column));
   const finish = problem.store(
-    emitter,
+    kernel,
     batch,
     builder.add(firstRow, row),
     builder.add(firstColumn, column),
@@ -402,7 +380,7 @@ function registerTile(
 ): readonly Statement[] {
   const { tiles, lanes, type } = context;
   const { sizes } = context.problem;
-  const { target } = context.view;
+  const { target } = context.contraction;
   const width = tiles.vectors * lanes;
   const before: Statement[] = [];
   const inner: Statement[] = [];
@@ -429,10 +407,7 @@ function registerTile(
         value: builder.load(buffers.block, cell, lanes),
       });
       const b = fromB[v] as Variable;
-      const value =
-        target.fma && (type === 'f32' || type === 'f64')
-          ? builder.fma(a, b, sum)
-          : builder.add(sum, builder.mul(a, b));
+      const value = multiplyAdd(builder, target, a, b, sum);
       inner.push({ kind: 'assign', variable: sum, value });
       after.push({ kind: 'store', buffer: buffers.block, index: cell, value: sum });
     }

@@ -6,7 +6,7 @@ import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
 import { Builder } from '../../src/ir/builder.ts';
 import type { Buffer, Expression, Variable } from '../../src/ir/expression.ts';
-import type { Kernel, Statement } from '../../src/ir/kernel.ts';
+import { branch, type Kernel, type Statement } from '../../src/ir/kernel.ts';
 import { place } from '../../src/ir/place.ts';
 import { verifyKernel } from '../../src/ir/verify.ts';
 import type { Device } from '../../src/runtime/device.ts';
@@ -159,16 +159,12 @@ function nestKernel(spec: Nest): Kernel {
     const value = access.lanes === 1 ? loaded : b.add(b.extract(loaded, 1), b.extract(loaded, 3));
     const add: Statement = { kind: 'assign', variable: total, value: b.add(total, value) };
     const innermost = indices.at(-1)!;
-    const guarded: Statement = {
-      kind: 'if',
-      condition:
-        access.guard === 0
-          ? inside
-          : b.and(inside, b.compare('ne', innermost, b.constant(access.guard))),
-      then: [add],
-      otherwise: access.guard > 3 ? [{ ...add, value: b.add(total, b.constant(1, 'f32')) }] : [],
-    };
-    body.push(guarded);
+    const condition =
+      access.guard === 0
+        ? inside
+        : b.and(inside, b.compare('ne', innermost, b.constant(access.guard)));
+    const otherwise = { ...add, value: b.add(total, b.constant(1, 'f32')) };
+    body.push(branch(condition, [add], access.guard > 3 ? [otherwise] : []));
   }
   let statements: Statement[] = body;
   for (let level = loops.length - 1; level >= 0; level--) {

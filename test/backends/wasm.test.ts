@@ -1,25 +1,50 @@
-// Plans on the WebAssembly device: dispatch order, hazards, threads, scalars, memory.
+// The WebAssembly device: plans of several dispatches on one and two threads, scalars, memory.
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
+import { byteSize, type DType, DTYPES } from '../../src/base/dtype.ts';
+import {
+  ArgumentError,
+  CompileError,
+  DisposedError,
+  OutOfMemoryError,
+} from '../../src/base/errors.ts';
 import { Builder } from '../../src/ir/builder.ts';
+import { valueTypeOf } from '../../src/ir/expression.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
-import type { DeviceBuffer } from '../../src/runtime/device.ts';
-import type { Plan } from '../../src/runtime/plan.ts';
+import type { Device } from '../../src/runtime/device.ts';
+import type { Dispatch, Location, Plan } from '../../src/runtime/plan.ts';
 
-/** out[i] = x[i] * scale + i over rows of `columns`, four lanes at a time. */
-function scaleKernel(rows: number, columns: number): Kernel {
+const ROWS = 64;
+const COLUMNS = 128;
+const SIZE = ROWS * COLUMNS;
+const BYTES = SIZE * 4;
+const NO_SCALARS = new Float64Array();
+
+const single = new WasmDevice({ threads: 1 });
+const double = new WasmDevice({ threads: 2 });
+afterAll(() => [single, double].forEach((device) => device.close()));
+
+/**
+ * out[r, c] = x[rows - 1 - r, c] * factor + y[r, c] over the first `rows` rows: a row of `x` that
+ * another thread may have made.
+ */
+function mirrorKernel(rows: number): Kernel {
   const b = new Builder();
-  const x = b.buffer('x', 'float32', 'read', { length: rows * columns });
-  const scale = b.buffer('scale', 'float32', 'read', { length: 1 });
-  const out = b.buffer('out', 'float32', 'write', { length: rows * columns });
+  const length = rows * COLUMNS;
+  const x = b.buffer('x', 'float32', 'read', { length });
+  const y = b.buffer('y', 'float32', 'read', { length });
+  const factor = b.buffer('factor', 'float32', 'read', { length: 1 });
+  const out = b.buffer('out', 'float32', 'write', { length });
   const row = b.variable('row', 'i32', { min: 0, max: rows - 1 });
-  const column = b.variable('column', 'i32', { min: 0, max: columns - 1 });
-  const at = b.add(b.scale(row, columns), column);
-  const factor = b.splat(b.load(scale, b.constant(0)), 4);
-  const position = b.lanes([0, 1, 2, 3].map((lane) => b.convert(b.offset(at, lane), 'f32')));
+  const column = b.variable('column', 'i32', { min: 0, max: COLUMNS - 4 });
+  const at = b.add(b.scale(row, COLUMNS), column);
+  const mirrored = b.add(b.scale(b.sub(b.constant(rows - 1), row), COLUMNS), column);
+  const scaled = b.mul(b.load(x, mirrored, 4), b.splat(b.load(factor, b.constant(0)), 4));
   return {
-    name: 'scale',
-    buffers: [x, scale, out],
+    name: `mirror${rows}`,
+    buffers: [x, y, factor, out],
     scratch: [],
     gridIndex: row,
     gridSize: rows,
@@ -28,105 +53,302 @@ function scaleKernel(rows: number, columns: number): Kernel {
         kind: 'for',
         index: column,
         start: b.constant(0),
-        end: b.constant(columns),
+        end: b.constant(COLUMNS),
         step: 4,
-        body: [
-          {
-            kind: 'store',
-            buffer: out,
-            index: at,
-            value: b.add(b.mul(b.load(x, at, 4), factor), position),
-          },
-        ],
+        body: [{ kind: 'store', buffer: out, index: at, value: b.add(scaled, b.load(y, at, 4)) }],
       },
     ],
   };
 }
 
-function floats(device: WasmDevice, values: ArrayLike<number>): DeviceBuffer {
-  const data = Float32Array.from(values);
-  const buffer = device.allocate(data.byteLength);
-  device.write(buffer, 0, new Uint8Array(data.buffer));
-  return buffer;
-}
+const arena = (slot: number): Location => ({ space: 'arena', offset: slot * (BYTES / 2) });
+const binding = (index: number): Location => ({ space: 'binding', index });
+const FACTOR: Location = { space: 'scalar', slot: 0 };
 
-async function readFloats(device: WasmDevice, buffer: DeviceBuffer): Promise<Float32Array> {
-  return new Float32Array((await device.read(buffer, 0, buffer.bytes)).buffer);
-}
-
-const ROWS = 64;
-const COLUMNS = 1024;
-const SIZE = ROWS * COLUMNS;
-
-/** x -> scale twice -> reversed rows would hazard; here a chain through the arena. */
-function chainPlan(): Plan {
-  const bytes = SIZE * 4;
+/** Dispatches over bindings 0 (input) and 1 (result) and an arena of half-overlapping slots. */
+function mirrorPlan(dispatches: readonly Dispatch[]): Plan {
   return {
-    kernels: [scaleKernel(ROWS, COLUMNS)],
-    dispatches: [
-      {
-        kernel: 0,
-        arguments: [
-          { space: 'binding', index: 0 },
-          { space: 'scalar', slot: 0 },
-          { space: 'arena', offset: 0 },
-        ],
-      },
-      {
-        kernel: 0,
-        arguments: [
-          { space: 'binding', index: 0 },
-          { space: 'scalar', slot: 1 },
-          { space: 'arena', offset: bytes },
-        ],
-      },
-      {
-        kernel: 0,
-        arguments: [
-          { space: 'arena', offset: 0 },
-          { space: 'scalar', slot: 1 },
-          { space: 'binding', index: 1 },
-        ],
-      },
-    ],
-    arenaBytes: 2 * bytes,
+    kernels: [mirrorKernel(ROWS), mirrorKernel(2)],
+    dispatches,
+    arenaBytes: 6 * BYTES,
     bindings: [
-      { bytes, access: 'read' },
-      { bytes, access: 'write' },
+      { bytes: BYTES, access: 'read' },
+      { bytes: BYTES, access: 'readwrite' },
     ],
-    scalars: ['float32', 'float32'],
+    scalars: ['float32'],
   };
 }
 
-function expectedChain(x: ArrayLike<number>, first: number, second: number): Float32Array {
-  const a = Math.fround(first);
-  const b = Math.fround(second);
-  return Float32Array.from(x, (value, i) => {
-    const once = Math.fround(Math.fround(value * a) + i);
-    return Math.fround(Math.fround(once * b) + i);
-  });
+function call(x: Location, y: Location, out: Location, kernel = 0): Dispatch {
+  return { kernel, arguments: [x, y, FACTOR, out] };
+}
+
+/** The bits of binding 1 after `runs` runs. */
+async function runMirror(device: Device, plan: Plan, runs: number): Promise<Uint8Array> {
+  const executable = device.load(plan);
+  if (device === double) {
+    const threads = await (executable as ReturnType<WasmDevice['load']>).whenReady();
+    expect([1, 2]).toContain(threads);
+  }
+  const input = device.allocate(BYTES);
+  const result = device.allocate(BYTES);
+  const values = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(i) + i / SIZE);
+  device.write(input, 0, new Uint8Array(values.buffer));
+  device.write(result, 0, new Uint8Array(values.buffer));
+  for (let run = 0; run < runs; run++) executable.run([input, result], Float64Array.of(0.7));
+  const bytes = await device.read(result, 0, BYTES);
+  executable.dispose();
+  device.free(input);
+  device.free(result);
+  return bytes;
 }
 
 describe('plans on wasm', () => {
-  const devices = [1, 2].map((threads) => new WasmDevice({ threads }));
-  afterAll(() => devices.forEach((device) => device.close()));
+  it('meet between dependent dispatches, and only there', async () => {
+    const plan = mirrorPlan([
+      call(binding(0), binding(0), arena(0)),
+      call(binding(0), binding(0), arena(2)), // independent of the first
+      call(arena(0), arena(2), arena(4)), // reads both
+      call(binding(0), binding(0), arena(0)), // overwrites what was read
+      call(arena(4), arena(0), binding(1)),
+    ]);
+    const loaded = double.load(plan);
+    expect(loaded.program.barriers).toBe(3);
+    expect(await loaded.whenReady()).toBe(2);
+    loaded.dispose();
+    const wanted = await runMirror(single, plan, 1);
+    for (let repeat = 0; repeat < 20; repeat++) {
+      expect(Buffer.compare(await runMirror(double, plan, 5), wanted)).toBe(0);
+    }
+  });
 
-  for (const device of devices) {
-    it(`runs dependent dispatches on ${device.threads} thread(s)`, async () => {
-      const x = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(i));
-      const executable = device.load(chainPlan());
-      const input = floats(device, x);
-      const output = device.allocate(SIZE * 4);
-      for (let run = 0; run < 20; run++) {
-        executable.run([input, output], Float64Array.of(1 + run, 0.3));
-        expect(await readFloats(device, output)).toEqual(expectedChain(x, 1 + run, 0.3));
-      }
-      expect(executable.program.barriers).toBe(1);
-      expect(device.statistics.dispatches).toBe(60);
-      executable.dispose();
-      device.free(input);
-      device.free(output);
-      expect(device.memory()).toEqual({ allocated: 0, reserved: 0 });
+  it('run tiny dispatches on the first thread, without a barrier between them', async () => {
+    const tiny = mirrorPlan([
+      call(binding(0), binding(0), arena(0), 1),
+      call(arena(0), binding(0), arena(2), 1),
+      call(arena(2), arena(0), binding(1), 1),
+    ]);
+    const loaded = double.load(tiny);
+    expect(loaded.program).toMatchObject({ barriers: 0, parallel: false, dispatches: 3 });
+    expect(await loaded.whenReady()).toBe(1);
+    loaded.dispose();
+    const mixed = mirrorPlan([
+      call(binding(0), binding(0), arena(0)),
+      call(arena(0), binding(0), arena(2), 1), // waits for all threads
+      call(arena(2), arena(0), arena(3), 1), // the same thread: no wait
+      call(arena(0), arena(0), binding(1)), // touches nothing of these two
+    ]);
+    const schedule = double.load(mixed);
+    expect(schedule.program.barriers).toBe(1);
+    schedule.dispose();
+    expect(await runMirror(double, mixed, 3)).toEqual(await runMirror(single, mixed, 3));
+  });
+
+  it('give the interpreter’s bits for random plans, on one thread and on two', async () => {
+    const slot = fc.oneof(
+      fc.integer({ min: 0, max: 9 }).map(arena),
+      fc.integer({ min: 0, max: 1 }).map(binding),
+    );
+    const step = fc.record({
+      x: slot,
+      y: slot,
+      out: slot.filter((to) => to.space === 'arena' || (to.space === 'binding' && to.index === 1)),
+      kernel: fc.nat(3).map((kernel) => (kernel === 0 ? 1 : 0)),
     });
+    const overlap = (a: Location, b: Location): boolean =>
+      a.space === 'arena' && b.space === 'arena'
+        ? Math.abs(a.offset - b.offset) < BYTES
+        : a.space === 'binding' && b.space === 'binding' && a.index === b.index;
+    // Every arena byte gets a value first.
+    const begin = [0, 2, 4, 6, 8, 10].map((at) => call(binding(0), binding(0), arena(at)));
+    const interp = new InterpDevice();
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
+        const dispatches = steps
+          .filter(({ x, y, out }) => !overlap(x, out) && !overlap(y, out))
+          .map(({ x, y, out, kernel }) => call(x, y, out, kernel));
+        const plan = mirrorPlan([...begin, ...dispatches, call(arena(3), arena(7), binding(1))]);
+        const wanted = await runMirror(interp, plan, 2);
+        for (const device of [single, double]) {
+          expect(Buffer.compare(await runMirror(device, plan, 2), wanted)).toBe(0);
+        }
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  it('count runs, dispatches and modules, and hold nothing in the end', async () => {
+    const device = new WasmDevice({ threads: 1 });
+    await runMirror(device, mirrorPlan([call(binding(0), binding(0), binding(1))]), 7);
+    expect(device.statistics).toMatchObject({ runs: 7, dispatches: 7, modules: 1 });
+    expect(device.statistics.compileMs).toBeGreaterThan(0);
+    expect(device.memory()).toEqual({ allocated: 0, reserved: 0 });
+    device.close();
+  });
+
+  it('skip dispatches over an empty grid', () => {
+    const plan = mirrorPlan([call(binding(0), binding(0), binding(1))]);
+    const empty = { ...mirrorKernel(ROWS), gridSize: 0 };
+    const executable = single.load({ ...plan, kernels: [empty] });
+    expect(executable.program.dispatches).toBe(0);
+    executable.dispose();
+  });
+});
+
+describe('scalars', () => {
+  it.each(DTYPES)('of %s reach the kernel in their own type', (dtype) => {
+    const value = dtype === 'bool' ? 1 : dtype.startsWith('u') ? 200 : -3;
+    expect(readScalar(dtype, value)).toBe(value);
+    if (dtype === 'float32') expect(readScalar(dtype, 0.1)).toBe(Math.fround(0.1));
+    if (dtype === 'uint32') expect(readScalar(dtype, 4294967295)).toBe(4294967295);
+  });
+
+  function readScalar(dtype: DType, value: number): number {
+    const b = new Builder();
+    const slot = b.buffer('slot', dtype, 'read', { length: 1 });
+    const out = b.buffer('out', 'float64', 'write', { length: 1 });
+    expect(byteSize(dtype)).toBeLessThanOrEqual(8);
+    const loaded = b.load(slot, b.constant(0));
+    expect(loaded.type).toBe(valueTypeOf(dtype));
+    const kernel: Kernel = {
+      name: 'scalar',
+      buffers: [slot, out],
+      scratch: [],
+      gridIndex: b.variable('g', 'i32', { min: 0, max: 0 }),
+      gridSize: 1,
+      body: [{ kind: 'store', buffer: out, index: b.constant(0), value: b.convert(loaded, 'f64') }],
+    };
+    const executable = single.load({
+      kernels: [kernel],
+      dispatches: [{ kernel: 0, arguments: [{ space: 'scalar', slot: 1 }, binding(0)] }],
+      arenaBytes: 0,
+      bindings: [{ bytes: 8, access: 'write' }],
+      scalars: ['float64', dtype],
+    });
+    const result = single.allocate(8);
+    executable.run([result], Float64Array.of(99, value));
+    const [number] = new Float64Array(single.view(result).slice().buffer);
+    executable.dispose();
+    single.free(result);
+    return number as number;
   }
+});
+
+describe('memory', () => {
+  const MB = 1024 * 1024;
+
+  it('grows and keeps what was written', async () => {
+    const device = new WasmDevice({ threads: 1 });
+    const buffers = Array.from({ length: 8 }, (_, i) => {
+      const buffer = device.allocate(9 * MB);
+      device.view(buffer).fill(i + 1);
+      return buffer;
+    });
+    for (const [i, buffer] of buffers.entries()) {
+      const bytes = await device.read(buffer, 9 * MB - 4, 4);
+      expect([...bytes]).toEqual(new Array(4).fill(i + 1));
+    }
+    expect(device.memory().allocated).toBe(72 * MB);
+    device.close();
+  });
+
+  it('runs out with figures, after letting go of the arena', () => {
+    const device = new WasmDevice({ threads: 1, maximumBytes: 64 * MB });
+    const plan = mirrorPlan([call(binding(0), binding(0), binding(1))]);
+    const executable = device.load({ ...plan, arenaBytes: 30 * MB });
+    const [a, b] = [device.allocate(BYTES), device.allocate(BYTES)];
+    executable.run([a, b], Float64Array.of(1));
+    expect(device.memory().reserved).toBeGreaterThan(30 * MB);
+    const large = device.allocate(50 * MB);
+    expect(device.memory().reserved).toBeLessThan(MB);
+    expect(() => executable.run([a, b], Float64Array.of(1))).toThrow(OutOfMemoryError);
+    expect(() => device.allocate(40 * MB)).toThrow(
+      /no room for 40\.0 MB: 50\.1 MB of 64\.0 MB in use, largest free block/,
+    );
+    device.free(large);
+    executable.run([a, b], Float64Array.of(1));
+    device.close();
+  });
+
+  it('is plain memory, and code without atomics, on one thread', () => {
+    const executable = single.load(
+      mirrorPlan([call(binding(0), binding(0), arena(0)), call(arena(0), binding(0), binding(1))]),
+    );
+    const module = new WebAssembly.Module(executable.program.code);
+    expect(WebAssembly.Module.imports(module)).toEqual([
+      { module: 'env', name: 'memory', kind: 'memory' },
+    ]);
+    // A module made for shared memory would refuse this one.
+    const memory = new WebAssembly.Memory({ initial: 1, maximum: 2 });
+    expect(() => new WebAssembly.Instance(module, { env: { memory } })).not.toThrow();
+    const buffer = single.allocate(4);
+    expect(single.view(buffer).buffer).toBeInstanceOf(ArrayBuffer);
+    single.free(buffer);
+    executable.dispose();
+  });
+
+  it('gives copies that are not shared', async () => {
+    const buffer = double.allocate(16);
+    expect(double.view(buffer).buffer).toBeInstanceOf(SharedArrayBuffer);
+    expect((await double.read(buffer, 0, 16)).buffer).toBeInstanceOf(ArrayBuffer);
+    double.free(buffer);
+  });
+
+  it('refuses what would corrupt it', () => {
+    const buffer = single.allocate(16);
+    expect(() => single.write(buffer, 10, new Uint8Array(7))).toThrow(/internal: write: bytes 10/);
+    expect(() => double.view(buffer)).toThrow(/internal: view: a buffer of another device/);
+    const executable = single.load(mirrorPlan([call(binding(0), binding(0), binding(1))]));
+    const whole = single.allocate(BYTES);
+    const factor = Float64Array.of(1);
+    expect(() => executable.run([whole, whole], factor)).toThrow(/internal: .* bound twice/);
+    expect(() => executable.run([whole, buffer], factor)).toThrow(/internal: binding 1 has 16/);
+    expect(() => executable.run([whole], factor)).toThrow(/internal: 1 bindings for a plan of 2/);
+    expect(() => executable.run([whole, buffer], NO_SCALARS)).toThrow(/internal/);
+    executable.dispose();
+    expect(() => executable.run([whole, whole], factor)).toThrow(DisposedError);
+    single.free(whole);
+    single.free(buffer);
+    expect(() => single.free(buffer)).toThrow(/internal: free: a buffer that was freed/);
+  });
+});
+
+describe('device', () => {
+  it('checks its options', () => {
+    expect(() => new WasmDevice({ threads: 0 })).toThrow(ArgumentError);
+    expect(() => new WasmDevice({ threads: 1, maximumBytes: 5 })).toThrow(/at least 16\.1 MB/);
+  });
+
+  it('can be closed, and then says so', () => {
+    const device = new WasmDevice({ threads: 1 });
+    const buffer = device.allocate(4);
+    device.close();
+    device.close();
+    expect(() => device.allocate(4)).toThrow(DisposedError);
+    expect(() => device.free(buffer)).not.toThrow();
+  });
+
+  it('names the kernels of a module that the engine refuses', () => {
+    const b = new Builder();
+    const out = b.buffer('out', 'float32', 'write', { length: 4 });
+    const wrong = { ...b.constant(1, 'f32'), type: 'f64' as const };
+    const kernel: Kernel = {
+      name: 'twisted',
+      buffers: [out],
+      scratch: [],
+      gridIndex: b.variable('g', 'i32', { min: 0, max: 0 }),
+      gridSize: 1,
+      body: [{ kind: 'store', buffer: out, index: b.constant(0), value: wrong }],
+    };
+    const load = (): unknown =>
+      single.load({
+        kernels: [kernel],
+        dispatches: [{ kernel: 0, arguments: [binding(0)] }],
+        arenaBytes: 0,
+        bindings: [{ bytes: 16, access: 'write' }],
+        scalars: [],
+      });
+    expect(load).toThrow(CompileError);
+    expect(load).toThrow(/twisted/);
+  });
 });

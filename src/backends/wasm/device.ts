@@ -146,12 +146,14 @@ export class WasmDevice implements Device {
   }
 
   target(numerics: 'fast' | 'strict'): Target {
+    const fma = this.relaxed && numerics === 'fast';
     return {
       name: 'wasm',
       vectorBytes: 16,
-      fma: this.relaxed && numerics === 'fast',
+      fma,
       numerics,
-      vectorRegisters: 16,
+      // Of 16, V8 keeps one to itself; a product that is rounded before it is added needs another.
+      vectorRegisters: fma ? 15 : 14,
       workgroups: false,
       cacheBytes: { l1: 32768, l2: 1048576 },
     };
@@ -263,6 +265,11 @@ export class WasmDevice implements Device {
     }
     this.statistics.runs++;
     this.statistics.dispatches += program.dispatches;
+  }
+
+  /** For WasmExecutable: resolves once the workers have a module, with how many there are. */
+  whenReady(moduleId: number): Promise<number> {
+    return this.#pool?.whenReady(moduleId) ?? Promise.resolve(0);
   }
 
   /** For WasmExecutable: forgets a loaded plan. */
@@ -387,6 +394,17 @@ export class WasmExecutable implements Executable {
   /** What was rendered: code, dispatches, barriers. */
   get program(): Program {
     return this.#loaded.program;
+  }
+
+  /**
+   * Resolves once every worker can take part in a run. Runs before that use fewer threads, with
+   * the same results.
+   *
+   * @returns how many threads a run would use now.
+   */
+  async whenReady(): Promise<number> {
+    const { moduleId } = this.#loaded;
+    return moduleId === undefined ? 1 : 1 + (await this.#device.whenReady(moduleId));
   }
 
   run(bindings: readonly DeviceBuffer[], scalars: Float64Array): void {

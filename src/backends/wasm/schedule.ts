@@ -6,10 +6,10 @@ import { touchedBytes, workPerItem } from './work.ts';
 /** Below this (about 4 us) splitting a dispatch costs more than it saves. */
 const TINY_WORK = 10_000;
 /**
- * Work of one call of a kernel, about 100 us. V8 replaces a function by its optimized version only
- * when it is called anew, so a long range is run in several calls.
+ * Work of one call of a kernel, about 40 us. V8 never replaces the code of a call that has begun
+ * (docs/decisions/0003-one-module-per-plan.md), so a long range is run in several calls.
  */
-const WORK_PER_CALL = 250_000;
+const WORK_PER_CALL = 100_000;
 
 export interface Step {
   readonly dispatch: Dispatch;

@@ -73,7 +73,8 @@ function nodesTowards(outputs: readonly Node[], targets: readonly Node[]): Set<N
       const { node } = top;
       if (top.next < node.inputs.length) {
         const input = node.inputs[top.next++] as Node;
-        if (input.mark !== mark) {
+        // What is not tracked was detached, or is data: no gradient flows through it.
+        if (input.mark !== mark && (input.tracked || isTarget.has(input))) {
           input.mark = mark;
           stack.push({ node: input, next: 0 });
         }

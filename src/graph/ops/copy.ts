@@ -1,6 +1,7 @@
 // The same value as a node of its own: a value cut off from its history, or assigned elsewhere.
 import type { Node } from '../node.ts';
-import { defineOp, makeNode, NO_ATTRS } from '../op.ts';
+import { defineOp, makeNode, NO_ATTRS, withoutTracking } from '../op.ts';
+import { input } from './leaf.ts';
 import { randomTensor } from './samples.ts';
 
 const copyOp = defineOp({
@@ -22,6 +23,17 @@ const copyOp = defineOp({
   ],
   cost: 0,
 });
+
+/**
+ * `x` cut off from its history: no gradient flows through the result. Costs nothing where `x` has
+ * no history, or is stored already.
+ */
+export function detach(x: Node): Node {
+  if (!x.tracked) return x;
+  const { storage, version, shape, dtype, device } = x;
+  if (storage !== null) return input(storage, version, shape, dtype, false, device);
+  return withoutTracking(() => copy(x));
+}
 
 /** The same value as another node; made without tracking it is cut off from its history. */
 export function copy(x: Node): Node {

@@ -13,6 +13,8 @@ export * from './leaf.ts';
 export * from './math.ts';
 export * from './matmul.ts';
 export * from './permute.ts';
+export * from './pooling.ts';
+export * from './random.ts';
 export * from './reduce.ts';
 export * from './scan.ts';
 export * from './slicing.ts';

@@ -1,0 +1,208 @@
+// The compiler: a linearized graph becomes a plan. Passes, scheduling, lowering and memory, in this
+// order; the same program always gives the same plan.
+import { byteSize } from '../base/dtype.ts';
+import { sizeOf } from '../base/shape.ts';
+import type { Node } from '../graph/node.ts';
+import { copy } from '../graph/ops/copy.ts';
+import type { Kernel, Target } from '../ir/kernel.ts';
+import { printKernel } from '../ir/print.ts';
+import type { Binding, Dispatch, Location } from '../runtime/plan.ts';
+import type { Flow } from './flow.ts';
+import { explainStages } from './explain.ts';
+import { lowerElementwise } from './lower/elementwise.ts';
+import type { GroupOutput } from './lower/emit.ts';
+import { lowerGroup, viewOf } from './lower/group-view.ts';
+import { planMemory, type Step } from './memory/plan-memory.ts';
+import { separateRoots } from './passes/copies.ts';
+import { foldConstants } from './passes/fold-constants.ts';
+import { rewrite } from './passes/rewrite.ts';
+import { SIMPLIFICATIONS } from './passes/simplify.ts';
+import type { CompiledProgram, KernelExplanation, Program } from './program.ts';
+import { AccessMap } from './schedule/access.ts';
+import { formGroups, type Group, type Grouping } from './schedule/group.ts';
+import { materialise } from './schedule/materialise.ts';
+import { orderGroups } from './schedule/order.ts';
+
+export interface CompileOptions {
+  /** Whether kernels are fused (default). Without, every node is simplified by nothing and stored. */
+  readonly fusion?: boolean;
+}
+
+/**
+ * Compiles a program for a target.
+ *
+ * @throws Error `internal:` for what is a bug of the framework; user errors were thrown before.
+ */
+export function compile(
+  program: Program,
+  target: Target,
+  options: CompileOptions = {},
+): CompiledProgram {
+  const fusion = options.fusion !== false;
+  const rules = fusion ? [foldConstants(target), ...SIMPLIFICATIONS] : [];
+  const rewritten = rewrite(program, rules, { numerics: target.numerics, common: fusion });
+  const flow = separateRoots(rewritten.flow);
+  const accesses = new AccessMap(target);
+  const materialisation = materialise(flow, accesses, fusion);
+  const grouping = formGroups(flow, accesses, materialisation, fusion);
+  const order = orderGroups(flow, grouping);
+
+  const bindings = bindRoots(program, flow, order.direct);
+  const read = readElsewhere(grouping);
+  const stored = new Set<Node>();
+  const steps: Step[] = [];
+  const kernels: KernelExplanation[] = [];
+  for (const group of order.groups) {
+    const outputs = outputsOf(group, bindings, read);
+    for (const { node } of outputs) stored.add(node);
+    const view = viewOf(group, flow, grouping, target, outputs);
+    const { stages, schedule } = lowerGroup(group, view);
+    kernels.push(...explainStages(group, flow, accesses, grouping, outputs, stages, schedule));
+    for (const stage of stages) {
+      steps.push({
+        stage,
+        mayShare: (result, operand) =>
+          group.reads.get(operand) === true &&
+          byteSize(result.dtype) === byteSize(operand.dtype) &&
+          sizeOf(result.shape) === sizeOf(operand.shape),
+      });
+    }
+  }
+  for (const late of bindings.late) {
+    const { stage, explanation } = copyStage(late, target);
+    if (stage === undefined) continue;
+    steps.push({ stage, mayShare: () => false });
+    kernels.push(explanation);
+  }
+  const memory = planMemory(steps, (node) => fixedLocation(node, flow, bindings));
+  return {
+    plan: {
+      ...shareKernels(steps, memory.locations),
+      arenaBytes: memory.arenaBytes,
+      bindings: bindings.list,
+      scalars: program.scalars.map(({ dtype }) => dtype),
+    },
+    rootBindings: bindings.ofRoot,
+    kernels,
+    stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
+    arenaLowerBound: memory.lowerBound,
+  };
+}
+
+// ---- bindings ---------------------------------------------------------------------------------
+
+interface LateCopy {
+  readonly node: Node;
+  readonly binding: number;
+}
+
+interface Bindings {
+  readonly list: readonly Binding[];
+  readonly ofRoot: readonly number[];
+  /** Binding of each value that is written straight to one. */
+  readonly ofValue: ReadonlyMap<Node, number>;
+  /** Values that cannot overwrite their leaf before everything else has run. */
+  readonly late: readonly LateCopy[];
+}
+
+function bytesOf(node: Node): number {
+  return sizeOf(node.shape) * byteSize(node.dtype);
+}
+
+/** Leaves come first, in their order; then a binding for each root that has no leaf to overwrite. */
+function bindRoots(program: Program, flow: Flow, direct: ReadonlySet<Node>): Bindings {
+  const list: Binding[] = program.leaves.map((leaf) => ({ bytes: bytesOf(leaf), access: 'read' }));
+  const ofRoot: number[] = [];
+  const ofValue = new Map<Node, number>();
+  const late: LateCopy[] = [];
+  for (const { node, inPlaceOf } of flow.roots) {
+    if (inPlaceOf < 0) {
+      ofRoot.push(list.length);
+      ofValue.set(node, list.length);
+      list.push({ bytes: bytesOf(node), access: 'write' });
+      continue;
+    }
+    ofRoot.push(inPlaceOf);
+    const before = list[inPlaceOf] as Binding;
+    list[inPlaceOf] = { ...before, access: 'readwrite' };
+    if (direct.has(node)) ofValue.set(node, inPlaceOf);
+    else late.push({ node, binding: inPlaceOf });
+  }
+  return { list, ofRoot, ofValue, late };
+}
+
+function fixedLocation(node: Node, flow: Flow, bindings: Bindings): Location | null {
+  const slot = flow.scalars.get(node);
+  if (slot !== undefined) return { space: 'scalar', slot };
+  const index = flow.leaves.get(node) ?? bindings.ofValue.get(node);
+  return index === undefined ? null : { space: 'binding', index };
+}
+
+// ---- outputs ----------------------------------------------------------------------------------
+
+/** Values that a group other than their own reads. */
+function readElsewhere({ groups }: Grouping): Set<Node> {
+  const read = new Set<Node>();
+  for (const group of groups) for (const node of group.reads.keys()) read.add(node);
+  return read;
+}
+
+/** What a group writes: roots and what others read. The rest stays in registers. */
+function outputsOf(
+  group: Group,
+  bindings: Bindings,
+  read: ReadonlySet<Node>,
+): readonly GroupOutput[] {
+  const late = new Set(bindings.late.map(({ node }) => node));
+  return group.members
+    .filter((node) => read.has(node) || bindings.ofValue.has(node) || late.has(node))
+    .map((node) => ({ node, memory: { kind: 'value', node } }));
+}
+
+/** Writes over a leaf that could not be written before: everybody has read it now. */
+function copyStage({ node, binding }: LateCopy, target: Target) {
+  const copied = copy(node);
+  const [stage] = lowerElementwise(
+    {
+      target,
+      anchors: [copied],
+      outputs: [{ node: copied, memory: { kind: 'binding', index: binding } }],
+      isInMemory: (other) => other === node,
+      name: 'copy',
+    },
+    6,
+  );
+  const explanation: KernelExplanation = {
+    name: 'copy',
+    ops: ['copy'],
+    shape: node.shape,
+    schedule: 'elementwise',
+    flops: 0,
+    bytesRead: bytesOf(node),
+    bytesWritten: bytesOf(node),
+    reasons: ['the value that it overwrites is still needed when it is computed'],
+  };
+  return { stage, explanation };
+}
+
+// ---- kernels ----------------------------------------------------------------------------------
+
+/** Kernels without duplicates, and the dispatches that call them. */
+function shareKernels(
+  steps: readonly Step[],
+  locations: readonly (readonly Location[])[],
+): { readonly kernels: readonly Kernel[]; readonly dispatches: readonly Dispatch[] } {
+  const kernels: Kernel[] = [];
+  const known = new Map<string, number>();
+  const dispatches = steps.map(({ stage }, i): Dispatch => {
+    const text = printKernel(stage.kernel);
+    let kernel = known.get(text);
+    if (kernel === undefined) {
+      kernel = kernels.length;
+      known.set(text, kernel);
+      kernels.push(stage.kernel);
+    }
+    return { kernel, arguments: locations[i] as readonly Location[] };
+  });
+  return { kernels, dispatches };
+}

@@ -1,0 +1,117 @@
+// What fused with what, and why not: the records behind `explain()`, and their text.
+import { byteSize } from '../base/dtype.ts';
+import { sizeOf } from '../base/shape.ts';
+import type { Node } from '../graph/node.ts';
+import type { Flow } from './flow.ts';
+import type { GroupOutput } from './lower/emit.ts';
+import type { Stage } from './lower/kernel-builder.ts';
+import { contractionFlops } from './lower/naive-contraction.ts';
+import type { CompiledProgram, KernelExplanation } from './program.ts';
+import type { AccessMap } from './schedule/access.ts';
+import { coneOf } from './schedule/cone.ts';
+import type { Group, Grouping } from './schedule/group.ts';
+
+const bytesOf = (node: Node): number => sizeOf(node.shape) * byteSize(node.dtype);
+
+/** One record for each kernel of a group. */
+export function explainStages(
+  group: Group,
+  flow: Flow,
+  accesses: AccessMap,
+  { groupOf }: Grouping,
+  outputs: readonly GroupOutput[],
+  stages: readonly Stage[],
+  schedule: string,
+): KernelExplanation[] {
+  const inside = new Map<Node, number>();
+  for (const member of group.members) {
+    const cone = coneOf(
+      member,
+      accesses,
+      (node) => flow.isLeaf(node) || (groupOf.has(node) && node !== member),
+      Infinity,
+    );
+    for (const node of cone.inlined) inside.set(node, flow.indexOf(node));
+  }
+  const nodes = [...inside].sort(([, a], [, b]) => a - b).map(([node]) => node);
+  let flops = 0;
+  for (const node of nodes) flops += flopsOf(node);
+  let bytesRead = 0;
+  for (const node of group.reads.keys()) bytesRead += bytesOf(node);
+  let bytesWritten = 0;
+  for (const { node } of outputs) bytesWritten += bytesOf(node);
+  const shape = (group.anchors[0] as Node).shape;
+  return stages.map((stage, i): KernelExplanation => {
+    const last = i === stages.length - 1;
+    return {
+      name: stage.kernel.name,
+      ops: nodes.map(({ op }) => op.name),
+      shape,
+      schedule: stages.length === 1 ? schedule : `${schedule} (${i + 1} of ${stages.length})`,
+      flops: last ? flops : 0,
+      bytesRead: last ? bytesRead : 0,
+      bytesWritten: last ? bytesWritten : 0,
+      reasons: last ? group.reasons : [],
+    };
+  });
+}
+
+function flopsOf(node: Node): number {
+  const { kind } = node.op.lower;
+  if (kind === 'matmul' || kind === 'convolution') return contractionFlops(node);
+  if (kind === 'reduce') return sizeOf((node.inputs[0] as Node).shape);
+  return sizeOf(node.shape) * node.op.cost;
+}
+
+/** The kernels of a program as a table, with the reasons for where they end, and its memory. */
+export function formatExplanation(compiled: CompiledProgram): string {
+  const { kernels, plan, arenaLowerBound } = compiled;
+  const rows = kernels.map((kernel, i) => [
+    String(i),
+    kernel.name,
+    `[${kernel.shape.join(',')}]`,
+    kernel.schedule,
+    amount(kernel.flops, 'flop'),
+    amount(kernel.bytesRead, 'B'),
+    amount(kernel.bytesWritten, 'B'),
+    opsText(kernel.ops),
+  ]);
+  const header = ['#', 'kernel', 'shape', 'schedule', 'work', 'read', 'written', 'ops'];
+  const widths = header.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => (row[column] as string).length)),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] as number))
+      .join('  ')
+      .trimEnd();
+  const lines = [line(header)];
+  rows.forEach((row, i) => {
+    lines.push(line(row));
+    for (const reason of (kernels[i] as KernelExplanation).reasons) lines.push(`     ${reason}`);
+  });
+  const distinct = plan.kernels.length;
+  lines.push(
+    `${kernels.length} kernels (${distinct} distinct), arena ${amount(plan.arenaBytes, 'B')} (no less than ${amount(arenaLowerBound, 'B')} is possible in this order)`,
+  );
+  return lines.join('\n');
+}
+
+/** Ops with repetition counted: `mul x3, add`. */
+function opsText(ops: readonly string[]): string {
+  const counts = new Map<string, number>();
+  for (const op of ops) counts.set(op, (counts.get(op) ?? 0) + 1);
+  return [...counts].map(([op, count]) => (count === 1 ? op : `${op} x${count}`)).join(', ');
+}
+
+function amount(value: number, unit: string): string {
+  const prefixes = ['', 'k', 'M', 'G', 'T'];
+  let scaled = value;
+  let prefix = 0;
+  while (scaled >= 1000 && prefix < prefixes.length - 1) {
+    scaled /= 1000;
+    prefix++;
+  }
+  const digits = prefix === 0 ? String(scaled) : scaled.toPrecision(3);
+  return `${digits} ${prefixes[prefix]}${unit}`;
+}

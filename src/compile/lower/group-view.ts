@@ -1,0 +1,70 @@
+// From a group to its kernels: chooses the lowering by the kind of its main op.
+import { sizeOf } from '../../base/shape.ts';
+import type { Target } from '../../ir/kernel.ts';
+import type { Node } from '../../graph/node.ts';
+import type { Flow } from '../flow.ts';
+import type { Group, Grouping } from '../schedule/group.ts';
+import { lowerCustom } from './custom.ts';
+import { lowerElementwise } from './elementwise.ts';
+import type { GroupOutput, GroupView } from './emit.ts';
+import type { Stage } from './kernel-builder.ts';
+import { lowerReduction, reduceSpec } from './reduction.ts';
+import { lowerContraction } from './schedules.ts';
+
+export interface LoweredGroup {
+  readonly stages: readonly Stage[];
+  /** How it is computed, for explain(). */
+  readonly schedule: string;
+}
+
+/** What lowering is told about a group; `outputs` are the values it must write. */
+export function viewOf(
+  group: Group,
+  flow: Flow,
+  { groupOf }: Grouping,
+  target: Target,
+  outputs: readonly GroupOutput[],
+): GroupView {
+  return {
+    target,
+    anchors: group.anchors,
+    outputs,
+    name: kernelName(group),
+    isInMemory: (node) => {
+      if (flow.isLeaf(node)) return true;
+      const owner = groupOf.get(node);
+      return owner !== undefined && owner !== group;
+    },
+  };
+}
+
+/** The kernels of a group. */
+export function lowerGroup(group: Group, view: GroupView): LoweredGroup {
+  const anchor = group.anchors[0] as Node;
+  switch (anchor.op.lower.kind) {
+    case 'reduce': {
+      const spec = reduceSpec(group.anchors, group.cost);
+      const stages = lowerReduction(view, spec);
+      return { stages, schedule: stages.length > 1 ? 'reduction in pieces' : 'reduction' };
+    }
+    case 'matmul':
+    case 'convolution':
+      return lowerContraction(view, anchor);
+    case 'custom':
+      return { stages: lowerCustom(view, anchor), schedule: 'own loops' };
+    default:
+      return { stages: lowerElementwise(view, group.cost), schedule: 'elementwise' };
+  }
+}
+
+/** A readable name, for profiles and listings: the ops of the stored values. */
+function kernelName(group: Group): string {
+  const names = [...new Set(group.members.map(({ op }) => op.name))];
+  const shown = names.length > 3 ? [...names.slice(0, 2), `${names.length - 2}_more`] : names;
+  return shown.join('_');
+}
+
+/** Elements of the group's results. */
+export function groupSize(group: Group): number {
+  return sizeOf((group.anchors[0] as Node).shape);
+}

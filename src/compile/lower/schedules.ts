@@ -1,0 +1,29 @@
+// The schedules for contractions, fastest first. The reduction at the end can do everything.
+import type { Node } from '../../graph/node.ts';
+import { implicitProduct } from '../schedule/convolution.ts';
+import { directConvolution } from '../schedule/direct-convolution.ts';
+import { packedProduct } from '../schedule/matmul.ts';
+import { contractionContext, type ContractionSchedule } from './contraction.ts';
+import type { GroupView } from './emit.ts';
+import type { Stage } from './kernel-builder.ts';
+import { lowerNaiveContraction } from './naive-contraction.ts';
+
+const SCHEDULES: readonly ContractionSchedule[] = [
+  directConvolution,
+  implicitProduct,
+  packedProduct,
+];
+
+/** The kernels of a contraction and the name of the schedule that was chosen. */
+export function lowerContraction(
+  view: GroupView,
+  node: Node,
+): { readonly stages: readonly Stage[]; readonly schedule: string } {
+  const context = contractionContext(view, node);
+  for (const schedule of SCHEDULES) {
+    if (schedule.usable(context)) {
+      return { stages: schedule.lower(context), schedule: schedule.name };
+    }
+  }
+  return { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
+}

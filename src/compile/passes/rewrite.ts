@@ -1,0 +1,114 @@
+// Walks a program once, inputs first, and lets rules replace nodes; equal nodes become one, and
+// what no root needs any more is gone.
+import { Node } from '../../graph/node.ts';
+import { collectFlow, type Flow } from '../flow.ts';
+import type { Program } from '../program.ts';
+import { ValueNumbers } from './value-numbers.ts';
+
+/** What a rule may ask about the program. */
+export interface RewriteContext {
+  readonly numerics: 'fast' | 'strict';
+  /** Whether the value is given (stored or a scalar slot), so that its op must not be looked at. */
+  isLeaf(node: Node): boolean;
+}
+
+/** A simplification. Returns a node of the same shape, dtype and value, or null. */
+export interface Rule {
+  readonly name: string;
+  apply(node: Node, context: RewriteContext): Node | null;
+}
+
+export interface Rewritten {
+  readonly flow: Flow;
+  /** For each position of the program, the node that now stands for it; it may be dead. */
+  readonly replacements: readonly Node[];
+  /** How often each rule applied, and how many equal nodes were joined, by name. */
+  readonly applied: ReadonlyMap<string, number>;
+}
+
+/** The name under which joined nodes are counted. */
+export const COMMON = 'common-subexpressions';
+
+/** Applies `rules`, to each node until none fits, and joins equal nodes if `common` is set. */
+export function rewrite(
+  program: Program,
+  rules: readonly Rule[],
+  options: { readonly numerics: 'fast' | 'strict'; readonly common: boolean },
+): Rewritten {
+  const rewriter = new Rewriter(program, rules, options.numerics, options.common);
+  return rewriter.run();
+}
+
+class Rewriter {
+  readonly #program: Program;
+  readonly #rules: readonly Rule[];
+  readonly #context: RewriteContext;
+  readonly #leaves = new Map<Node, number>();
+  readonly #scalars = new Map<Node, number>();
+  readonly #canonical = new Map<Node, Node>();
+  readonly #numbers: ValueNumbers | null;
+  readonly #applied = new Map<string, number>();
+
+  constructor(
+    program: Program,
+    rules: readonly Rule[],
+    numerics: 'fast' | 'strict',
+    common: boolean,
+  ) {
+    this.#program = program;
+    this.#rules = rules;
+    this.#numbers = common ? new ValueNumbers() : null;
+    program.leaves.forEach((leaf, index) => this.#leaves.set(leaf, index));
+    program.scalars.forEach((scalar, slot) => this.#scalars.set(scalar, slot));
+    this.#context = { numerics, isLeaf: (node) => this.#isLeaf(node) };
+  }
+
+  run(): Rewritten {
+    const replacements = this.#program.nodes.map((node) => this.#visit(node));
+    const roots = this.#program.roots.map(({ position, inPlaceOf }) => ({
+      node: replacements[position] as Node,
+      inPlaceOf,
+    }));
+    const flow = collectFlow(roots, this.#leaves, this.#scalars);
+    return { flow, replacements, applied: this.#applied };
+  }
+
+  #isLeaf(node: Node): boolean {
+    return this.#leaves.has(node) || this.#scalars.has(node);
+  }
+
+  /** The node that stands for `node`. Recursion is as deep as what one rule builds. */
+  #visit(node: Node): Node {
+    const known = this.#canonical.get(node);
+    if (known !== undefined) return known;
+    const result = this.#isLeaf(node) ? node : this.#replace(this.#withInputs(node));
+    this.#canonical.set(node, result);
+    return result;
+  }
+
+  #withInputs(node: Node): Node {
+    const inputs = node.inputs.map((input) => this.#visit(input));
+    if (inputs.every((input, index) => input === node.inputs[index])) return node;
+    const { op, attrs, shape, dtype, tracked, device } = node;
+    return new Node(op, inputs, attrs, shape, dtype, tracked, device);
+  }
+
+  #replace(node: Node): Node {
+    for (const rule of this.#rules) {
+      const replacement = rule.apply(node, this.#context);
+      if (replacement === null || replacement === node) continue;
+      this.#count(rule.name);
+      return this.#visit(replacement);
+    }
+    if (this.#numbers === null) return node;
+    const first = this.#numbers.intern(node);
+    if (first !== node) this.#count(COMMON);
+    // A rule may return it as it is.
+    this.#canonical.set(first, first);
+    return first;
+  }
+
+  #count(name: string): void {
+    this.#applied.set(name, (this.#applied.get(name) ?? 0) + 1);
+  }
+}

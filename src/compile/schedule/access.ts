@@ -1,0 +1,128 @@
+// How a node reads its inputs: how often each element is evaluated, and whether the element at a
+// row-major position needs only the input's element at that same position.
+import { sizeOf } from '../../base/shape.ts';
+import type { Node } from '../../graph/node.ts';
+import type { OpDef, ReadContext } from '../../graph/op.ts';
+import { Builder } from '../../ir/builder.ts';
+import { type Expression, valueTypeOf } from '../../ir/expression.ts';
+import type { Target } from '../../ir/kernel.ts';
+import { flatten } from '../lower/indexing.ts';
+
+export interface Access {
+  readonly input: Node;
+  /** Evaluations of an average input element when every element of the node is computed once. */
+  readonly multiplicity: number;
+  /** Whether element i (row-major) reads element i of an input of the same size, and no other. */
+  readonly samePosition: boolean;
+}
+
+/** The kinds that are always computed once, into a kernel of their own. */
+export function isMainOp(op: OpDef): boolean {
+  const { kind } = op.lower;
+  return kind === 'reduce' || kind === 'matmul' || kind === 'convolution' || kind === 'custom';
+}
+
+/** Finds accesses once per node. */
+export class AccessMap {
+  readonly #target: Target;
+  readonly #known = new Map<Node, readonly Access[]>();
+
+  constructor(target: Target) {
+    this.#target = target;
+  }
+
+  /** One entry per read: an input that is read at two places appears twice. */
+  of(node: Node): readonly Access[] {
+    const known = this.#known.get(node);
+    if (known !== undefined) return known;
+    const accesses = this.#find(node);
+    this.#known.set(node, accesses);
+    return accesses;
+  }
+
+  #find(node: Node): readonly Access[] {
+    const { lower } = node.op;
+    switch (lower.kind) {
+      case 'elementwise':
+        return node.inputs.map((input) => {
+          const ratio = sizeRatio(node, input);
+          return { input, multiplicity: ratio, samePosition: ratio === 1 };
+        });
+      case 'indexed':
+        return this.#probe(node, lower.emit.bind(lower));
+      case 'reduce':
+        return node.inputs.map((input) => ({ input, multiplicity: 1, samePosition: false }));
+      case 'matmul':
+        // Packed once per block of the other operand.
+        return node.inputs.map((input) => ({ input, multiplicity: 2, samePosition: false }));
+      case 'convolution':
+        return convolutionAccesses(node, lower.geometry(node.attrs, node));
+      case 'custom':
+        return node.inputs.map((input) => ({ input, multiplicity: 2, samePosition: false }));
+      case 'leaf':
+        return [];
+      default:
+        lower satisfies never;
+        return [];
+    }
+  }
+
+  /** Emits the op with symbolic indices and looks at what it reads. */
+  #probe(
+    node: Node,
+    emit: (
+      context: ReadContext,
+      indices: readonly Expression[],
+      attrs: Node['attrs'],
+      node: Node,
+    ) => Expression,
+  ): readonly Access[] {
+    const builder = new Builder();
+    const indices = node.shape.map((size, axis) =>
+      size === 1
+        ? builder.constant(0)
+        : builder.variable(`i${axis}`, 'i32', { min: 0, max: Math.max(size - 1, 0) }),
+    );
+    const own = flatten(builder, indices, node.shape);
+    const accesses: Access[] = [];
+    const context: ReadContext = {
+      builder,
+      target: this.#target,
+      read: (operand, at) => {
+        const input = node.inputs[operand] as Node;
+        const position = flatten(builder, at, input.shape);
+        const multiplicity = sizeRatio(node, input);
+        accesses.push({
+          input,
+          multiplicity,
+          samePosition: multiplicity === 1 && position === own,
+        });
+        return builder.variable(`x${operand}`, valueTypeOf(input.dtype));
+      },
+    };
+    emit(context, indices, node.attrs, node);
+    return accesses;
+  }
+}
+
+function sizeRatio(node: Node, input: Node): number {
+  const size = sizeOf(input.shape);
+  return size === 0 ? 1 : sizeOf(node.shape) / size;
+}
+
+function convolutionAccesses(
+  node: Node,
+  geometry: { readonly role: string; readonly stride: readonly number[] },
+): readonly Access[] {
+  // The window's size: filter axes follow the two channel axes.
+  const filter = geometry.role === 'backwardFilter' ? node.shape : (node.inputs[1] as Node).shape;
+  let taps = 1;
+  for (let axis = 2; axis < filter.length; axis++) taps *= filter[axis] as number;
+  let step = 1;
+  for (const stride of geometry.stride) step *= stride;
+  return node.inputs.map((input, operand) => ({
+    input,
+    multiplicity: operand === 0 ? Math.max(1, taps / step) : 2,
+    samePosition: false,
+  }));
+}

@@ -1,0 +1,211 @@
+// Decides which values are written to memory ("stored") and which are computed again wherever they
+// are needed ("inlined"). Wrong guesses cost time, never correctness.
+import { sizeOf } from '../../base/shape.ts';
+import type { Node } from '../../graph/node.ts';
+import type { Flow } from '../flow.ts';
+import { type AccessMap, isMainOp } from './access.ts';
+import { type Cone, coneOf, KERNEL_COST, loadCostOf, storeCostOf } from './cone.ts';
+
+/** Nodes that one kernel computes on the spot at most: bounds code size and recursion. */
+const CONE_LIMIT = 160;
+/** Walks that only estimate give up earlier. */
+const ESTIMATE_LIMIT = 48;
+/** Places at which a value is used that are told apart. */
+const USES_LIMIT = 12;
+
+export interface Materialisation {
+  /** Values with memory of their own; leaves are not among them. */
+  readonly stored: ReadonlySet<Node>;
+  /** Why a value is stored. */
+  readonly reasons: ReadonlyMap<Node, string>;
+}
+
+/** A kernel's main value that evaluates a node, and how often per element of the node. */
+interface Demand {
+  readonly sink: Node;
+  /**
+   * Names the place at which the sink asks: 0 for its own position, else a number for each way of
+   * indexing. What is asked for twice at one place is computed once.
+   */
+  readonly place: number;
+  multiplicity: number;
+}
+
+/** Chooses the stored values. Without `fusion` every computed value is one. */
+export function materialise(flow: Flow, accesses: AccessMap, fusion: boolean): Materialisation {
+  if (!fusion) {
+    const stored = new Set<Node>();
+    const reasons = new Map<Node, string>();
+    for (const node of flow.nodes) {
+      if (flow.isLeaf(node)) continue;
+      stored.add(node);
+      reasons.set(node, 'fusion is off');
+    }
+    return { stored, reasons };
+  }
+  return new Materialiser(flow, accesses).run();
+}
+
+class Materialiser {
+  readonly #flow: Flow;
+  readonly #accesses: AccessMap;
+  readonly #stored = new Set<Node>();
+  readonly #reasons = new Map<Node, string>();
+  readonly #demands: (Demand[] | undefined)[] = [];
+  readonly #roots: ReadonlySet<Node>;
+  readonly #places = new Map<string, number>();
+
+  constructor(flow: Flow, accesses: AccessMap) {
+    this.#flow = flow;
+    this.#accesses = accesses;
+    this.#roots = new Set(flow.roots.map(({ node }) => node));
+  }
+
+  run(): Materialisation {
+    const { nodes } = this.#flow;
+    for (const node of nodes) {
+      if (!this.#flow.isLeaf(node) && isMainOp(node.op)) this.#store(node, 'computed once');
+    }
+    for (const node of this.#roots) if (!this.#flow.isLeaf(node)) this.#store(node, 'a result');
+    // Backwards, so that it is known who asks for a value; forwards, so that it is known what lies
+    // before. Each direction guesses the other's answer, so the second round is the better one.
+    for (let round = 0; round < 2; round++) {
+      for (let i = nodes.length - 1; i >= 0; i--) this.#decide(nodes[i] as Node, round);
+      for (const node of nodes) this.#reconsider(node);
+    }
+    return { stored: this.#stored, reasons: this.#reasons };
+  }
+
+  #store(node: Node, reason: string): void {
+    this.#stored.add(node);
+    this.#reasons.set(node, reason);
+  }
+
+  #decide(node: Node, round: number): void {
+    if (this.#flow.isLeaf(node)) return;
+    const demands = this.#demandsOf(node);
+    this.#demands[this.#flow.indexOf(node)] = demands;
+    if (isMainOp(node.op) || this.#roots.has(node)) return;
+    const limit = round === 0 ? ESTIMATE_LIMIT : CONE_LIMIT;
+    const reason = this.#reasonToStore(node, this.#coneOf(node, limit), demands);
+    if (reason === null) this.#stored.delete(node);
+    else this.#store(node, reason);
+  }
+
+  #coneOf(node: Node, limit: number): Cone {
+    const isStored = (other: Node): boolean => this.#flow.isLeaf(other) || this.#stored.has(other);
+    return coneOf(node, this.#accesses, isStored, limit);
+  }
+
+  /** Who evaluates `node`, now that all its users are decided. */
+  #demandsOf(node: Node): Demand[] {
+    const demands: Demand[] = [];
+    const users = new Set<Node>();
+    for (const { user } of this.#flow.usesOf(node)) users.add(user);
+    for (const user of users) {
+      const inner = this.#stored.has(user)
+        ? [{ sink: user, place: 0, multiplicity: 1 }]
+        : (this.#demands[this.#flow.indexOf(user)] ?? []);
+      this.#accesses.of(user).forEach(({ input, multiplicity, samePosition }, which) => {
+        if (input !== node) return;
+        for (const { sink, place, multiplicity: times } of inner) {
+          const at = samePosition ? place : this.#placeOf(place, user, which);
+          addDemand(demands, { sink, place: at, multiplicity: times * multiplicity });
+        }
+      });
+    }
+    return demands;
+  }
+
+  /** The number of the place that `user` reads at through its `which`-th access. */
+  #placeOf(place: number, user: Node, which: number): number {
+    // Reductions of inputs of one shape run through them alike.
+    const name = isMainOp(user.op)
+      ? `${place}:${user.op.lower.kind}`
+      : `${place}:${this.#flow.indexOf(user)}:${which}`;
+    let number = this.#places.get(name);
+    if (number === undefined) {
+      number = this.#places.size + 1;
+      this.#places.set(name, number);
+    }
+    return number;
+  }
+
+  #reconsider(node: Node): void {
+    if (this.#flow.isLeaf(node) || isMainOp(node.op)) return;
+    const cone = this.#coneOf(node, CONE_LIMIT);
+    const stored = this.#stored.has(node);
+    if (cone.large) {
+      if (!stored) this.#store(node, `${CONE_LIMIT} operations are enough for one kernel`);
+      return;
+    }
+    if (!stored || this.#roots.has(node)) return;
+    const demands = this.#demands[this.#flow.indexOf(node)] ?? [];
+    const reason = this.#reasonToStore(node, cone, demands);
+    if (reason === null) this.#stored.delete(node);
+    else this.#reasons.set(node, reason);
+  }
+
+  /** Compares computing again with writing once and reading. Null: compute again. */
+  #reasonToStore(node: Node, cone: Cone, demands: readonly Demand[]): string | null {
+    const size = sizeOf(node.shape);
+    if (size === 0) return null;
+    if (cone.reads.size === 0 && cone.cost <= 2) return null;
+    const view = node.op.lower.kind === 'indexed' && node.op.lower.view;
+    if (view) return null;
+    const evaluations = demands.reduce((sum, { multiplicity }) => sum + multiplicity, 0);
+    const readCost = demands.reduce(
+      (sum, { sink, multiplicity }) => sum + multiplicity * loadCostOf(node, sink),
+      0,
+    );
+    const once = cone.cost + cone.loadCost;
+    const inline = evaluations * once;
+    const alone = !this.#joins(node, cone) && !demands.every(({ place }) => place === 0);
+    const store =
+      once +
+      (this.#replacesStore(node) ? 0 : storeCostOf(node)) +
+      readCost +
+      (alone ? KERNEL_COST / size : 0);
+    if (store >= inline) return null;
+    const times = evaluations.toFixed(evaluations < 10 ? 1 : 0);
+    return `needed ${times} times per element by ${demands.length} kernel(s): storing costs ${store.toFixed(0)}, computing again ${inline.toFixed(0)}`;
+  }
+
+  /** Whether a kernel that runs anyway can compute `node` at its end. */
+  #joins(node: Node, cone: Cone): boolean {
+    const size = sizeOf(node.shape);
+    for (const [read, samePosition] of cone.reads) {
+      if (samePosition && this.#stored.has(read) && sizeOf(read.shape) === size) return true;
+    }
+    return false;
+  }
+
+  /** Whether storing `node` makes it needless to store the main op it is computed from. */
+  #replacesStore(node: Node): boolean {
+    let current = node;
+    for (let steps = 0; steps < CONE_LIMIT; steps++) {
+      const next = this.#accesses
+        .of(current)
+        .find(
+          ({ input, samePosition }) =>
+            samePosition &&
+            !this.#flow.isLeaf(input) &&
+            this.#flow.usesOf(input).every(({ user }) => user === current) &&
+            !this.#roots.has(input),
+        );
+      if (next === undefined) return false;
+      if (isMainOp(next.input.op)) return true;
+      if (this.#stored.has(next.input)) return false;
+      current = next.input;
+    }
+    return false;
+  }
+}
+
+function addDemand(demands: Demand[], demand: Demand): void {
+  const known = demands.find(({ sink, place }) => sink === demand.sink && place === demand.place);
+  if (known !== undefined) {
+    known.multiplicity = Math.max(known.multiplicity, demand.multiplicity);
+  } else if (demands.length < USES_LIMIT) demands.push(demand);
+  else (demands[USES_LIMIT - 1] as Demand).multiplicity += demand.multiplicity;
+}

@@ -18,4 +18,5 @@ export * from './random.ts';
 export * from './reduce.ts';
 export * from './scan.ts';
 export * from './slicing.ts';
+export * from './sorting.ts';
 export * from './unary.ts';

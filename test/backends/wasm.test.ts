@@ -23,7 +23,8 @@ const BYTES = SIZE * 4;
 const NO_SCALARS = new Float64Array();
 
 const single = new WasmDevice({ threads: 1 });
-const double = new WasmDevice({ threads: 2 });
+// Small enough limits that a test's plans are worth two threads.
+const double = new WasmDevice({ threads: 2, limits: { dispatch: 5000, plan: 0 } });
 afterAll(() => [single, double].forEach((device) => device.close()));
 
 /**
@@ -142,6 +143,14 @@ describe('plans on wasm', () => {
     expect(schedule.program.barriers).toBe(1);
     schedule.dispose();
     expect(await runMirror(double, mixed, 3)).toEqual(await runMirror(single, mixed, 3));
+  });
+
+  it('wake nobody for a short plan', async () => {
+    const device = new WasmDevice({ threads: 2 });
+    const executable = device.load(mirrorPlan([call(binding(0), binding(0), binding(1))]));
+    expect(executable.program.parallel).toBe(false);
+    expect(await executable.whenReady()).toBe(1);
+    device.close();
   });
 
   it('give the interpreter’s bits for random plans, on one thread and on two', async () => {

@@ -16,6 +16,7 @@ import { type RunPart, threadsAvailable, WorkerPool } from '../../runtime/worker
 import { LOW_BYTES } from './addresses.ts';
 import { relaxedSimdAvailable, simdAvailable } from './features.ts';
 import { MAXIMUM_PAGES, type Program, renderProgram } from './program.ts';
+import { WORK_LIMITS, type WorkLimits } from './schedule.ts';
 
 const PAGE_BYTES = 65536;
 const BARRIER_ADDRESS = 64;
@@ -23,8 +24,8 @@ const INITIAL_BYTES = LOW_BYTES + 16 * 1024 * 1024;
 /** Memory grows by a quarter, within these limits: few growths, little waste. */
 const GROWTH_MIN_BYTES = 16 * 1024 * 1024;
 const GROWTH_MAX_BYTES = 256 * 1024 * 1024;
-/** From this work on (about 8 ms) the first run waits for the workers to get the module. */
-const WORK_WORTH_WAITING = 2e7;
+/** From this work on (about 10 ms) the first run waits for the workers to get the module. */
+const WORK_WORTH_WAITING = 5e7;
 const READY_TIMEOUT_MS = 50;
 
 export interface WasmDeviceOptions {
@@ -36,6 +37,8 @@ export interface WasmDeviceOptions {
   readonly maximumBytes?: number;
   /** Script with WEB_WORKER_SOURCE for pages that forbid `blob:` workers. */
   readonly workerUrl?: string | URL;
+  /** Least work for which threads are used, for experiments and tests. */
+  readonly limits?: Partial<WorkLimits>;
 }
 
 /** Counters since the device was made. */
@@ -99,6 +102,7 @@ export class WasmDevice implements Device {
   readonly #pool: WorkerPool | undefined;
   readonly #allocator: Allocator;
   readonly #executables = new Set<WasmExecutable>();
+  readonly #limits: WorkLimits;
   readonly #arena: Region = { address: 0, bytes: 0 };
   readonly #scratch: Region = { address: 0, bytes: 0 };
   #bytes: Uint8Array;
@@ -122,6 +126,7 @@ export class WasmDevice implements Device {
         hint: 'leave the option `relaxed` away, and it is used where there is any',
       });
     }
+    this.#limits = { ...WORK_LIMITS, ...options.limits };
     const threads = requestedThreads(options.threads);
     this.#memory = createMemory(maximumPages(options.maximumBytes), threads > 1);
     this.#pool =
@@ -200,7 +205,11 @@ export class WasmDevice implements Device {
     const started = performance.now();
     const program = renderProgram(plan, {
       relaxed: this.relaxed,
-      barrierAddress: this.#pool === undefined ? undefined : BARRIER_ADDRESS,
+      limits: this.#limits,
+      pool:
+        this.#pool === undefined
+          ? undefined
+          : { barrierAddress: BARRIER_ADDRESS, threads: this.threads },
     });
     const module = compile(program.code, plan.kernels);
     const instance = new WebAssembly.Instance(
@@ -261,6 +270,7 @@ export class WasmDevice implements Device {
         loaded.waited = true;
         pool.waitUntilReady(moduleId, READY_TIMEOUT_MS);
       }
+      this.#bytes.fill(0, table + program.table.dealt, table + program.table.bytes);
       pool.run(moduleId, main, table);
     }
     this.statistics.runs++;

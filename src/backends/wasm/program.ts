@@ -6,27 +6,30 @@ import type { Location, Plan } from '../../runtime/plan.ts';
 import { type FunctionBuilder, ModuleBuilder } from './encoder.ts';
 import { Helpers } from './helpers.ts';
 import { type RenderedKernel, renderKernel } from './renderer.ts';
-import { scheduleOf, type Step } from './schedule.ts';
+import { scheduleOf, type Step, type WorkLimits } from './schedule.ts';
 
 /** Pages a 32-bit memory can have. */
 export const MAXIMUM_PAGES = 65536;
-const BARRIER_WORD_BYTES = 4;
+const CACHE_LINE = 64;
 
 export interface ProgramOptions {
   readonly relaxed: boolean;
-  /** Set if the memory is shared: where the pool's barrier block stands in it. */
-  readonly barrierAddress: number | undefined;
+  readonly limits: WorkLimits;
+  /** Set if the memory is shared: where the pool's barrier block stands in it, and how many run. */
+  readonly pool: { readonly barrierAddress: number; readonly threads: number } | undefined;
 }
 
 /**
  * The plan's table in memory, in bytes from its start: the arena's address, the address of the
- * threads' scratch, scalar slots of 8 bytes, binding addresses of 4 bytes.
+ * threads' scratch, scalar slots of 8 bytes, binding addresses of 4 bytes, and for every parallel
+ * step what each thread's share has already been dealt out (4 bytes a thread, zero at first).
  */
 export interface TableLayout {
   readonly arena: number;
   readonly scratch: number;
   readonly scalars: number;
   readonly bindings: number;
+  readonly dealt: number;
   readonly bytes: number;
 }
 
@@ -45,36 +48,52 @@ export interface Program {
   readonly barriers: number;
 }
 
-export function tableLayout(plan: Plan): TableLayout {
+function tableLayout(plan: Plan, dealtBytes: number): TableLayout {
   const scalars = 8;
   const bindings = scalars + 8 * plan.scalars.length;
-  return { arena: 0, scratch: 4, scalars, bindings, bytes: bindings + 4 * plan.bindings.length };
+  const end = bindings + 4 * plan.bindings.length;
+  const dealt = Math.ceil(end / CACHE_LINE) * CACHE_LINE;
+  return { arena: 0, scratch: 4, scalars, bindings, dealt, bytes: dealt + dealtBytes };
 }
 
 /** Renders a plan whose kernels are prepared (`prepareKernel`). */
 export function renderProgram(plan: Plan, options: ProgramOptions): Program {
-  const { barrierAddress, relaxed } = options;
-  const shared = barrierAddress !== undefined;
+  const { pool, relaxed, limits } = options;
+  const shared = pool !== undefined;
   const module = new ModuleBuilder({ initial: 1, maximum: MAXIMUM_PAGES, shared });
-  const schedule = scheduleOf(plan);
-  const threaded = shared && schedule.parallel;
+  const { steps, parallel, parallelWork } = scheduleOf(plan, limits);
+  const threaded = shared && parallel;
   const wait = threaded ? module.importFunction('wait', ['i32']) : 0;
   const helpers = new Helpers(module);
   const kernels = plan.kernels.map((kernel) => renderKernel(kernel, module, helpers, { relaxed }));
   const scratchBytes = kernels.reduce((most, kernel) => Math.max(most, kernel.scratchBytes), 0);
-  const table = tableLayout(plan);
-  const barrier = threaded ? renderBarrier(module, barrierAddress, wait) : undefined;
+  const sharing = threaded
+    ? {
+        barrier: renderBarrier(module, pool.barrierAddress, wait),
+        deal: renderDeal(module),
+        stride: Math.ceil((4 * pool.threads) / CACHE_LINE) * CACHE_LINE,
+      }
+    : undefined;
+  const parallelSteps = steps.filter((step) => step.parallel).length;
+  const table = tableLayout(plan, parallelSteps * (sharing?.stride ?? 0));
   const run = module.function(['i32', 'i32', 'i32'], [], 'run');
-  new RunRenderer(plan, kernels, table, run, barrier, scratchBytes).render(schedule.steps);
+  new RunRenderer(plan, kernels, table, run, sharing, scratchBytes).render(steps);
   return {
     code: module.encode(),
     table,
     scratchBytes,
     parallel: threaded,
-    parallelWork: schedule.parallelWork,
-    dispatches: schedule.steps.length,
-    barriers: schedule.steps.filter((step) => step.barrier).length,
+    parallelWork,
+    dispatches: steps.length,
+    barriers: steps.filter((step) => step.barrier).length,
   };
+}
+
+/** What `run` needs to share work: functions of the module, and the bytes of a step's counters. */
+interface Sharing {
+  readonly barrier: number;
+  readonly deal: number;
+  readonly stride: number;
 }
 
 const THREAD = 0;
@@ -86,29 +105,33 @@ class RunRenderer {
   readonly #kernels: readonly RenderedKernel[];
   readonly #table: TableLayout;
   readonly #f: FunctionBuilder;
-  readonly #barrier: number | undefined;
+  readonly #sharing: Sharing | undefined;
   readonly #arena: number;
   readonly #scratch: number;
   readonly #begin: number;
   readonly #end: number;
+  readonly #range: number;
+  #dealt: number;
 
   constructor(
     plan: Plan,
     kernels: readonly RenderedKernel[],
     table: TableLayout,
     f: FunctionBuilder,
-    barrier: number | undefined,
+    sharing: Sharing | undefined,
     scratchBytes: number,
   ) {
     this.#plan = plan;
     this.#kernels = kernels;
     this.#table = table;
     this.#f = f;
-    this.#barrier = barrier;
+    this.#sharing = sharing;
     this.#arena = f.local('i32');
     this.#scratch = f.local('i32');
     this.#begin = f.local('i32');
     this.#end = f.local('i32');
+    this.#range = f.local('i64');
+    this.#dealt = table.dealt;
     f.get(TABLE).memory('i32.load', table.arena).set(this.#arena);
     if (scratchBytes > 0) {
       f.get(TABLE).memory('i32.load', table.scratch);
@@ -117,59 +140,64 @@ class RunRenderer {
   }
 
   render(steps: readonly Step[]): void {
+    const sharing = this.#sharing;
+    if (sharing === undefined) {
+      for (const step of steps) this.#whole(step);
+      return;
+    }
     const f = this.#f;
     // Consecutive steps of the first thread share one test.
     let alone = false;
     for (const step of steps) {
-      const barrier = step.barrier && this.#barrier !== undefined;
-      const first = !step.parallel && this.#barrier !== undefined;
-      if (alone && (barrier || !first)) {
+      if (alone && (step.barrier || step.parallel)) {
         f.end();
         alone = false;
       }
-      if (barrier) f.get(THREAD_COUNT).call(this.#barrier ?? 0);
-      if (first && !alone) {
+      if (step.barrier) f.get(THREAD_COUNT).call(sharing.barrier);
+      if (!step.parallel && !alone) {
         f.get(THREAD).op('i32.eqz').if();
         alone = true;
       }
-      this.#step(step);
+      if (step.parallel) this.#shared(step, sharing);
+      else this.#whole(step);
     }
     if (alone) f.end();
   }
 
-  #step(step: Step): void {
+  #gridSize({ dispatch }: Step): number {
+    return (this.#plan.kernels[dispatch.kernel] as Kernel).gridSize;
+  }
+
+  /** The whole grid by this thread. */
+  #whole(step: Step): void {
     const f = this.#f;
-    const { gridSize } = this.#plan.kernels[step.dispatch.kernel] as Kernel;
-    const shares = step.parallel && this.#barrier !== undefined;
-    if (!shares && step.itemsPerCall >= gridSize) {
+    const gridSize = this.#gridSize(step);
+    const { itemsPerCall } = step;
+    if (itemsPerCall >= gridSize) {
       this.#call(step, () => f.i32(0).i32(gridSize));
       return;
     }
-    if (shares) {
-      this.#boundary(gridSize, () => f.get(THREAD)).set(this.#begin);
-      this.#boundary(gridSize, () => f.get(THREAD).i32(1).op('i32.add')).set(this.#end);
-    } else {
-      f.i32(0).set(this.#begin).i32(gridSize).set(this.#end);
-    }
-    const { itemsPerCall } = step;
-    f.block().loop();
-    f.get(this.#begin).get(this.#end).op('i32.ge_u').brIf(1);
-    const next = f.local('i32');
-    // min(end, begin + itemsPerCall), written so that it cannot overflow.
-    f.get(this.#begin).i32(itemsPerCall).op('i32.add').get(this.#end);
-    f.get(this.#end).get(this.#begin).op('i32.sub').i32(itemsPerCall).op('i32.gt_u');
-    f.op('select').set(next);
-    this.#call(step, () => f.get(this.#begin).get(next));
-    f.get(next).set(this.#begin).br(0);
-    f.release(next);
-    f.end().end();
+    f.i32(0).set(this.#begin).loop();
+    // min(gridSize, begin + itemsPerCall): below 2^31, for grids are.
+    f.get(this.#begin).i32(itemsPerCall).op('i32.add').tee(this.#end).i32(gridSize);
+    f.get(this.#end).i32(gridSize).op('i32.lt_u').op('select').set(this.#end);
+    this.#call(step, () => f.get(this.#begin).get(this.#end));
+    f.get(this.#end).tee(this.#begin).i32(gridSize).op('i32.lt_u').brIf(0).end();
   }
 
-  /** Pushes gridSize * part / threadCount. */
-  #boundary(gridSize: number, part: () => FunctionBuilder): FunctionBuilder {
-    part().op('i64.extend_i32_u').i64(BigInt(gridSize)).op('i64.mul');
-    this.#f.get(THREAD_COUNT).op('i64.extend_i32_u').op('i64.div_u').op('i32.wrap_i64');
-    return this.#f;
+  /** Ranges of the grid as they are dealt out to this thread. */
+  #shared(step: Step, { deal, stride }: Sharing): void {
+    const f = this.#f;
+    f.block().loop();
+    f.get(TABLE).i32(this.#dealt).op('i32.add').get(THREAD).get(THREAD_COUNT);
+    f.i32(this.#gridSize(step)).i32(step.itemsPerCall).call(deal);
+    f.tee(this.#range).op('i64.eqz').brIf(1);
+    this.#call(step, () => {
+      f.get(this.#range).op('i32.wrap_i64');
+      f.get(this.#range).i64(32n).op('i64.shr_u').op('i32.wrap_i64');
+    });
+    f.br(0).end().end();
+    this.#dealt += stride;
   }
 
   #call({ dispatch }: Step, pushRange: () => void): void {
@@ -201,12 +229,57 @@ class RunRenderer {
   }
 }
 
+/**
+ * `deal(counters, thread, threadCount, gridSize, items)`: the next range of a grid for a thread, its
+ * end in the high word and its begin in the low one, or 0 if all is dealt out. Each thread has a
+ * share of its own, the same in every dispatch for the sake of caches; when that is done it takes
+ * from the shares of the others, so that nobody waits for a thread that the system has interrupted.
+ */
+function renderDeal(module: ModuleBuilder): number {
+  const f = module.function(['i32', 'i32', 'i32', 'i32', 'i32'], ['i64']);
+  const [counters, thread, threadCount, gridSize, items] = [0, 1, 2, 3, 4] as const;
+  const owner = f.local('i32');
+  const left = f.local('i32');
+  const begin = f.local('i32');
+  const end = f.local('i32');
+  const pushBoundary = (add: number): void => {
+    f.get(owner).i32(add).op('i32.add').op('i64.extend_i32_u');
+    f.get(gridSize).op('i64.extend_i32_u').op('i64.mul');
+    f.get(threadCount).op('i64.extend_i32_u').op('i64.div_u').op('i32.wrap_i64');
+  };
+  const pushCounter = (): void => {
+    f.get(counters).get(owner).i32(2).op('i32.shl').op('i32.add');
+  };
+  f.get(thread).set(owner).get(threadCount).set(left);
+  f.loop();
+  pushBoundary(0);
+  f.set(begin);
+  pushBoundary(1);
+  f.set(end);
+  // Looked at first, so that a counter is never raised far beyond its share.
+  pushCounter();
+  f.memory('i32.atomic.load').get(end).get(begin).op('i32.sub').op('i32.lt_u').if();
+  pushCounter();
+  f.get(items).memory('i32.atomic.rmw.add').get(begin).op('i32.add').tee(begin);
+  f.get(end).op('i32.lt_u').if();
+  // min(begin + items, end)
+  f.get(begin).get(items).op('i32.add').get(end);
+  f.get(end).get(begin).op('i32.sub').get(items).op('i32.gt_u').op('select');
+  f.op('i64.extend_i32_u').i64(32n).op('i64.shl').get(begin).op('i64.extend_i32_u').op('i64.or');
+  f.op('return').end().end();
+  f.get(owner).i32(1).op('i32.add').tee(owner).get(threadCount).op('i32.eq');
+  f.if().i32(0).set(owner).end();
+  f.get(left).i32(1).op('i32.sub').tee(left).brIf(0).end();
+  f.i64(0n);
+  return f.index;
+}
+
 /** The barrier of the worker pool's protocol (see `WorkerPool`): a function of the thread count. */
 function renderBarrier(module: ModuleBuilder, address: number, wait: number): number {
   const f = module.function(['i32']);
   const phase = f.local('i32');
   const spins = f.local('i32');
-  const at = (word: keyof typeof BARRIER): number => address + BARRIER_WORD_BYTES * BARRIER[word];
+  const at = (word: keyof typeof BARRIER): number => address + 4 * BARRIER[word];
   const load = (word: keyof typeof BARRIER): FunctionBuilder =>
     f.i32(at(word)).memory('i32.atomic.load');
   f.get(0).i32(1).op('i32.eq').if().op('return').end();

@@ -3,13 +3,27 @@ import type { Kernel } from '../../ir/kernel.ts';
 import type { Dispatch, Location, Plan } from '../../runtime/plan.ts';
 import { touchedBytes, workPerItem } from './work.ts';
 
-/** Below this (about 4 us) splitting a dispatch costs more than it saves. */
-const TINY_WORK = 10_000;
+// Work is counted in instructions (see workPerItem), of which a core does about five a nanosecond.
+
+/** Least work for which threads are used. Experiments and tests change it. */
+export interface WorkLimits {
+  /** Of a dispatch that is split: with less (about 4 us) that costs more than it saves. */
+  readonly dispatch: number;
+  /** Of all such dispatches of a plan: with less (about 100 us) nobody is woken. */
+  readonly plan: number;
+}
+
+export const WORK_LIMITS: WorkLimits = { dispatch: 20_000, plan: 500_000 };
+
 /**
- * Work of one call of a kernel, about 40 us. V8 never replaces the code of a call that has begun
- * (docs/decisions/0003-one-module-per-plan.md), so a long range is run in several calls.
+ * Most and least work of one call of a kernel: about 20 us and 1 us. V8 never replaces the code of
+ * a call that has begun (docs/decisions/0003-one-module-per-plan.md), so long ranges are run in
+ * several calls; and a thread that is early takes over calls from one that is late.
  */
-const WORK_PER_CALL = 100_000;
+const CALL_WORK_MAX = 100_000;
+const CALL_WORK_MIN = 5_000;
+/** Calls into which a parallel dispatch is cut, if these limits allow. */
+const CALLS_PER_DISPATCH = 16;
 
 export interface Step {
   readonly dispatch: Dispatch;
@@ -23,7 +37,7 @@ export interface Step {
 
 export interface Schedule {
   readonly steps: readonly Step[];
-  /** Whether any step is parallel. */
+  /** Whether there is enough to do for more than one thread. */
   readonly parallel: boolean;
   /** Estimated work of all parallel steps. */
   readonly parallelWork: number;
@@ -39,7 +53,7 @@ interface Access {
 }
 
 /** Plans barriers so that every pair of dispatches with a data hazard is separated by one. */
-export function scheduleOf(plan: Plan): Schedule {
+export function scheduleOf(plan: Plan, limits: WorkLimits): Schedule {
   const facts = plan.kernels.map((kernel) => ({
     work: workPerItem(kernel),
     touched: touchedBytes(kernel),
@@ -52,16 +66,17 @@ export function scheduleOf(plan: Plan): Schedule {
     const { work, touched } = facts[dispatch.kernel] as (typeof facts)[number];
     if (kernel.gridSize === 0) continue;
     const total = work * kernel.gridSize;
-    const parallel = kernel.gridSize > 1 && total > TINY_WORK;
+    const parallel = kernel.gridSize > 1 && total >= limits.dispatch;
     if (parallel) parallelWork += total;
     const accesses = accessesOf(kernel, dispatch, touched, parallel);
     const barrier = accesses.some((access) => pending.some((earlier) => conflict(earlier, access)));
     if (barrier) pending = [];
     pending.push(...accesses);
-    const itemsPerCall = Math.max(1, Math.floor(WORK_PER_CALL / Math.max(1, work)));
+    const callWork = Math.max(CALL_WORK_MIN, Math.min(total / CALLS_PER_DISPATCH, CALL_WORK_MAX));
+    const itemsPerCall = Math.max(1, Math.floor(callWork / Math.max(1, work)));
     steps.push({ dispatch, parallel, barrier, itemsPerCall });
   }
-  return { steps, parallel: parallelWork > 0, parallelWork };
+  return { steps, parallel: parallelWork > 0 && parallelWork >= limits.plan, parallelWork };
 }
 
 function accessesOf(

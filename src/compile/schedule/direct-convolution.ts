@@ -144,7 +144,7 @@ function padStage(
   const channel = builder.rem(grid, builder.constant(channels));
   const type = valueTypeOf(target.dtype);
   const value = builder.convert(kernel.read(operand, [image, channel, ...indices]), type);
-  const position = builder.add(builder.scale(grid, sizeOf(padded)), flatten(builder, at, padded));
+  const position = builder.add(builder.scale(grid, length), flatten(builder, at, padded));
   let body: Statement = {
     kind: 'store',
     buffer,
@@ -361,9 +361,12 @@ function windowTile(plan: Plan, builder: Builder, at: WindowTile): Statement[] {
   const k = loopIndex(builder, 'k', steps);
   const before: Statement[] = [];
   const after: Statement[] = [];
+  // Named, so that the inner loop adds no more than the tap's offset.
+  const from = builder.variable('from', 'i32', { min: 0 });
+  before.push({ kind: 'let', variable: from, value: at.from });
   const base = builder.variable('at', 'i32', { min: 0 });
   const body: Statement[] = [
-    { kind: 'let', variable: base, value: builder.add(at.from, builder.load(at.offsets, k)) },
+    { kind: 'let', variable: base, value: builder.add(from, builder.load(at.offsets, k)) },
   ];
   const columns: Variable[] = [];
   for (let v = 0; v < tile.vectors; v++) {

@@ -96,8 +96,8 @@ export function registerTileFor(target: Target): { rows: number; vectors: number
   let bestIntensity = 0;
   for (let rows = 1; rows <= 8; rows++) {
     for (let vectors = 1; vectors <= 4; vectors++) {
-      const splats = target.foldsSplats ? 1 : rows + (target.fma ? 0 : 1);
-      if (splats + vectors + rows * vectors > target.vectorRegisters - 1) continue;
+      const splats = target.foldsSplats ? 1 : rows;
+      if (splats + vectors + rows * vectors > target.vectorRegisters) continue;
       const intensity = (rows * vectors) / (rows + vectors);
       if (intensity > bestIntensity) {
         bestIntensity = intensity;

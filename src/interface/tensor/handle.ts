@@ -50,6 +50,14 @@ export class TensorHandle implements NodeHolder {
   get tracked(): boolean {
     return this.node.tracked;
   }
+  /** As `tracked`, by PyTorch's name. */
+  get requiresGrad(): boolean {
+    return this.node.tracked;
+  }
+  /** Name of the device it must be used on, or null for wherever it is used. */
+  get device(): string | null {
+    return this.node.device;
+  }
 
   // ---- reading --------------------------------------------------------------------------------
 
@@ -113,10 +121,10 @@ export class TensorHandle implements NodeHolder {
   #ownStorage(): Storage {
     if (this.#assignTarget === null) {
       const present = this.node.storage as Storage | null;
-      this.#assignTarget =
-        present !== null && present.persistent
-          ? present
-          : new Storage(this.size * byteSize(this.dtype), null);
+      // A detached alias of a parameter must not write to the parameter's memory.
+      const owner = present === null ? undefined : owners.get(present)?.deref();
+      const owns = present !== null && present.persistent && (owner ?? this) === this;
+      this.#assignTarget = owns ? present : new Storage(this.size * byteSize(this.dtype), null);
     }
     return this.#assignTarget;
   }
@@ -135,6 +143,21 @@ export class TensorHandle implements NodeHolder {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** The handle that a persistent storage belongs to: where its gradient is accumulated. */
+const owners = new WeakMap<Storage, WeakRef<TensorHandle>>();
+
+/** Makes `handle` the owner of the storage its node stands for: parameters and buffers. */
+export function claimStorage(handle: TensorHandle): void {
+  const storage = handle.node.storage as Storage | null;
+  if (storage !== null) owners.set(storage, new WeakRef(handle));
+}
+
+/** The handle that owns the storage of a leaf, if there is one. */
+export function ownerOf(leaf: Node): Tensor | null {
+  const owner = owners.get(leaf.storage as Storage)?.deref();
+  return (owner as Tensor | undefined) ?? null;
 }
 
 let construct: ((node: Node) => Tensor) | null = null;

@@ -1,24 +1,82 @@
-// The Tensor class: the methods that users call, each one line over a free function.
+// The Tensor class: its last methods, and the constructor that handles are made with.
+import type { DType } from '../../base/dtype.ts';
 import type { Node } from '../../graph/node.ts';
-import * as arithmetic from './arithmetic.ts';
-import { setTensorConstructor, TensorHandle, type TensorLike } from './handle.ts';
+import { backward, type BackwardOptions } from './backward.ts';
+import * as conversion from './conversion.ts';
+import { setTensorConstructor } from './handle.ts';
+import { ShapeMethods } from './shape-methods.ts';
 
-export class Tensor extends TensorHandle {
-  /** `this + other`, broadcast. */
-  add(other: TensorLike): Tensor {
-    return arithmetic.add(this, other);
+/**
+ * An n-dimensional array: a handle on an immutable graph node, computed when its value is needed
+ * (docs/deferred.md). Arithmetic is by methods or by free functions of the same names.
+ *
+ * @example
+ * ```ts
+ * const x = tensor([[1, 2], [3, 4]]);
+ * x.mul(2).add(1); // => [[3, 5], [7, 9]]
+ * await x.sum(1).array(); // => [3, 7]
+ * ```
+ */
+export class Tensor extends ShapeMethods {
+  // ---- gradients ------------------------------------------------------------------------------
+
+  /** Adds the gradients of this result to `grad` of every parameter it was made from. */
+  backward(options?: BackwardOptions): void {
+    backward(this, options);
   }
-  /** `this - other`, broadcast. */
-  sub(other: TensorLike): Tensor {
-    return arithmetic.sub(this, other);
+  /** The same value cut off from its history. */
+  detach(): Tensor {
+    return conversion.detach(this);
   }
-  /** `this * other`, broadcast. */
-  mul(other: TensorLike): Tensor {
-    return arithmetic.mul(this, other);
+
+  // ---- conversion -----------------------------------------------------------------------------
+
+  /** In another dtype, or on another device. */
+  to(target: DType | (string & {})): Tensor {
+    return conversion.to(this, target);
   }
-  /** `this / other`, broadcast; integers become float32. */
-  div(other: TensorLike): Tensor {
-    return arithmetic.div(this, other);
+  /** As float32. */
+  float(): Tensor {
+    return conversion.to(this, 'float32');
+  }
+  /** As float64. */
+  double(): Tensor {
+    return conversion.to(this, 'float64');
+  }
+  /** As float16. */
+  half(): Tensor {
+    return conversion.to(this, 'float16');
+  }
+  /** As int32; fractions are cut off. */
+  int(): Tensor {
+    return conversion.to(this, 'int32');
+  }
+  /** As bool: whether an element is nonzero. */
+  bool(): Tensor {
+    return conversion.to(this, 'bool');
+  }
+  /** The same value as a tensor of its own. */
+  clone(): Tensor {
+    return conversion.clone(this);
+  }
+
+  // ---- reading --------------------------------------------------------------------------------
+
+  /** The only element, as a number. */
+  item(): Promise<number> {
+    return conversion.item(this);
+  }
+  /** As `item`, at once. */
+  itemSync(): number {
+    return conversion.itemSync(this);
+  }
+  /** The values in nested arrays. */
+  array(): Promise<conversion.NestedValues> {
+    return conversion.array(this);
+  }
+  /** As `array`, at once. */
+  arraySync(): conversion.NestedValues {
+    return conversion.arraySync(this);
   }
 }
 

@@ -1,69 +1,15 @@
 // Public faces of reverse mode: backward, GradManager, grad, valueAndGrad, vjp, hvp.
-import { isFloat } from '../../base/dtype.ts';
-import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
-import { formatShape, sameShape } from '../../base/shape.ts';
-import { gradients } from '../../graph/autodiff/gradients.ts';
-import type { Node } from '../../graph/node.ts';
+import { ArgumentError, internalError } from '../../base/errors.ts';
 import { withoutTracking } from '../../graph/op.ts';
-import { expand, full } from '../../graph/ops/index.ts';
-import { inputOp } from '../../graph/ops/leaf.ts';
-import { Node as GraphNode } from '../../graph/node.ts';
-import { NO_ATTRS } from '../../graph/op.ts';
-import { add } from '../tensor/arithmetic.ts';
+import { full, input } from '../../graph/ops/index.ts';
+import { accumulateGrad, type BackwardOptions, gradientNodes } from '../tensor/backward.ts';
 import { engine } from '../tensor/engine.ts';
 import { tensorOn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
-export interface BackwardOptions {
-  /** Gradient of the final result by the given tensor; needed unless it has one element. */
-  readonly cotangent?: Tensor;
-  /** Whether the gradients can be differentiated again. */
-  readonly createGraph?: boolean;
-}
-
 /** Runs `body` without recording history: nothing made inside can be differentiated. */
 export function noGrad<T>(body: () => T): T {
   return withoutTracking(body);
-}
-
-function cotangentFor(op: string, output: Tensor, given: Tensor | undefined): Node {
-  if (!isFloat(output.dtype)) {
-    throw new DTypeError(`gradients need a float result, got ${output.dtype}`, { op });
-  }
-  if (given === undefined) {
-    if (output.size !== 1) {
-      throw new ShapeError(`the result is ${formatShape(output.shape)}, not a single number`, {
-        op,
-        hint: 'reduce it with sum() or mean(), or pass a cotangent of its shape',
-      });
-    }
-    return output.shape.length === 0
-      ? full([], 1, output.dtype)
-      : expand(full([], 1, output.dtype), output.shape);
-  }
-  if (!sameShape(given.shape, output.shape) || given.dtype !== output.dtype) {
-    throw new ShapeError(
-      `the cotangent is ${given.dtype} ${formatShape(given.shape)}, the result ${output.dtype} ${formatShape(output.shape)}`,
-      { op },
-    );
-  }
-  return given.node;
-}
-
-/**
- * Gradients of `output` by `targets`: zero-filled where no path leads. The output is kept, so that
- * it can be read after a step without a second pass.
- */
-function gradientTensors(
-  op: string,
-  output: Tensor,
-  targets: readonly Node[],
-  options: BackwardOptions,
-): (Node | null)[] {
-  const cotangent = cotangentFor(op, output, options.cotangent);
-  engine().keep(output.node);
-  const compute = (): (Node | null)[] => gradients([output.node], [cotangent], targets);
-  return options.createGraph === true ? compute() : withoutTracking(compute);
 }
 
 /**
@@ -76,7 +22,7 @@ export function gradientsOf(
   options: BackwardOptions = {},
 ): (Tensor | null)[] {
   const nodes = inputs.map((tensor) => tensor.node);
-  return gradientTensors('grad', output, nodes, options).map((node) =>
+  return gradientNodes('grad', output, nodes, options).map((node) =>
     node === null ? null : wrap(node),
   );
 }
@@ -123,7 +69,7 @@ export class GradManager {
   backward(loss: Tensor, options: BackwardOptions = {}): void {
     const targets = this.attached();
     const nodes = targets.map((target) => target.node);
-    const results = gradientTensors('backward', loss, nodes, options);
+    const results = gradientNodes('backward', loss, nodes, options);
     targets.forEach((target, i) => {
       const node = results[i];
       if (node === null || node === undefined) return;
@@ -136,22 +82,12 @@ export class GradManager {
   }
 }
 
-/** `tensor.grad += gradient`. */
-export function accumulateGrad(target: Tensor, gradient: Tensor, createGraph: boolean): void {
-  const before = target.grad;
-  if (before === null) target.grad = gradient;
-  else if (createGraph) target.grad = add(before, gradient);
-  else target.grad = withoutTracking(() => add(before, gradient));
-}
-
 /** A tracked stand-in for a value: gradients can be asked for by it. */
 function trackedAlias(value: Tensor): Tensor {
   if (value.node.storage === null) engine().evaluate([value.node]);
   const { storage, version, shape, dtype, device } = value.node;
-  const node = new GraphNode(inputOp, [], NO_ATTRS, shape, dtype, true, device);
-  node.storage = storage;
-  node.version = version;
-  return tensorOn(node);
+  if (storage === null) throw internalError('an evaluated value without a storage');
+  return tensorOn(input(storage, version, shape, dtype, true, device));
 }
 
 export interface GradOptions {

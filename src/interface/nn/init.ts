@@ -53,7 +53,7 @@ export function normal(tensor: Tensor, mean = 0, deviation = 1, from: From = {})
 }
 
 export function constant(tensor: Tensor, value: number): Tensor {
-  return tensor.setData(new Float32Array(tensor.size).fill(value));
+  return tensor.setData(new Float64Array(tensor.size).fill(value));
 }
 
 export function zeros(tensor: Tensor): Tensor {
@@ -98,4 +98,17 @@ export function kaimingUniform(tensor: Tensor, options: KaimingOptions = {}): Te
 /** He et al. 2015. */
 export function kaimingNormal(tensor: Tensor, options: KaimingOptions = {}): Tensor {
   return normal(tensor, 0, kaimingDeviation(tensor, options), options);
+}
+
+/**
+ * What PyTorch's Linear and Conv layers start from: weight and bias uniform within 1 / sqrt(fanIn),
+ * where fanIn counts the inputs of one output. (Written there as kaimingUniform with slope sqrt(5).)
+ */
+export function resetWeightAndBias(weight: Tensor, bias: Tensor | null, from: From = {}): void {
+  // A layer without inputs or outputs has nothing to draw.
+  if (weight.size > 0) kaimingUniform(weight, { ...from, slope: Math.sqrt(5) });
+  if (bias === null || bias.size === 0) return;
+  const { fanIn } = calculateFan(weight);
+  const bound = fanIn > 0 ? 1 / Math.sqrt(fanIn) : 0;
+  uniform(bias, -bound, bound, from);
 }

@@ -1,7 +1,8 @@
 // Module: a tree of parameters, buffers and sub-modules found by walking an object's own fields.
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape } from '../../base/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { castNode, tensorOn } from '../tensor/handle.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { Buffer, Parameter } from './parameter.ts';
 
 /** What a forward hook may do: see or replace the result. */
@@ -20,6 +21,9 @@ export interface HookHandle {
 /** Names of tensors to tensors, PyTorch's names (`layer1.0.running_mean`), in field order. */
 export type StateDict = Record<string, Tensor>;
 
+/** What a state dict may be loaded from: a record, or the Map that reading a file gives. */
+export type StateSource = Readonly<StateDict> | ReadonlyMap<string, Tensor>;
+
 export interface LoadReport {
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
@@ -32,9 +36,12 @@ interface Hooks {
 
 const hooksOf = new WeakMap<Module, Hooks>();
 
+/** Arrays and records of modules may nest this deep in a field; deeper things are not layers. */
+const MEMBER_DEPTH = 3;
+
 /**
- * Base class of layers and models. Assign parameters, buffers, modules, or arrays of modules to
- * fields; they are found in the order of assignment. `#private` fields are not seen.
+ * Base class of layers and models. Assign parameters, buffers, modules, or arrays and plain records
+ * of them to fields; they are found in the order of assignment. `#private` fields are not seen.
  *
  * @example
  * ```ts
@@ -58,17 +65,16 @@ export abstract class Module {
 
   // ---- walking --------------------------------------------------------------------------------
 
+  /** Tensors and modules held directly, by name. Containers override it to name their items. */
+  protected *members(): Generator<[string, Module | Tensor]> {
+    for (const [field, value] of Object.entries(this)) {
+      yield* membersOf(toSnakeCase(field), value, 0);
+    }
+  }
+
   /** Direct sub-modules by name; arrays of modules give `field.0`, `field.1`, ... */
   *namedChildren(): Generator<[string, Module]> {
-    for (const [field, value] of Object.entries(this)) {
-      const name = toSnakeCase(field);
-      if (value instanceof Module) yield [name, value];
-      else if (Array.isArray(value)) {
-        for (const [i, item] of value.entries()) {
-          if (item instanceof Module) yield [`${name}.${i}`, item];
-        }
-      }
-    }
+    for (const [name, value] of this.members()) if (value instanceof Module) yield [name, value];
   }
 
   /** This module ('' as name) and all below it, each once. */
@@ -88,15 +94,10 @@ export abstract class Module {
     const seen = new Set<Tensor>();
     for (const [path, module] of this.namedModules()) {
       if (!recurse && module !== this) continue;
-      for (const [field, value] of Object.entries(module)) {
-        const items: [string, unknown][] = Array.isArray(value)
-          ? value.map((item, i) => [`${field}.${i}`, item])
-          : [[field, value]];
-        for (const [name, item] of items) {
-          if (!(item instanceof kind) || seen.has(item)) continue;
-          seen.add(item);
-          yield [path === '' ? toSnakeCase(name) : `${path}.${toSnakeCase(name)}`, item];
-        }
+      for (const [name, item] of module.members()) {
+        if (!(item instanceof kind) || seen.has(item)) continue;
+        seen.add(item);
+        yield [path === '' ? name : `${path}.${name}`, item];
       }
     }
   }
@@ -167,16 +168,18 @@ export abstract class Module {
 
   /**
    * Copies values into this module's parameters and buffers by name. With `strict` (default)
-   * missing or unexpected names throw; shapes must always agree. All problems are named at once,
-   * and nothing is changed if there is any.
+   * missing or unexpected names throw; shapes must always agree, dtypes are converted. All problems
+   * are named at once, and nothing is changed if there is any.
    */
-  loadStateDict(state: Readonly<StateDict>, options: { strict?: boolean } = {}): LoadReport {
+  loadStateDict(state: StateSource, options: { strict?: boolean } = {}): LoadReport {
+    const given: ReadonlyMap<string, Tensor> =
+      state instanceof Map ? state : new Map(Object.entries(state));
     const own = this.stateDict();
-    const missing = Object.keys(own).filter((name) => !(name in state));
-    const unexpected = Object.keys(state).filter((name) => !(name in own));
+    const missing = Object.keys(own).filter((name) => !given.has(name));
+    const unexpected = [...given.keys()].filter((name) => !Object.hasOwn(own, name));
     const problems: string[] = [];
     for (const [name, tensor] of Object.entries(own)) {
-      const value = state[name];
+      const value = given.get(name);
       if (value !== undefined && !sameShape(value.shape, tensor.shape)) {
         problems.push(
           `${name} is ${formatShape(value.shape)}, expected ${formatShape(tensor.shape)}`,
@@ -193,8 +196,12 @@ export abstract class Module {
       );
     }
     for (const [name, tensor] of Object.entries(own)) {
-      const value = state[name];
-      if (value !== undefined && value !== tensor) tensor.setData(value.dataSync());
+      const value = given.get(name);
+      if (value === undefined || value === tensor) continue;
+      // Halves are read as raw bits: conversion is the device's business.
+      const converted =
+        value.dtype === tensor.dtype ? value : tensorOn(castNode(value.node, tensor.dtype));
+      tensor.setData(converted.dataSync());
     }
     return { missing, unexpected };
   }
@@ -247,6 +254,38 @@ export abstract class Module {
     });
     return `${this.describe()}(\n${lines.join('\n')}\n)`;
   }
+
+  /** What `console.log(model)` shows in Node. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
+  }
+}
+
+/** A module that maps a tensor to a tensor: what `Sequential` chains. */
+export interface Layer extends Module {
+  forward(x: Tensor): Tensor;
+}
+
+function* membersOf(
+  name: string,
+  value: unknown,
+  depth: number,
+): Generator<[string, Module | Tensor]> {
+  if (value instanceof Module || value instanceof Tensor) yield [name, value];
+  else if (depth === MEMBER_DEPTH) return;
+  else if (Array.isArray(value)) {
+    for (const [i, item] of value.entries()) yield* membersOf(`${name}.${i}`, item, depth + 1);
+  } else if (isPlainRecord(value)) {
+    for (const [key, item] of Object.entries(value)) {
+      yield* membersOf(`${name}.${key}`, item, depth + 1);
+    }
+  }
+}
+
+function isPlainRecord(value: unknown): value is Record<string, unknown> {
+  return (
+    typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
+  );
 }
 
 /** `runningMean` is `running_mean` in files, as in PyTorch. */

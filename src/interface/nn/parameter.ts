@@ -4,6 +4,7 @@ import { ShapeError } from '../../base/errors.ts';
 import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import { input } from '../../graph/ops/leaf.ts';
 import { Storage } from '../../runtime/storage.ts';
+import { claimStorage } from '../tensor/handle.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 function persistentLeaf(values: TypedArray | Tensor, shape: Shape, dtype: DType, tracked: boolean) {
@@ -33,6 +34,7 @@ export class Parameter extends Tensor {
         ? persistentLeaf(values, values.shape, values.dtype, true)
         : persistentLeaf(values, shape ?? [values.length], dtype, true),
     );
+    claimStorage(this);
   }
 }
 
@@ -46,5 +48,6 @@ export class Buffer extends Tensor {
         ? persistentLeaf(values, values.shape, values.dtype, false)
         : persistentLeaf(values, shape ?? [values.length], dtype, false),
     );
+    claimStorage(this);
   }
 }

@@ -42,10 +42,7 @@ export class Adam extends Optimizer<AdamOptions> {
     group: ParameterGroup<AdamOptions>,
     step: number,
   ): void {
-    let direction = group.maximize ? grad.neg() : grad;
-    if (group.weightDecay !== 0) {
-      direction = direction.add(param.mul(slot(group.weightDecay, param)));
-    }
+    const direction = this.direction(param, grad, group);
     param.assign(param.sub(this.delta(param, direction, group, step)));
   }
 

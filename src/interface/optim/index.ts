@@ -1,5 +1,21 @@
 // Optimizers, schedules and clipping.
 export { Adam, type AdamArguments, type AdamOptions, AdamW } from './adam.ts';
+export {
+  Adamax,
+  type AdamVariantArguments,
+  type AdamVariantOptions,
+  NAdam,
+  type NAdamOptions,
+  RAdam,
+} from './adam-variants.ts';
+export {
+  Adadelta,
+  type AdadeltaOptions,
+  Adagrad,
+  type AdagradOptions,
+  RMSprop,
+  type RMSpropOptions,
+} from './adaptive.ts';
 export { clipGradNorm, clipGradValue } from './clip.ts';
 export {
   type Hyperparameters,

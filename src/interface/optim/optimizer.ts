@@ -90,6 +90,17 @@ export abstract class Optimizer<H extends Hyperparameters> {
     step: number,
   ): void;
 
+  /** The gradient, with its sign turned to ascend, and with L2 weight decay in it. */
+  protected direction(
+    param: Tensor,
+    grad: Tensor,
+    group: { readonly weightDecay: number; readonly maximize: boolean },
+  ): Tensor {
+    const signed = group.maximize ? grad.neg() : grad;
+    if (group.weightDecay === 0) return signed;
+    return signed.add(param.mul(slot(group.weightDecay, param)));
+  }
+
   /**
    * Updates every parameter that has a gradient, and computes everything that is pending: the
    * forward and backward pass, the updates, and results that nothing has used yet.
@@ -113,8 +124,8 @@ export abstract class Optimizer<H extends Hyperparameters> {
     for (const group of this.paramGroups) for (const param of group.params) param.grad = null;
   }
 
-  /** A state tensor of `param`, zeros at first; updated in place, so it costs one buffer. */
-  protected stateOf(param: Tensor, name: string): Tensor {
+  /** A state tensor of `param`, `initial` at first; updated in place, so it costs one buffer. */
+  protected stateOf(param: Tensor, name: string, initial = 0): Tensor {
     let states = this.tensors.get(param);
     if (states === undefined) {
       states = new Map();
@@ -122,7 +133,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
     }
     let state = states.get(name);
     if (state === undefined) {
-      state = zeroState(param, name);
+      state = newState(param, name, initial);
       states.set(name, state);
     }
     return state;
@@ -181,9 +192,10 @@ export abstract class Optimizer<H extends Hyperparameters> {
   }
 }
 
-function zeroState(param: Tensor, name: string): Tensor {
+function newState(param: Tensor, name: string, initial: number): Tensor {
   const { dtype, shape, size } = param;
   const host = newTypedArray(dtype, size);
+  if (initial !== 0) host.fill(initial);
   const storage = new Storage(host.byteLength, new Uint8Array(host.buffer));
   storage.persistent = true;
   storage.label = `optimizer state ${name}`;

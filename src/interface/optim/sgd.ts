@@ -45,9 +45,8 @@ export class SGD extends Optimizer<SGDOptions> {
     group: ParameterGroup<SGDOptions>,
     step: number,
   ): void {
-    const { lr, momentum, dampening, weightDecay, nesterov, maximize } = group;
-    let direction = maximize ? grad.neg() : grad;
-    if (weightDecay !== 0) direction = direction.add(param.mul(slot(weightDecay, param)));
+    const { lr, momentum, dampening, nesterov } = group;
+    let direction = this.direction(param, grad, group);
     if (momentum !== 0) {
       const buffer = this.stateOf(param, 'momentumBuffer');
       // PyTorch starts the buffer with the first gradient itself: no dampening at step 1.

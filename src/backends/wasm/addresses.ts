@@ -14,7 +14,12 @@ import { linearForm } from '../../ir/linear.ts';
 export const LOW_BYTES = 65536;
 
 /** An atom of an index and how many bytes one unit of it moves the address. */
-type Term = readonly [atom: Expression, bytes: number];
+interface Term {
+  readonly atom: Expression;
+  readonly bytes: number;
+  /** Number of the definition after which the atom has a value; infinite if that may change. */
+  readonly order: number;
+}
 
 /** An address that is kept in a local from the definition of its last atom on. */
 export interface Pointer {
@@ -66,10 +71,13 @@ const VOLATILE = Infinity;
  */
 export class Scope {
   readonly #definitions = new Map<Variable, Definition>();
+  readonly #addresses = new Map<Buffer, Map<Expression, Address>>();
   #order = 0;
 
   #define(variable: Variable, definition: Omit<Definition, 'order'>): number {
     const order = ++this.#order;
+    // Two loops may share an index: what was resolved in the first does not hold in the second.
+    if (this.#definitions.has(variable)) this.#addresses.clear();
     this.#definitions.set(variable, { order, ...definition });
     return order;
   }
@@ -145,6 +153,14 @@ export class Scope {
 
   /** Resolves an access; `pointers` collects the pointers it needs. */
   resolve(buffer: Buffer, index: Expression, pointers: PointerTable): Address {
+    let known = this.#addresses.get(buffer);
+    if (known === undefined) this.#addresses.set(buffer, (known = new Map()));
+    let address = known.get(index);
+    if (address === undefined) known.set(index, (address = this.#address(buffer, index, pointers)));
+    return address;
+  }
+
+  #address(buffer: Buffer, index: Expression, pointers: PointerTable): Address {
     const size = byteSize(buffer.dtype);
     const form = this.#expand(index);
     const stable: Term[] = [];
@@ -152,8 +168,8 @@ export class Scope {
     let minimum = 0;
     for (const [atom, coefficient] of form.terms) {
       minimum += coefficient * (coefficient > 0 ? atom.min : atom.max);
-      const volatile = this.#orderOf(atom) === VOLATILE;
-      (volatile ? changing : stable).push([atom, coefficient * size]);
+      const order = this.#orderOf(atom);
+      (order === VOLATILE ? changing : stable).push({ atom, bytes: coefficient * size, order });
     }
     return {
       pointer: this.#pointer(buffer, stable, pointers),
@@ -165,13 +181,14 @@ export class Scope {
 
   #pointer(buffer: Buffer, terms: readonly Term[], pointers: PointerTable): Pointer {
     let order = 0;
-    for (const [atom] of terms) order = Math.max(order, this.#orderOf(atom));
-    const parts = terms.map(([atom, bytes]) => `${atom.id}*${bytes}`).sort();
-    const key = `${buffer.id}@${order}:${parts.join('+')}`;
+    for (const term of terms) order = Math.max(order, term.order);
+    const sorted = terms.length < 2 ? terms : [...terms].sort((a, b) => a.atom.id - b.atom.id);
+    let key = `${buffer.id}@${order}`;
+    for (const { atom, bytes } of sorted) key += `+${atom.id}*${bytes}`;
     const known = pointers.get(key);
     if (known !== undefined) return known;
-    const own = terms.filter(([atom]) => this.#orderOf(atom) === order);
-    const rest = terms.filter(([atom]) => this.#orderOf(atom) !== order);
+    const own = terms.filter((term) => term.order === order);
+    const rest = terms.filter((term) => term.order !== order);
     const parent = terms.length === 0 ? null : this.#pointer(buffer, rest, pointers);
     const induction = this.#induction(buffer, rest, own, pointers);
     const pointer: Pointer = { key, buffer, order, parent, own, induction, bias: 0 };
@@ -185,21 +202,24 @@ export class Scope {
     own: readonly Term[],
     pointers: PointerTable,
   ): Pointer['induction'] {
-    const [atom, bytes] = own[0] ?? [];
-    if (own.length !== 1 || atom?.kind !== 'variable' || bytes === undefined) return null;
-    const { loop } = this.#definition(atom);
+    const [only] = own;
+    if (own.length !== 1 || only?.atom.kind !== 'variable') return null;
+    const { loop } = this.#definition(only.atom);
     if (loop === null) return null;
     const start = this.#expand(loop.start);
-    const terms = new Map(rest);
-    for (const [startAtom, coefficient] of start.terms) {
-      if (this.#orderOf(startAtom) === VOLATILE) return null;
-      terms.set(startAtom, (terms.get(startAtom) ?? 0) + coefficient * bytes);
+    const terms = [...rest];
+    for (const [atom, coefficient] of start.terms) {
+      const order = this.#orderOf(atom);
+      if (order === VOLATILE) return null;
+      const position = terms.findIndex((term) => term.atom === atom);
+      const bytes = coefficient * only.bytes + (terms[position]?.bytes ?? 0);
+      if (position >= 0) terms.splice(position, 1);
+      if (bytes !== 0) terms.push({ atom, bytes, order });
     }
-    const startTerms = [...terms].filter(([, coefficient]) => coefficient !== 0);
     return {
-      step: bytes * loop.step,
-      start: this.#pointer(buffer, startTerms, pointers),
-      startBytes: start.constant * bytes,
+      step: only.bytes * loop.step,
+      start: this.#pointer(buffer, terms, pointers),
+      startBytes: start.constant * only.bytes,
     };
   }
 }
@@ -303,7 +323,7 @@ class Analysis implements AddressPlan {
     if (pointer.parent !== null && bytes < pointer.bias && bytes >= -LOW_BYTES) {
       pointer.bias = bytes;
     }
-    for (const [atom] of volatile) this.#value(atom);
+    for (const { atom } of volatile) this.#value(atom);
     this.#pointer(pointer);
   }
 
@@ -312,6 +332,6 @@ class Analysis implements AddressPlan {
     this.#visited.add(pointer);
     if (pointer.parent !== null) this.#pointer(pointer.parent);
     if (pointer.induction !== null) this.#pointer(pointer.induction.start);
-    else for (const [atom] of pointer.own) this.#value(atom);
+    else for (const { atom } of pointer.own) this.#value(atom);
   }
 }

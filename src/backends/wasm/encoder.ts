@@ -16,7 +16,7 @@ const NO_RESULT = 0x40;
 
 /** A growing byte array with the number formats of WebAssembly. */
 export class ByteWriter {
-  #bytes = new Uint8Array(256);
+  #bytes = new Uint8Array(512);
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
 
@@ -41,6 +41,10 @@ export class ByteWriter {
     this.#reserve(values.length);
     this.#bytes.set(values, this.#length);
     this.#length += values.length;
+  }
+
+  append(other: ByteWriter): void {
+    this.bytes(other.#bytes.subarray(0, other.#length));
   }
 
   /** Unsigned LEB128 of a number in [0, 2^32). */
@@ -302,26 +306,24 @@ export class FunctionBuilder {
     return this;
   }
 
-  /** Size-prefixed locals and code, as it stands in the code section. */
-  encode(): Uint8Array {
-    const body = new ByteWriter();
+  /** Writes size-prefixed locals and code, as they stand in the code section. */
+  encodeInto(out: ByteWriter): void {
+    const head = new ByteWriter();
     const runs: { type: WasmType; count: number }[] = [];
     for (const type of this.#locals) {
       const last = runs.at(-1);
       if (last?.type === type) last.count++;
       else runs.push({ type, count: 1 });
     }
-    body.unsigned(runs.length);
+    head.unsigned(runs.length);
     for (const { type, count } of runs) {
-      body.unsigned(count);
-      body.byte(TYPE_CODE[type]);
+      head.unsigned(count);
+      head.byte(TYPE_CODE[type]);
     }
-    body.bytes(this.#code.finish());
-    body.byte(SPECIAL.end);
-    const sized = new ByteWriter();
-    sized.unsigned(body.length);
-    sized.bytes(body.finish());
-    return sized.finish();
+    out.unsigned(head.length + this.#code.length + 1);
+    out.append(head);
+    out.append(this.#code);
+    out.byte(SPECIAL.end);
   }
 }
 
@@ -389,7 +391,7 @@ export class ModuleBuilder {
       write(body);
       out.byte(id);
       out.unsigned(body.length);
-      out.bytes(body.finish());
+      out.append(body);
     };
     section(SECTION.type, this.#signatures.length, (body) => {
       for (const [parameters, results] of this.#signatures) {
@@ -428,7 +430,7 @@ export class ModuleBuilder {
       }
     });
     section(SECTION.code, this.#functions.length, (body) => {
-      for (const { builder } of this.#functions) body.bytes(builder.encode());
+      for (const { builder } of this.#functions) builder.encodeInto(body);
     });
     return out.finish();
   }

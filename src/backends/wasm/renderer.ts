@@ -146,7 +146,7 @@ class KernelRenderer implements Context {
     const { f } = this;
     const address = this.#scope.resolve(buffer, index, this.#plan.pointers);
     f.get(this.#localOfPointer(address.pointer));
-    for (const [atom, bytes] of address.volatile) {
+    for (const { atom, bytes } of address.volatile) {
       this.#scaled(atom, bytes);
       f.op('i32.add');
     }
@@ -195,7 +195,7 @@ class KernelRenderer implements Context {
     const { parent } = pointer;
     if (parent === null) return;
     this.f.get(this.#localOfPointer(parent));
-    for (const [atom, bytes] of pointer.own) {
+    for (const { atom, bytes } of pointer.own) {
       this.#scaled(atom, bytes);
       this.f.op('i32.add');
     }

@@ -7,21 +7,21 @@ import { touchedBytes, workPerItem } from './work.ts';
 
 /** Least work for which threads are used. Experiments and tests change it. */
 export interface WorkLimits {
-  /** Of a dispatch that is split: with less (about 4 us) that costs more than it saves. */
+  /** Of a dispatch that is split: with less (about 7 us) that costs more than it saves. */
   readonly dispatch: number;
   /** Of all such dispatches of a plan: with less (about 100 us) nobody is woken. */
   readonly plan: number;
 }
 
-export const WORK_LIMITS: WorkLimits = { dispatch: 20_000, plan: 500_000 };
+export const WORK_LIMITS: WorkLimits = { dispatch: 40_000, plan: 500_000 };
 
 /**
- * Most and least work of one call of a kernel: about 20 us and 1 us. V8 never replaces the code of
+ * Most and least work of one call of a kernel: about 20 us and 2 us. V8 never replaces the code of
  * a call that has begun (docs/decisions/0003-one-module-per-plan.md), so long ranges are run in
  * several calls; and a thread that is early takes over calls from one that is late.
  */
 const CALL_WORK_MAX = 100_000;
-const CALL_WORK_MIN = 5_000;
+const CALL_WORK_MIN = 10_000;
 /** Calls into which a parallel dispatch is cut, if these limits allow. */
 const CALLS_PER_DISPATCH = 16;
 

@@ -272,6 +272,9 @@ describe('binary operations', () => {
           expectSame([STORAGE[type]], STORAGE[type], lanes, (b, [x]) =>
             b.binary(op, x as Expression, b.constant(value, type, lanes)),
           );
+          expectSame([STORAGE[type]], STORAGE[type], lanes, (b, [x]) =>
+            b.binary(op, b.constant(value, type, lanes), x as Expression),
+          );
         }
       }
     }

@@ -225,8 +225,9 @@ function emitFloatBinary(context: Context, expression: Binary): void {
     return;
   }
   if (!isFloatBinary(op)) throw notDecomposed(op, left.type);
-  if ((op === 'min' || op === 'max') && lanes > 1 && right.kind === 'constant') {
-    if (emitBound(context, op, left, right)) return;
+  if ((op === 'min' || op === 'max') && lanes > 1) {
+    if (right.kind === 'constant' && emitBound(context, op, left, right)) return;
+    if (left.kind === 'constant' && emitBound(context, op, right, left)) return;
   }
   emitOperands(context, expression);
   f.op(`${floatShape({ type, lanes })}.${FLOAT_BINARY[op]}` as const);

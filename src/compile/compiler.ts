@@ -5,13 +5,14 @@ import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import { copy } from '../graph/ops/copy.ts';
 import type { Kernel, Target } from '../ir/kernel.ts';
-import { printKernel } from '../ir/print.ts';
 import type { Binding, Dispatch, Location } from '../runtime/plan.ts';
+import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
 import { explainStages } from './explain.ts';
 import { lowerElementwise } from './lower/elementwise.ts';
 import type { GroupOutput } from './lower/emit.ts';
 import { lowerGroup, viewOf } from './lower/group-view.ts';
+import { kernelKey } from './lower/kernel-key.ts';
 import { planMemory, type Step } from './memory/plan-memory.ts';
 import { separateRoots } from './passes/copies.ts';
 import { foldConstants } from './passes/fold-constants.ts';
@@ -193,13 +194,13 @@ function shareKernels(
   locations: readonly (readonly Location[])[],
 ): { readonly kernels: readonly Kernel[]; readonly dispatches: readonly Dispatch[] } {
   const kernels: Kernel[] = [];
-  const known = new Map<string, number>();
+  const known = new PlanCache<number>(steps.length);
   const dispatches = steps.map(({ stage }, i): Dispatch => {
-    const text = printKernel(stage.kernel);
-    let kernel = known.get(text);
+    const key = kernelKey(stage.kernel);
+    let kernel = known.lookup(key, key.length);
     if (kernel === undefined) {
       kernel = kernels.length;
-      known.set(text, kernel);
+      known.insert(key, key.length, kernel);
       kernels.push(stage.kernel);
     }
     return { kernel, arguments: locations[i] as readonly Location[] };

@@ -13,7 +13,12 @@ import type { CompiledProgram, Program } from '../../src/compile/program.ts';
 import { Linearization } from '../../src/graph/linearize.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
-import type { Target } from '../../src/ir/kernel.ts';
+import { Builder } from '../../src/ir/builder.ts';
+import type { Kernel, Target } from '../../src/ir/kernel.ts';
+import { place } from '../../src/ir/place.ts';
+import { vectorize } from '../../src/ir/vectorize.ts';
+import { verifyKernel } from '../../src/ir/verify.ts';
+import { highestId } from '../../src/ir/walk.ts';
 
 /** A root, or a root that overwrites a leaf. */
 export type RootSpec = Node | { readonly node: Node; readonly over: Node };
@@ -76,6 +81,11 @@ function fromStored(node: Node, bytes: Uint8Array): Float64Array {
   );
 }
 
+function prepareForTest(kernel: Kernel, target: Target): Kernel {
+  verifyKernel(kernel);
+  return place(vectorize(kernel, target, new Builder(highestId(kernel) + 1)));
+}
+
 /** Runs a compiled program; gives the value of each root. */
 export function execute(
   program: Program,
@@ -93,7 +103,10 @@ export function execute(
     const stored = toStored(value);
     device.write(buffers[index]!, 0, new Uint8Array(stored.buffer));
   });
-  const executable = device.load(compiled.plan);
+  const kernels = compiled.plan.kernels.map((kernel) =>
+    prepareForTest(kernel, device.target('fast')),
+  );
+  const executable = device.load({ ...compiled.plan, kernels });
   executable.run(
     buffers,
     Float64Array.from(program.scalars, ({ value }) => value),

@@ -5,8 +5,10 @@ import type { IndexUse } from './uses.ts';
 
 /** An axis of the iteration space: one loop index, or several that run as one. */
 export interface Axis {
-  /** The indices it stands for, outer to inner; all but the last are 0 when it runs as one. */
+  /** The indices it stands for, outer to inner. */
   readonly variables: readonly Variable[];
+  /** Whether they run as one: the last one takes all values and the others stay 0. */
+  readonly joined: boolean;
   readonly size: number;
   /** Positions of `variables` in the coefficients of the uses. */
   readonly positions: readonly number[];
@@ -53,10 +55,11 @@ export function collapse(
     if (outer !== undefined && joins) {
       axes[axes.length - 1] = {
         variables: [...outer.variables, variable],
+        joined: true,
         size: outer.size * size,
         positions: [...outer.positions, position],
       };
-    } else axes.push({ variables: [variable], size, positions: [position] });
+    } else axes.push({ variables: [variable], joined: true, size, positions: [position] });
   });
   return axes;
 }

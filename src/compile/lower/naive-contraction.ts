@@ -81,6 +81,8 @@ function productSpec(node: Node, reduced: readonly number[], meet: Meet): Reduct
     parts: [part],
     kept: node.shape,
     reduced,
+    runs: reduced.map(() => 1),
+    columns: true,
     shape: node.shape,
     resultIndices: (_builder, kept) => kept,
     work: 3,

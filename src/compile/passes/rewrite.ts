@@ -10,6 +10,8 @@ export interface RewriteContext {
   readonly numerics: 'fast' | 'strict';
   /** Whether the value is given (stored or a scalar slot), so that its op must not be looked at. */
   isLeaf(node: Node): boolean;
+  /** Whether at most one node of the program reads the value, and it is not a result. */
+  usedOnce(node: Node): boolean;
 }
 
 /** A simplification. Returns a node of the same shape, dtype and value, or null. */
@@ -47,6 +49,8 @@ class Rewriter {
   readonly #scalars = new Map<Node, number>();
   readonly #canonical = new Map<Node, Node>();
   readonly #numbers: ValueNumbers | null;
+  /** Readers of a node; those of the nodes that it stands for are added up. */
+  readonly #uses = new Map<Node, number>();
   readonly #applied = new Map<string, number>();
 
   constructor(
@@ -60,7 +64,12 @@ class Rewriter {
     this.#numbers = common ? new ValueNumbers() : null;
     program.leaves.forEach((leaf, index) => this.#leaves.set(leaf, index));
     program.scalars.forEach((scalar, slot) => this.#scalars.set(scalar, slot));
-    this.#context = { numerics, isLeaf: (node) => this.#isLeaf(node) };
+    this.#countUses();
+    this.#context = {
+      numerics,
+      isLeaf: (node) => this.#isLeaf(node),
+      usedOnce: (node) => (this.#uses.get(node) ?? 0) <= 1,
+    };
   }
 
   run(): Rewritten {
@@ -73,6 +82,17 @@ class Rewriter {
     return { flow, replacements, applied: this.#applied };
   }
 
+  #countUses(): void {
+    const count = (node: Node): void => {
+      this.#uses.set(node, (this.#uses.get(node) ?? 0) + 1);
+    };
+    for (const node of this.#program.nodes) if (!this.#isLeaf(node)) node.inputs.forEach(count);
+    for (const { position } of this.#program.roots) {
+      const root = this.#program.nodes[position] as Node;
+      this.#uses.set(root, Infinity);
+    }
+  }
+
   #isLeaf(node: Node): boolean {
     return this.#leaves.has(node) || this.#scalars.has(node);
   }
@@ -83,6 +103,9 @@ class Rewriter {
     if (known !== undefined) return known;
     const result = this.#isLeaf(node) ? node : this.#replace(this.#withInputs(node));
     this.#canonical.set(node, result);
+    if (result !== node) {
+      this.#uses.set(result, (this.#uses.get(result) ?? 0) + (this.#uses.get(node) ?? 0));
+    }
     return result;
   }
 

@@ -6,6 +6,7 @@ import type { Node } from '../../graph/node.ts';
 import { add, mul, neg, sub } from '../../graph/ops/arithmetic.ts';
 import { expand, reshape } from '../../graph/ops/broadcast.ts';
 import { full } from '../../graph/ops/creation.ts';
+import { matmul } from '../../graph/ops/matmul.ts';
 import { permute } from '../../graph/ops/permute.ts';
 import { constantValue } from './fold-constants.ts';
 import type { RewriteContext, Rule } from './rewrite.ts';
@@ -138,6 +139,17 @@ const permutes = rule('permute', ['permute'], (node, context) => {
   return inOrder ? reshape(inner, node.shape) : null;
 });
 
+/** (a b)^T = b^T a^T, with the same products added up in the same order. */
+const transposedProduct = rule('transposed-product', ['permute'], (node, context) => {
+  const product = operand(node, 0);
+  if (!isOp(product, 'matmul', context) || !context.usedOnce(product)) return null;
+  const axes = node.attrs['axes'] as readonly number[];
+  const rank = axes.length;
+  const swapped = axes.every((axis, i) => axis === (i < rank - 2 ? i : 2 * rank - 3 - i));
+  if (!swapped) return null;
+  return matmul(permute(operand(product, 1), axes), permute(operand(product, 0), axes));
+});
+
 /** A sum, product, minimum or maximum of one element is that element. */
 const reduceOfOne = rule('reduce-of-one', ['sum', 'prod', 'max', 'min'], (node) => {
   const inner = operand(node, 0);
@@ -170,6 +182,7 @@ export const SIMPLIFICATIONS: readonly Rule[] = [
   reshapes,
   expands,
   permutes,
+  transposedProduct,
   reduceOfOne,
   knownChoice,
 ];

@@ -24,11 +24,11 @@ export function isMainOp(op: OpDef): boolean {
 
 /** Finds accesses once per node. */
 export class AccessMap {
-  readonly #target: Target;
+  readonly target: Target;
   readonly #known = new Map<Node, readonly Access[]>();
 
   constructor(target: Target) {
-    this.#target = target;
+    this.target = target;
   }
 
   /** One entry per read: an input that is read at two places appears twice. */
@@ -58,7 +58,8 @@ export class AccessMap {
       case 'convolution':
         return convolutionAccesses(node, lower.geometry(node.attrs, node));
       case 'custom':
-        return node.inputs.map((input) => ({ input, multiplicity: 2, samePosition: false }));
+        // Not known: most read every element about once.
+        return node.inputs.map((input) => ({ input, multiplicity: 1.25, samePosition: false }));
       case 'leaf':
         return [];
       default:
@@ -87,7 +88,7 @@ export class AccessMap {
     const accesses: Access[] = [];
     const context: ReadContext = {
       builder,
-      target: this.#target,
+      target: this.target,
       read: (operand, at) => {
         const input = node.inputs[operand] as Node;
         const position = flatten(builder, at, input.shape);

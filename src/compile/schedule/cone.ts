@@ -3,11 +3,9 @@
 import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
+import type { Target } from '../../ir/kernel.ts';
 import type { AccessMap } from './access.ts';
 
-/** Cost units: 1 is an addition of a float; moving 4 bytes costs a few. */
-export const LOAD_COST = 2;
-export const STORE_COST = 4;
 /** Starting a kernel and meeting at its end, in additions. */
 export const KERNEL_COST = 20_000;
 
@@ -61,17 +59,23 @@ export function coneOf(
     }
   }
   let loadCost = 0;
-  for (const read of reads.keys()) loadCost += loadCostOf(read, top);
+  for (const read of reads.keys()) loadCost += loadCostOf(read, accesses.target.cacheBytes);
   return { cost, loadCost, reads, inlined, large: false };
 }
 
-/** What reading `value` costs per element of `reader`: small values stay in the cache. */
-export function loadCostOf(value: Node, reader: Node): number {
-  const small = sizeOf(value.shape) * 8 <= sizeOf(reader.shape);
-  return ((LOAD_COST * byteSize(value.dtype)) / 4) * (small ? 0.25 : 1);
+/** What moving `bytes` costs per 4 of them, in additions: memory is slow, caches are not. */
+function transferCost(bytes: number, cache: Target['cacheBytes']): number {
+  if (bytes <= cache.l1) return 0.5;
+  return bytes * 2 <= cache.l2 ? 1.5 : 5;
 }
 
-/** What writing `value` costs per element. */
-export function storeCostOf(value: Node): number {
-  return (STORE_COST * byteSize(value.dtype)) / 4;
+/** What reading an element of `value` costs. */
+export function loadCostOf(value: Node, cache: Target['cacheBytes']): number {
+  const width = byteSize(value.dtype);
+  return (transferCost(sizeOf(value.shape) * width, cache) * width) / 4;
+}
+
+/** What writing an element of `value` costs: a cache line is fetched before it is written. */
+export function storeCostOf(value: Node, cache: Target['cacheBytes']): number {
+  return 2 * loadCostOf(value, cache);
 }

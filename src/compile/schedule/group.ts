@@ -182,7 +182,7 @@ class GroupFormer {
 
   #add(group: Group, node: Node, cone: Cone, notes: readonly string[]): void {
     group.members.push(node);
-    group.cost += cone.cost + cone.loadCost + storeCostOf(node);
+    group.cost += cone.cost + cone.loadCost + storeCostOf(node, this.#accesses.target.cacheBytes);
     group.reasons.push(...notes);
     this.#groupOf.set(node, group);
     const mine = this.#before[group.id] as Uint32Array;

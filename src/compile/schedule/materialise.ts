@@ -149,13 +149,14 @@ class Materialiser {
   /** Compares computing again with writing once and reading. Null: compute again. */
   #reasonToStore(node: Node, cone: Cone, demands: readonly Demand[]): string | null {
     const size = sizeOf(node.shape);
+    const cache = this.#accesses.target.cacheBytes;
     if (size === 0) return null;
     if (cone.reads.size === 0 && cone.cost <= 2) return null;
     const view = node.op.lower.kind === 'indexed' && node.op.lower.view;
     if (view) return null;
     const evaluations = demands.reduce((sum, { multiplicity }) => sum + multiplicity, 0);
     const readCost = demands.reduce(
-      (sum, { sink, multiplicity }) => sum + multiplicity * loadCostOf(node, sink),
+      (sum, { multiplicity }) => sum + multiplicity * loadCostOf(node, cache),
       0,
     );
     const once = cone.cost + cone.loadCost;
@@ -163,7 +164,7 @@ class Materialiser {
     const alone = !this.#joins(node, cone) && !demands.every(({ place }) => place === 0);
     const store =
       once +
-      (this.#replacesStore(node) ? 0 : storeCostOf(node)) +
+      (this.#replacesStore(node) ? 0 : storeCostOf(node, cache)) +
       readCost +
       (alone ? KERNEL_COST / size : 0);
     if (store >= inline) return null;

@@ -1,0 +1,41 @@
+// Every op's samples, compiled and run on the interpreter, against the op's reference.
+import { describe, expect, test } from 'vitest';
+import { isFloat } from '../../src/base/dtype.ts';
+import { type Attrs, allOps, makeNode } from '../../src/graph/op.ts';
+import '../../src/graph/ops/index.ts';
+import { leafFor } from '../support/graphs.ts';
+import { evaluateReference } from '../support/reference-evaluator.ts';
+import { compileRoots, execute } from './harness.ts';
+
+const ops = allOps().filter((op) => op.lower.kind !== 'leaf');
+
+function tolerance(dtype: string): number {
+  if (dtype === 'float16') return 2e-3;
+  if (dtype === 'bfloat16') return 1.6e-2;
+  return dtype === 'float64' ? 1e-12 : 1e-5;
+}
+
+describe.each([16, 4])('vectors of %i bytes', (vectorBytes) => {
+  test.each(ops.map((op) => [op.name, op] as const))('%s', (_name, op) => {
+    for (const [i, sample] of op.samples().entries()) {
+      const leaves = sample.inputs.map(leafFor);
+      const node = makeNode(op, leaves, sample.attrs as Attrs);
+      const values = new Map(leaves.map((leaf, k) => [leaf, sample.inputs[k]!]));
+      const expected = evaluateReference([node], values).get(node)!.data;
+      const { program, compiled } = compileRoots([node]);
+      const [actual] = execute(program, compiled, values, { vectorBytes });
+      expect(actual!.length).toBe(expected.length);
+      const relative = sample.tolerance ?? tolerance(node.dtype);
+      for (let k = 0; k < expected.length; k++) {
+        const a = actual![k]!;
+        const e = expected[k]!;
+        if (Object.is(a, e) || a === e) continue;
+        const close = isFloat(node.dtype) && Math.abs(a - e) <= relative * (1 + Math.abs(e));
+        if (!close)
+          expect.fail(
+            `sample ${i} ${JSON.stringify(sample.attrs)} element ${k}: ${a}, expected ${e}`,
+          );
+      }
+    }
+  });
+});

@@ -1,0 +1,135 @@
+// Images copied into rows with their padding, so that every tap of a kernel of stride 1 is the same
+// flat row at another offset.
+import { type Shape, sizeOf } from '../../base/shape.ts';
+import type { Node } from '../../graph/node.ts';
+import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
+import type { Statement } from '../../ir/kernel.ts';
+import type { ContractionContext } from '../lower/contraction.ts';
+import { flatten } from '../lower/indexing.ts';
+import type { Scratch, Stage } from '../lower/kernel-builder.ts';
+import { loop, loopIndex } from './loops.ts';
+
+/** Flat length of the rows that windows start in: junk columns included, the last ones not. */
+export function rowSpan(plan: { readonly padded: Shape; readonly result: Shape }): number {
+  let span = 1;
+  let stride = 1;
+  for (let axis = plan.padded.length - 1; axis >= 0; axis--) {
+    span += ((plan.result[axis] as number) - 1) * stride;
+    stride *= plan.padded[axis] as number;
+  }
+  return span;
+}
+
+/** Offset of each tap in the padded rows. */
+export function tapOffsets(plan: {
+  readonly kernel: Shape;
+  readonly dilation: readonly number[];
+  readonly padded: Shape;
+}): number[] {
+  const offsets: number[] = [];
+  const visit = (axis: number, base: number): void => {
+    if (axis === plan.kernel.length) {
+      offsets.push(base);
+      return;
+    }
+    const stride = plan.padded.slice(axis + 1).reduce((product, size) => product * size, 1);
+    for (let tap = 0; tap < (plan.kernel[axis] as number); tap++) {
+      visit(axis + 1, base + tap * (plan.dilation[axis] as number) * stride);
+    }
+  };
+  visit(0, 0);
+  return offsets;
+}
+
+/**
+ * Copies [images, channels, ...space] into rows with zeros around; the prologue fuses here. Each
+ * channel takes `length` elements: what lies behind its rows is zero too.
+ */
+export function padStage(
+  context: ContractionContext,
+  name: string,
+  operand: number,
+  target: Scratch,
+  rows: { before: readonly number[]; padded: readonly number[]; length: number },
+): Stage {
+  const { before, padded, length } = rows;
+  const kernel = context.newKernel(`${context.name}_${name}`);
+  const { builder } = kernel;
+  const buffer = kernel.scratch(target, 'write');
+  const { shape } = context.node.inputs[operand] as Node;
+  const [images, channels, ...space] = shape as readonly [number, number, ...number[]];
+  const grid = loopIndex(builder, 'item', images * channels);
+  const type = valueTypeOf(target.dtype);
+  const zero = builder.constant(0, type);
+  const start = builder.scale(grid, length);
+  const clear = (from: Expression, count: number): Statement[] => {
+    if (count <= 0) return [];
+    const index = loopIndex(builder, 'clear', count);
+    const at = builder.add(builder.add(start, from), index);
+    return [loop(builder, index, count, [{ kind: 'store', buffer, index: at, value: zero }], true)];
+  };
+  // Row by row, and within a row border, copy, border: the copy has no bounds to check.
+  const last = padded.length - 1;
+  const rowLength = padded[last] as number;
+  const outer = padded.slice(0, last);
+  const at = outer.map((size, axis) => loopIndex(builder, `s${axis}`, size));
+  let inside: Expression = builder.constant(1, 'bool');
+  const indices = at.map((position, axis) => {
+    const size = space[axis] as number;
+    const index = builder.offset(position, -(before[axis] as number));
+    inside = builder.and(inside, builder.compare('ge', index, builder.constant(0)));
+    inside = builder.and(inside, builder.compare('lt', index, builder.constant(size)));
+    return builder.min(builder.max(index, builder.constant(0)), builder.constant(size - 1));
+  });
+  const row = builder.scale(flatten(builder, at, outer), rowLength);
+  const width = space[last] as number;
+  const border = before[last] as number;
+  const column = loopIndex(builder, 'column', width);
+  const image = builder.div(grid, builder.constant(channels));
+  const channel = builder.rem(grid, builder.constant(channels));
+  const value = kernel.read(operand, [image, channel, ...indices, column]);
+  const position = builder.offset(builder.add(builder.add(start, row), column), border);
+  const store: Statement = {
+    kind: 'store',
+    buffer,
+    index: position,
+    value: builder.convert(value, type),
+  };
+  const copy = [
+    ...clear(row, border),
+    loop(builder, column, width, [store], true),
+    ...clear(builder.offset(row, border + width), rowLength - border - width),
+  ];
+  const outside = clear(row, rowLength);
+  let body: Statement[] =
+    inside.kind === 'constant'
+      ? copy
+      : [{ kind: 'if', condition: inside, then: copy, otherwise: outside }];
+  for (let axis = at.length - 1; axis >= 0; axis--) {
+    body = [loop(builder, at[axis] as Variable, padded[axis] as number, body)];
+  }
+  const behind = clear(builder.constant(sizeOf(padded)), length - sizeOf(padded));
+  return kernel.finish(grid, images * channels, [...body, ...behind]);
+}
+
+/** Writes the offset of each (channel, tap) in the padded rows: the inner loop's only indirection. */
+export function offsetStage(
+  context: ContractionContext,
+  target: Scratch,
+  depth: number,
+  rows: number,
+  taps: number[],
+) {
+  const kernel = context.newKernel(`${context.name}_offsets`);
+  const { builder } = kernel;
+  const buffer = kernel.scratch(target, 'write');
+  const grid = loopIndex(builder, 'item', 1);
+  const channel = loopIndex(builder, 'channel', depth);
+  const stores = taps.map((offset, tap): Statement => ({
+    kind: 'store',
+    buffer,
+    index: builder.offset(builder.scale(channel, taps.length), tap),
+    value: builder.offset(builder.scale(channel, rows), offset),
+  }));
+  return kernel.finish(grid, 1, [loop(builder, channel, depth, stores)]);
+}

@@ -17,6 +17,7 @@ export * from './pooling.ts';
 export * from './random.ts';
 export * from './reduce.ts';
 export * from './scan.ts';
+export * from './scatter-reduce.ts';
 export * from './slicing.ts';
 export * from './sorting.ts';
 export * from './unary.ts';

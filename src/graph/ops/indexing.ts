@@ -38,25 +38,25 @@ function clamped(index: number, size: number): number {
   return Math.min(Math.max(index, 0), size - 1);
 }
 
-function checkIndex(op: string, index: Node): void {
+export function checkIndex(op: string, index: Node): void {
   if (index.dtype === 'int32') return;
   throw new DTypeError(`the index is ${index.dtype}, not int32`, { op });
 }
 
 /** An axis to read from must have something, unless nothing is read. */
-function checkSource(op: string, size: number, count: number): void {
+export function checkSource(op: string, size: number, count: number): void {
   if (size > 0 || count === 0) return;
   throw new ShapeError('reads from an axis without elements', { op });
 }
 
 /** Integers in [0, size), made from the sample generator. */
-function randomIndices(shape: Shape, size: number, seed = 1): ReferenceTensor {
+export function randomIndices(shape: Shape, size: number, seed = 1): ReferenceTensor {
   return randomTensor(shape, { dtype: 'int32', low: 0, high: size, seed });
 }
 
 // ---- gather and scatter-add: an index for each element ---------------------------------------
 
-function checkAlong(op: string, x: Shape, index: Shape, axis: number): void {
+export function checkAlong(op: string, x: Shape, index: Shape, axis: number): void {
   const fits = x.length === index.length && index.every((size, i) => i === axis || size === x[i]);
   if (fits) return;
   throw new ShapeError(
@@ -125,15 +125,27 @@ const COLUMNS = 64;
 /** Elements of scratch that a grid item may hold, unless a single column needs more. */
 const SCRATCH_ELEMENTS = 1 << 14;
 
+/** How values that meet in one place are joined, and what stands where none comes. */
+export interface Meeting {
+  readonly initial: number;
+  combine(builder: Builder, known: Expression, value: Expression): Expression;
+}
+
+const ADDING: Meeting = {
+  initial: 0,
+  combine: (builder, known, value) => builder.add(known, value),
+};
+
 /**
- * Adds rows into scratch, one after another, so that the order of additions is always the same;
- * parallel over what stands before the axis and over blocks of columns after it.
+ * Joins rows in scratch, one after another, so that the order is always the same; parallel over
+ * what stands before the axis and over blocks of columns after it.
  */
-function lowerScatterAdd(
+export function lowerScatter(
   context: KernelContext,
   node: Node,
   axis: number,
   count: number,
+  meeting: Meeting,
   /** The index for row `along` and column `indices` of the values. */
   readIndex: (indices: readonly Expression[]) => Expression,
 ): KernelBody {
@@ -167,13 +179,13 @@ function lowerScatterAdd(
   const place = (row: Expression, column: Expression): Expression =>
     builder.add(builder.scale(row, columns), column);
 
-  const zero = builder.constant(0, valueTypeOf(wide));
+  const initial = builder.constant(meeting.initial, valueTypeOf(wide));
   const body: Statement[] = [
     ...loop(
       builder,
       'slot',
       axisSize * columns,
-      (index) => [{ kind: 'store', buffer: totals, index, value: zero }],
+      (index) => [{ kind: 'store', buffer: totals, index, value: initial }],
       { vector: true },
     ),
     ...loop(builder, 'row', count, (row) =>
@@ -185,10 +197,11 @@ function lowerScatterAdd(
         });
         const value = clampIndex(builder, readIndex(at), axisSize);
         const index = place(target, column);
-        const sum = builder.add(builder.load(totals, index), context.read(0, at));
+        const known = builder.load(totals, index);
+        const joined = meeting.combine(builder, known, context.read(0, at));
         return [
           { kind: 'let', variable: target, value },
-          { kind: 'store', buffer: totals, index, value: sum },
+          { kind: 'store', buffer: totals, index, value: joined },
         ];
       }, false),
     ),
@@ -226,7 +239,7 @@ const scatterAddOp = defineOp({
   lower: {
     kind: 'custom',
     lower: (context, { axis }, node) =>
-      lowerScatterAdd(context, node, axis, node.inputs[0]!.shape[axis]!, (indices) =>
+      lowerScatter(context, node, axis, node.inputs[0]!.shape[axis]!, ADDING, (indices) =>
         context.read(1, indices),
       ),
   },
@@ -267,7 +280,7 @@ const scatterAddOp = defineOp({
   },
 });
 
-function checkNumber(op: string, x: Node): void {
+export function checkNumber(op: string, x: Node): void {
   if (x.dtype === 'bool') throw new DTypeError('takes numbers, not bool', { op });
 }
 
@@ -360,7 +373,7 @@ const addRowsOp = defineOp({
   lower: {
     kind: 'custom',
     lower: (context, { axis }, node) =>
-      lowerScatterAdd(context, node, axis, node.inputs[0]!.shape[axis]!, (indices) =>
+      lowerScatter(context, node, axis, node.inputs[0]!.shape[axis]!, ADDING, (indices) =>
         context.read(1, [indices[axis]!]),
       ),
   },

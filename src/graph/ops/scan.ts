@@ -158,7 +158,7 @@ function scanReference(
 }
 
 /** Moves elements by one along the axis, forwards or back, and puts `fill` where none comes from. */
-function shift(x: Node, axis: number, forwards: boolean, fill: number): Node {
+export function shift(x: Node, axis: number, forwards: boolean, fill: number): Node {
   const size = x.shape[axis]!;
   if (size === 0) return x;
   const kept = narrowAxis(x, axis, forwards ? 0 : 1, size - 1);

@@ -2,7 +2,7 @@
 import type { DType, TypedArray } from '../../base/dtype.ts';
 import { ShapeError } from '../../base/errors.ts';
 import { type HostArray, type TypedHostArray, isHostArray } from '../io/host-array.ts';
-import { type Tensor, fromHostArray, isTensor, toHostArray } from '../io/tensors.ts';
+import { type Tensor, adoptHostArray, isTensor, toHostArray } from '../io/tensors.ts';
 
 /** The batch that the default collation makes of samples of type `S`. */
 export type Collated<S> = CollatedAs<S, Tensor>;
@@ -166,11 +166,11 @@ async function readTensors(sample: unknown): Promise<unknown> {
   return Object.fromEntries(await Promise.all(members));
 }
 
-/** Host arrays in a tree become tensors; the rest stays. */
+/** Host arrays in a tree become tensors that own their memory; the rest stays. */
 export function toTensors(batch: unknown): unknown {
   return mapTree(batch, (value) => {
     if (isTensor(value)) return value;
-    return isHostArray(value) ? fromHostArray(value) : undefined;
+    return isHostArray(value) ? adoptHostArray(value) : undefined;
   });
 }
 

@@ -100,13 +100,21 @@ function randomHand(random: Random, size: number): Hand {
   const width = height * random.uniform(0.42, 0.9);
   const turn = sinCos(random.bell() * 0.13);
   const slant = random.bell() * 0.2 - 0.1;
-  const xx = width * turn.cos;
-  const yx = width * turn.sin;
+  const radius = random.uniform(0.7, 1.75) * unit;
   // The slant leans the vertical; the turn then rotates both axes.
-  const xy = height * (-slant * turn.cos - turn.sin);
-  const yy = height * (turn.cos - slant * turn.sin);
-  const centreX = size / 2 + random.bell() * 1.3 * unit;
-  const centreY = size / 2 + random.bell() * 1.3 * unit;
+  const lean = -slant * turn.cos - turn.sin;
+  const rise = turn.cos - slant * turn.sin;
+  const halfX = (Math.abs(width * turn.cos) + Math.abs(height * lean)) / 2;
+  const halfY = (Math.abs(width * turn.sin) + Math.abs(height * rise)) / 2;
+  // A hand that writes wide and slanted writes smaller, to stay on the sheet.
+  const room = size / 2 - radius - unit;
+  const fit = Math.min(1, room / halfX, room / halfY);
+  const xx = fit * width * turn.cos;
+  const yx = fit * width * turn.sin;
+  const xy = fit * height * lean;
+  const yy = fit * height * rise;
+  const centreX = size / 2 + clamp(random.bell() * 1.3 * unit, room - fit * halfX);
+  const centreY = size / 2 + clamp(random.bell() * 1.3 * unit, room - fit * halfY);
   return {
     xx,
     xy,
@@ -117,8 +125,12 @@ function randomHand(random: Random, size: number): Hand {
     jitter: random.uniform(0.01, 0.045),
     bend: random.bell() * 0.035,
     phase: random.uniform(0, 6.28),
-    radius: random.uniform(0.7, 1.75) * unit,
+    radius,
   };
+}
+
+function clamp(value: number, limit: number): number {
+  return Math.min(limit, Math.max(-limit, value));
 }
 
 /** The points of a stroke in pixels, after this hand's irregularities. */

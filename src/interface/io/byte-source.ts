@@ -7,7 +7,10 @@ export interface ByteSource {
   readonly label: string;
   /** Bytes in all. */
   readonly size: number;
-  /** Exactly `length` bytes from `offset`; throws FormatError if they are not there. */
+  /**
+   * Exactly `length` bytes from `offset`; throws FormatError if they are not there. Bytes in a buffer
+   * of their own belong to the caller.
+   */
   read(offset: number, length: number): Promise<Uint8Array>;
   /** Releases the file behind it; reading afterwards throws DisposedError. */
   close(): Promise<void>;

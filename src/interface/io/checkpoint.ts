@@ -21,7 +21,7 @@ import {
   serializePending,
   writePending,
 } from './safetensors.ts';
-import { type Tensor, fromHostArray, isTensor, toHostArray } from './tensors.ts';
+import { type Tensor, adoptHostArray, isTensor, toHostArray } from './tensors.ts';
 
 /** Tensors by name, as `module.stateDict()` gives them. */
 export type StateDict = ReadonlyMap<string, Tensor> | Readonly<Record<string, Tensor>>;
@@ -96,11 +96,19 @@ export async function load(input: ByteInput): Promise<Map<string, Tensor>> {
       });
     }
     const tensors = new Map<string, Tensor>();
-    for (const name of file.tensors.keys()) tensors.set(name, fromHostArray(await file.read(name)));
+    for (const name of file.tensors.keys()) {
+      tensors.set(name, adoptHostArray(owned(await file.read(name))));
+    }
     return tensors;
   } finally {
     await file.close();
   }
+}
+
+/** The array in memory of its own: what was read from a larger piece is copied out of it. */
+function owned(array: TypedHostArray): TypedHostArray {
+  const { data } = array;
+  return data.byteLength === data.buffer.byteLength ? array : { ...array, data: data.slice() };
 }
 
 function checkpointParts(state: Readonly<Record<string, unknown>>): {
@@ -160,7 +168,7 @@ export async function loadCheckpoint<T = Checkpoint>(input: ByteInput): Promise<
   try {
     const json = checkpointJson(file);
     const arrays = new Map<string, TypedHostArray>();
-    for (const name of file.tensors.keys()) arrays.set(name, await file.read(name));
+    for (const name of file.tensors.keys()) arrays.set(name, owned(await file.read(name)));
     const tree = unflattenTree(json, arrayLookup(file, arrays));
     return tree as T;
   } catch (error) {
@@ -209,7 +217,7 @@ function arrayLookup(
         `'${name.slice(0, 200)}' is a ${plain.constructor.name}, not a ${kind}`,
       );
     }
-    const value = kind === undefined ? fromHostArray(array) : plain;
+    const value = kind === undefined ? adoptHostArray(array) : plain;
     given.set(name, value);
     return value;
   };

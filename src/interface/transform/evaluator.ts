@@ -283,7 +283,8 @@ export class Evaluator implements Engine {
       stale: false,
       bindings: [],
       scalars: new Float64Array(this.#linear.scalars.length),
-      staging: [],
+      // Filled, because a hole is undefined and would be freed as a buffer.
+      staging: this.#linear.leaves.map(() => null),
       stagedStorage: [],
       stagedVersion: [],
       kept: [],

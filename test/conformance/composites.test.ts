@@ -266,3 +266,97 @@ describe('masks', () => {
     ]);
   });
 });
+
+describe('scatter', () => {
+  const base = random([4, 3]);
+  const source = random([5, 3], 2);
+  const index = tensor([5, 3], [0, 1, 2, 2, 1, 0, 0, 1, 3, 2, 2, 2, 0, 0, 0], 'int32');
+
+  /** A function of base, index and source, evaluated and differentiated. */
+  function both(build: (b: Node, i: Node, s: Node) => Node, what: string): Float64Array {
+    const leaves = [base, index, source].map(leafFor) as [Node, Node, Node];
+    const node = build(...leaves);
+    const values = new Map([
+      [leaves[0], base],
+      [leaves[1], index],
+      [leaves[2], source],
+    ]);
+    checkGradients([node], values, { order: 1 }, what);
+    return evaluateReference([node], values).get(node)!.data;
+  }
+
+  /** The elements that meet at each place, in order. */
+  function meeting(): number[][] {
+    const lists: number[][] = Array.from({ length: 12 }, () => []);
+    source.data.forEach((value, i) => lists[index.data[i]! * 3 + (i % 3)]!.push(value));
+    return lists;
+  }
+
+  test('of several values at one place the last stays', () => {
+    const actual = both((b, i, s) => composites.scatterReplace(b, i, s, 0), 'scatterReplace');
+    const expected = meeting().map((list, place) => list.at(-1) ?? base.data[place]!);
+    expectClose(actual, expected, NEAR, 'scatterReplace');
+  });
+
+  const joins: Record<composites.ScatterReduction, (list: readonly number[]) => number> = {
+    sum: (list) => list.reduce((a, b) => a + b, 0),
+    prod: (list) => list.reduce((a, b) => a * b, 1),
+    mean: (list) => list.reduce((a, b) => a + b, 0) / list.length,
+    amax: (list) => Math.max(...list),
+    amin: (list) => Math.min(...list),
+  };
+  const kinds = Object.keys(joins) as composites.ScatterReduction[];
+
+  test.each(kinds.flatMap((kind) => [[kind, true] as const, [kind, false] as const]))(
+    '%s, own value takes part: %s',
+    (kind, includeSelf) => {
+      const actual = both(
+        (b, i, s) => composites.scatterReduceInto(b, i, s, 0, kind, includeSelf),
+        kind,
+      );
+      const expected = meeting().map((list, place) => {
+        const own = base.data[place]!;
+        if (list.length === 0) return own;
+        return joins[kind](includeSelf ? [own, ...list] : list);
+      });
+      expectClose(actual, expected, NEAR, kind);
+    },
+  );
+
+  test('several indices name elements together', () => {
+    const x = random([3, 4, 2]);
+    const leaf = leafFor(x);
+    const rows = tensor([2, 1], [2, -3], 'int32');
+    const columns = tensor([3], [0, -1, 1], 'int32');
+    const given = new Map([[leaf, x]]);
+    const indices = [rows, columns].map((values) => {
+      const node = leafFor(values);
+      given.set(node, values);
+      return node;
+    });
+    const read = composites.gatherND(leaf, indices);
+    const at = (r: number, c: number) =>
+      Array.from(x.data.slice((r * 4 + c) * 2, (r * 4 + c) * 2 + 2));
+    const expected = [2, 0].flatMap((r) => [0, 3, 1].flatMap((c) => at(r, c)));
+    expect(read.shape).toEqual([2, 3, 2]);
+    expect([...evaluateReference([read], given).get(read)!.data]).toEqual(expected);
+    checkGradients([read], given, { order: 2 }, 'gatherND');
+    const added = composites.putND(leaf, indices, read, true);
+    const doubled = evaluateReference([added], given).get(added)!.data;
+    const named = new Set([2, 0].flatMap((r) => [0, 3, 1].map((c) => r * 4 + c)));
+    const twice = x.data.map((value, i) => (named.has(i >> 1) ? 2 * value : value));
+    expectClose(doubled, twice, NEAR, 'putND');
+    checkGradients([added], given, { order: 1 }, 'putND, added');
+    const set = composites.putND(leaf, indices, constant(7, 'float64'));
+    const sevens = x.data.map((value, i) => (named.has(i >> 1) ? 7 : value));
+    expectClose(evaluateReference([set], given).get(set)!.data, sevens, NEAR, 'putND, set');
+    checkGradients([set], given, { order: 1 }, 'putND, set');
+  });
+
+  test('errors', () => {
+    const x = leafFor(random([2, 2]));
+    expect(() => composites.gatherND(x, [])).toThrow(/0 indices/);
+    const wrong = leafFor(tensor([2, 3], [0, 0, 0, 0, 0, 0], 'int32'));
+    expect(() => composites.scatterReplace(x, wrong, wrong, 0)).toThrow(/differ beside/);
+  });
+});

@@ -2,5 +2,6 @@
 export * from './masks.ts';
 export * from './pooling.ts';
 export * from './random.ts';
+export * from './scatter.ts';
 export * from './softmax.ts';
 export * from './statistics.ts';

@@ -1,7 +1,8 @@
 // Turns scalar expressions of a loop index into vectors over consecutive iterations.
+import { byteSize } from '../base/dtype.ts';
 import { internalError } from '../base/errors.ts';
 import type { Builder } from './builder.ts';
-import { type Expression, operandsOf, type Variable } from './expression.ts';
+import { type Buffer, type Expression, operandsOf, type Variable } from './expression.ts';
 import { coefficientOf } from './linear.ts';
 import { rebuild, substitute } from './rewrite.ts';
 
@@ -186,8 +187,28 @@ export class LaneRewriter {
     if (this.stride(index) === 1) {
       return this.#builder.load(buffer, this.#inLane(index, 0), this.#mapping.lanes);
     }
+    if (this.stride(index) === 2 && this.#mapping.lanes % 4 === 0 && byteSize(buffer.dtype) === 4) {
+      return this.#everySecond(buffer, this.#inLane(index, 0));
+    }
     const addresses = this.indices(index);
     return this.#builder.lanes(addresses.map((address) => this.#builder.load(buffer, address)));
+  }
+
+  /**
+   * Elements first, first + 2, ... from two whole vectors: the second begins one early, so that
+   * nothing behind the last element is read. Renderers turn the choice of lanes into a shuffle.
+   */
+  #everySecond(buffer: Buffer, first: Expression): Expression {
+    const builder = this.#builder;
+    const { lanes } = this.#mapping;
+    const low = builder.load(buffer, first, lanes);
+    const high = builder.load(buffer, builder.offset(first, lanes - 1), lanes);
+    const half = lanes / 2;
+    return builder.lanes(
+      this.#each((lane) =>
+        lane < half ? builder.extract(low, 2 * lane) : builder.extract(high, 2 * (lane - half) + 1),
+      ),
+    );
   }
 }
 

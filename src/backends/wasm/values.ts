@@ -517,6 +517,7 @@ function emitLanes(context: Context, { operands, type, lanes }: Lanes): void {
     emitMaskLanes(context, operands, lanes);
     return;
   }
+  if (lanes === 4 && emitLaneChoice(context, operands)) return;
   const loads = operands.filter((operand): operand is Load => operand.kind === 'load');
   if (loads.length === lanes && loads.every((load) => hasLaneLoad(load.buffer.dtype))) {
     emitLaneLoads(context, loads);
@@ -532,6 +533,24 @@ function emitLanes(context: Context, { operands, type, lanes }: Lanes): void {
     if (lane === 0) f.op(`${shape}.splat` as const);
     else f.lane(`${shape}.replace_lane`, lane);
   });
+}
+
+/** Lanes taken from one or two vectors of 32-bit lanes are one shuffle. */
+function emitLaneChoice(context: Context, operands: readonly Expression[]): boolean {
+  const sources: Expression[] = [];
+  const bytes: number[] = [];
+  for (const operand of operands) {
+    if (operand.kind !== 'extract' || operand.operand.lanes !== 4) return false;
+    if (!sources.includes(operand.operand)) sources.push(operand.operand);
+    const first = 16 * sources.indexOf(operand.operand) + 4 * operand.lane;
+    bytes.push(first, first + 1, first + 2, first + 3);
+  }
+  const [low, high = low] = sources;
+  if (low === undefined || high === undefined || sources.length > 2) return false;
+  context.emit(low);
+  context.emit(high);
+  context.f.shuffle(bytes);
+  return true;
 }
 
 /** A mask from bool scalars: 0 or 1 in each lane, compared with zero. */

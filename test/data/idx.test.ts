@@ -99,7 +99,7 @@ describe('files that are not right', () => {
     expect(error.message).toMatch(/goes on after its data/);
     expect(error.offset).toBe(1008);
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(4 << 20);
-    expect(performance.now() - start).toBeLessThan(1000);
+    expect(performance.now() - start).toBeLessThan(5000);
   });
 
   it('a header that promises what no gzip file of this size can hold', async () => {

@@ -54,7 +54,7 @@ describe('safetensors under mutation', () => {
     // Changes in the data are valid files, changes in the header hardly ever: both must occur.
     expect(accepted).toBeGreaterThan(MUTATIONS / 100);
     expect(accepted).toBeLessThan(MUTATIONS / 2);
-    expect(slowest).toBeLessThan(1000);
+    expect(slowest).toBeLessThan(5000);
   });
 
   it('arbitrary bytes and arbitrary headers give FormatError', () => {

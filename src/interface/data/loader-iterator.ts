@@ -15,7 +15,7 @@ export interface BatchTicket<B> {
 /** What an iterator needs of its loader. */
 export interface IterationPlan<B> {
   readonly tickets: AsyncGenerator<BatchTicket<B>, void>;
-  /** Batches begun beyond the one that is asked for. */
+  /** Batches begun beyond the one that is asked for; at least 1. */
   readonly ahead: number;
   /** Milliseconds, 0 for none. */
   readonly timeout: number;
@@ -77,9 +77,9 @@ export class LoaderIterator<B> implements AsyncIterableIterator<B, undefined> {
         this.plan.finished();
         return { done: true, value: undefined };
       }
+      void this.pump();
       const value = await this.guard(ticket.value, ticket);
       this.plan.delivered();
-      void this.pump();
       return { done: false, value };
     } catch (error) {
       await this.stop();
@@ -99,7 +99,7 @@ export class LoaderIterator<B> implements AsyncIterableIterator<B, undefined> {
     if (this.pumping) return;
     this.pumping = true;
     try {
-      while (!this.over && !this.exhausted && this.begun.length <= this.plan.ahead) {
+      while (!this.over && !this.exhausted && this.begun.length < this.plan.ahead) {
         const { done, value } = await this.plan.tickets.next();
         if (done === true) {
           this.exhausted = true;

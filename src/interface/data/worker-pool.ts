@@ -100,11 +100,15 @@ function revive({ name, message, stack }: ErrorMessage): Error {
 /** Threads that each hold the dataset. One that dies takes the pool with it: none is left hanging. */
 export class WorkerPool {
   private readonly members: Member[] = [];
+  private readonly count: number;
+  /** Length of the dataset as each worker built it. */
+  private readonly lengths: number[] = [];
   private nextId = 0;
   private failure: DataError | undefined;
   private readonly length = deferred<number>();
 
-  private constructor() {
+  private constructor(count: number) {
+    this.count = count;
     // Whoever needs it awaits it; batches report the same failure.
     this.length.promise.catch(() => undefined);
   }
@@ -114,9 +118,9 @@ export class WorkerPool {
     return this.failure !== undefined;
   }
 
-  /** Starts `count` workers; each builds its dataset while requests already queue up. */
+  /** Starts `count` workers, which build their datasets side by side. */
   static async start(dataset: WorkerDataset, count: number): Promise<WorkerPool> {
-    const pool = new WorkerPool();
+    const pool = new WorkerPool(count);
     const module = dataset.module === undefined ? undefined : String(dataset.module);
     if (module === undefined && dataset.worker === undefined) {
       throw new ArgumentError('a dataset for workers needs module or worker', { op: 'DataLoader' });
@@ -156,14 +160,15 @@ export class WorkerPool {
     return pool;
   }
 
-  /** Samples of the dataset, once a worker has built it. */
+  /** Samples of the dataset, once every worker has built it. */
   async ready(): Promise<number> {
-    const first = this.members[0];
-    first?.channel?.hold(true);
+    for (const { channel } of this.members) channel?.hold(true);
     try {
       return await this.length.promise;
     } finally {
-      if (first?.pending.size === 0) first.channel?.hold(false);
+      for (const { channel, pending } of this.members) {
+        if (pending.size === 0) channel?.hold(false);
+      }
     }
   }
 
@@ -202,7 +207,7 @@ export class WorkerPool {
   private receive(member: Member, message: FromWorker): void {
     switch (message.type) {
       case 'ready':
-        this.length.resolve(message.length);
+        this.memberReady(message.length);
         return;
       case 'failed': {
         const cause = revive(message.error);
@@ -227,6 +232,20 @@ export class WorkerPool {
       }
       default:
         message satisfies never;
+    }
+  }
+
+  private memberReady(length: number): void {
+    this.lengths.push(length);
+    const [first] = this.lengths;
+    if (first !== length) {
+      this.fail(
+        new DataError(`the dataset has ${first} samples in one worker and ${length} in another`, {
+          hint: 'make it the same in each, from the arguments alone',
+        }),
+      );
+    } else if (this.lengths.length === this.count) {
+      this.length.resolve(length);
     }
   }
 

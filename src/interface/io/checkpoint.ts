@@ -130,7 +130,7 @@ function checkpointParts(state: Readonly<Record<string, unknown>>): {
 /**
  * Saves everything a training run needs to go on, in one safetensors file: a tree of state dicts,
  * typed arrays, numbers, strings, arrays, Maps and records. Atomic: an interrupted save leaves the
- * previous checkpoint as it was.
+ * previous checkpoint as it was. Tensors are read one by one: await it before the next step.
  *
  * @throws ArgumentError if the tree holds something that is not data, naming its place.
  * @example sketch: the training loop is the reader's

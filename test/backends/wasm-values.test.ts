@@ -355,6 +355,21 @@ describe('lanes', () => {
     }
   }
 
+  it('any choice among the lanes of two vectors', () => {
+    const choices = [
+      [0, 2, 5, 7],
+      [3, 3, 0, 1],
+      [7, 0, 6, 1],
+    ];
+    for (const dtype of ['float32', 'int32', 'uint32', 'bool'] as const) {
+      for (const choice of choices) {
+        expectSame([dtype, dtype], dtype, 4, (b, [x, y]) =>
+          b.lanes(choice.map((lane) => b.extract((lane < 4 ? x : y) as Expression, lane % 4))),
+        );
+      }
+    }
+  });
+
   it('constants in every lane', () => {
     expectSame(['int32'], 'int32', 4, (b, [x]) =>
       b.add(x as Expression, b.lanes([0, 1, 2, 3].map((value) => b.constant(value)))),

@@ -9,5 +9,5 @@ export const wasmBackend: Backend = {
   name: 'wasm',
   priority: 10,
   unavailable: wasmUnavailable,
-  create: () => new WasmDevice(),
+  create: ({ threads } = {}) => new WasmDevice(threads === undefined ? {} : { threads }),
 };

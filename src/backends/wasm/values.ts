@@ -220,10 +220,6 @@ function emitCompare(context: Context, expression: Binary, op: CompareOp): void 
 function emitFloatBinary(context: Context, expression: Binary): void {
   const { f } = context;
   const { op, left, right, lanes, type } = expression;
-  if (op === 'fmod') {
-    emitFmod(context, expression);
-    return;
-  }
   if (!isFloatBinary(op)) throw notDecomposed(op, left.type);
   if ((op === 'min' || op === 'max') && lanes > 1) {
     if (right.kind === 'constant' && emitBound(context, op, left, right)) return;
@@ -256,33 +252,6 @@ function emitBound(
     f.op(`${shape}.add` as const);
   }
   return true;
-}
-
-function emitFmod(context: Context, expression: Binary): void {
-  const { f, helpers } = context;
-  const single = expression.type === 'f32';
-  const scalar = (): void => {
-    f.call(helpers.index('fmod'));
-  };
-  if (expression.lanes === 1) {
-    context.emit(expression.left);
-    if (single) f.op('f64.promote_f32');
-    context.emit(expression.right);
-    if (single) f.op('f64.promote_f32');
-    scalar();
-    // The remainder of two float32 is itself a float32.
-    if (single) f.op('f32.demote_f64');
-    return;
-  }
-  const shape = single ? 'f32x4' : 'f64x2';
-  emitLaneByLane(context, expression, (left, right, lane) => {
-    f.get(left).lane(`${shape}.extract_lane`, lane);
-    if (single) f.op('f64.promote_f32');
-    f.get(right).lane(`${shape}.extract_lane`, lane);
-    if (single) f.op('f64.promote_f32');
-    scalar();
-    if (single) f.op('f32.demote_f64');
-  });
 }
 
 /** Computes each lane of a binary operation as a scalar, which `lane` pushes. */

@@ -72,10 +72,7 @@ function expressionWork(expression: Expression): number {
 }
 
 function weight(node: Expression): number {
-  if (node.kind === 'binary') {
-    if (node.op === 'fmod') return 40 * node.lanes;
-    if (node.op === 'div' || node.op === 'rem') return 8;
-  }
+  if (node.kind === 'binary') return node.op === 'div' || node.op === 'rem' ? 8 : 1;
   return node.kind === 'unary' && node.op === 'sqrt' ? 8 : 1;
 }
 

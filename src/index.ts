@@ -28,6 +28,7 @@ export {
 } from './base/errors.ts';
 export type { Shape } from './base/shape.ts';
 export * as F from './interface/functional/index.ts';
+export * as nn from './interface/nn/index.ts';
 export * as optim from './interface/optim/index.ts';
 export * from './interface/tensor/index.ts';
 export * from './interface/transform/index.ts';

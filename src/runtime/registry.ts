@@ -2,13 +2,19 @@
 import { DeviceError } from '../base/errors.ts';
 import type { Device } from './device.ts';
 
+/** What a device may be told when it is made. */
+export interface DeviceOptions {
+  /** Threads that kernels run on, the caller's included. */
+  readonly threads?: number | undefined;
+}
+
 export interface Backend {
   readonly name: string;
   /** Higher is preferred when nothing is asked for. */
   readonly priority: number;
   /** Why this backend cannot run here, or null if it can. */
   unavailable(): string | null;
-  create(): Device;
+  create(options?: DeviceOptions): Device;
 }
 
 const backends = new Map<string, Backend>();
@@ -64,6 +70,26 @@ export function setDefaultDevice(name: string): void {
   }
   getDevice(name);
   defaultName = name;
+}
+
+/**
+ * Makes the device called `name` anew with options. Throws DeviceError if the present one holds
+ * values, or if the backend is unknown or cannot run.
+ */
+export function configureDevice(name: string, options: DeviceOptions): Device {
+  const present = devices.get(name);
+  if (present !== undefined && present.memory().allocated > 0) {
+    throw new DeviceError(`device '${name}' holds values and cannot be configured any more`, {
+      hint: 'call configure() before the first computation',
+    });
+  }
+  present?.close();
+  devices.delete(name);
+  const backend = backends.get(name);
+  if (backend === undefined || backend.unavailable() !== null) return getDevice(name);
+  const device = backend.create(options);
+  devices.set(name, device);
+  return device;
 }
 
 /** Replaces the device under its name, so that options (threads) take effect; for start-up. */

@@ -7,6 +7,7 @@ import { nodeOf } from '../tensor/arguments.ts';
 import { castNode, numberNode, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
+import { softplusNode } from './softplus.ts';
 
 export { relu, sigmoid, tanh } from '../tensor/unary.ts';
 
@@ -76,9 +77,10 @@ export function prelu(x: Tensor, weight: Tensor): Tensor {
 /** scale * x above 0, alpha * (exp(x / alphaIn) - 1) below. */
 function eluNode(n: Node, positive: Node, negative: Node, inputScale: Node | null): Node {
   const zero = constantOf(n, 0);
-  const below = ops.minimum(n, zero);
+  const isPositive = ops.greater(n, zero);
+  const below = ops.select(isPositive, zero, n);
   const grown = ops.expm1(inputScale === null ? below : ops.div(below, inputScale));
-  return ops.select(ops.greater(n, zero), ops.mul(n, positive), ops.mul(grown, negative));
+  return ops.select(isPositive, ops.mul(n, positive), ops.mul(grown, negative));
 }
 
 /** x where positive, else alpha * (exp(x) - 1). */
@@ -127,23 +129,9 @@ export function silu(x: Tensor): Tensor {
   return activation('silu', (n) => ops.mul(n, ops.sigmoid(n)), x);
 }
 
-/** log(1 + exp(x)) of a node, without overflow. */
-export function softplusNode(n: Node): Node {
-  return ops.add(ops.relu(n), ops.log1p(ops.exp(ops.neg(ops.abs(n)))));
-}
-
 /** x * tanh(log(1 + exp(x))). */
 export function mish(x: Tensor): Tensor {
-  return activation('mish', (n) => ops.mul(n, ops.tanh(smoothSoftplus(n))), x);
-}
-
-/** log(1 + exp(x)) with the right slope at 0 too, where |x| has none. */
-function smoothSoftplus(n: Node): Node {
-  const zero = constantOf(n, 0);
-  const positive = ops.greater(n, zero);
-  const small = ops.log1p(ops.exp(ops.minimum(n, zero)));
-  const large = ops.add(n, ops.log1p(ops.exp(ops.neg(ops.relu(n)))));
-  return ops.select(positive, large, small);
+  return activation('mish', (n) => ops.mul(n, ops.tanh(softplusNode(n))), x);
 }
 
 /** log(1 + exp(beta * x)) / beta; x itself where beta * x exceeds the threshold. */
@@ -153,7 +141,7 @@ export function softplus(x: Tensor, options: { beta?: number; threshold?: number
     'softplus',
     (n) => {
       const scaled = beta === 1 ? n : ops.mul(n, slot(n, beta));
-      const smooth = smoothSoftplus(scaled);
+      const smooth = softplusNode(scaled);
       const result = beta === 1 ? smooth : ops.div(smooth, slot(n, beta));
       return ops.select(ops.greater(scaled, slot(n, limit)), n, result);
     },
@@ -232,7 +220,7 @@ export function threshold(x: Tensor, limit: number, value: number): Tensor {
 
 /** log(sigmoid(x)), without overflow. */
 export function logsigmoid(x: Tensor): Tensor {
-  return activation('logsigmoid', (n) => ops.neg(smoothSoftplus(ops.neg(n))), x);
+  return activation('logsigmoid', (n) => ops.neg(softplusNode(ops.neg(n))), x);
 }
 
 /** The first half along an axis times the sigmoid of the second (Dauphin et al. 2017). */

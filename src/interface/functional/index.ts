@@ -1,3 +1,17 @@
 // Functions without state: what layers are made of. Imported as `F`.
 export * from './activations.ts';
-export * from './softmax.ts';
+export * from './adaptive-pooling.ts';
+export * from './attention.ts';
+export * from './classification-losses.ts';
+export * from './convolution.ts';
+export { cosineSimilarity, normalize, pairwiseDistance } from './distance.ts';
+export * from './dropout.ts';
+export * from './embedding.ts';
+export * from './margin-losses.ts';
+export * from './normalization.ts';
+export * from './padding.ts';
+export * from './pooling.ts';
+export * from './rearrange.ts';
+export type { LossOptions, Reduction } from './reduction.ts';
+export * from './regression-losses.ts';
+export { logSoftmax, softmax, softmin } from './softmax.ts';

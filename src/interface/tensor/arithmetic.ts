@@ -13,6 +13,7 @@ import {
   type TensorLike,
   wrap,
 } from './handle.ts';
+import { logaddexpNode, xlogyNode } from './logarithms.ts';
 import type { Tensor } from './tensor.ts';
 
 type BinaryNode = (a: Node, b: Node) => Node;
@@ -165,25 +166,9 @@ export function logaddexp(a: TensorLike, b: TensorLike): Tensor {
   return floatBinary('logaddexp', logaddexpNode, a, b);
 }
 
-export function logaddexpNode(x: Node, y: Node): Node {
-  const large = ops.maximum(x, y);
-  const zero = ops.constant(0, x.dtype);
-  // Two equal infinities: their difference is NaN, the answer is that infinity.
-  const difference = ops.neg(ops.abs(ops.sub(x, y)));
-  const gap = ops.select(ops.logicalAnd(ops.isInf(x), ops.equal(x, y)), zero, difference);
-  return ops.add(large, ops.log1p(ops.exp(gap)));
-}
-
 /** `a * log(b)`, 0 where `a` is 0 (unless `b` is NaN). */
 export function xlogy(a: TensorLike, b: TensorLike): Tensor {
   return floatBinary('xlogy', xlogyNode, a, b);
-}
-
-export function xlogyNode(x: Node, y: Node): Node {
-  const zero = ops.constant(0, x.dtype);
-  const one = ops.constant(1, x.dtype);
-  const skip = ops.logicalAnd(ops.equal(x, zero), ops.logicalNot(ops.isNaN(y)));
-  return ops.select(skip, zero, ops.mul(x, ops.log(ops.select(skip, one, y))));
 }
 
 /** `x + value * a * b`. */

@@ -9,3 +9,20 @@ export {
   valueAndGrad,
   vjp,
 } from './autodiff.ts';
+export {
+  type Configuration,
+  configure,
+  debug,
+  env,
+  type Environment,
+  evaluate,
+  explain,
+  keep,
+  memory,
+  type MemoryUse,
+  type Numerics,
+  resetStats,
+  setDefaultDevice,
+  setNumerics,
+  stats,
+} from './controls.ts';

@@ -1,0 +1,171 @@
+// Control over evaluation, devices and numerics, and what they report about themselves.
+import { ArgumentError } from '../../base/errors.ts';
+import { formatExplanation } from '../../compile/explain.ts';
+import {
+  configureDevice,
+  defaultDeviceName,
+  getDevice,
+  listBackends,
+  setDefaultDevice as setDefault,
+} from '../../runtime/registry.ts';
+import { threadsAvailable } from '../../runtime/host-threads.ts';
+import { engine } from '../tensor/engine.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { EvaluatorStats } from './evaluator.ts';
+import { evaluator } from './install.ts';
+import { settings } from './settings.ts';
+
+/** `fast`: fused multiply-add where there is one. `strict`: the same bits on every CPU device. */
+export type Numerics = 'fast' | 'strict';
+
+/**
+ * Computes tensors now, together, as one plan. Reading a value does the same for that value alone.
+ *
+ * @example
+ * ```ts
+ * const x = tensor([1, 2]);
+ * const [a, b] = [x.add(1), x.mul(2)];
+ * evaluate(a, b);
+ * ```
+ */
+export function evaluate(...tensors: readonly Tensor[]): void {
+  engine().evaluate(tensors.map((x) => x.node));
+}
+
+/** Keeps a value beyond the steps after which its weights are gone. Returns it. */
+export function keep(x: Tensor): Tensor {
+  return x.keep();
+}
+
+/** Chooses between the fastest results and the same bits on every device and thread count. */
+export function setNumerics(numerics: Numerics): void {
+  if (numerics !== 'fast' && numerics !== 'strict') {
+    throw new ArgumentError(`numerics are 'fast' or 'strict', got '${String(numerics)}'`, {
+      op: 'setNumerics',
+    });
+  }
+  settings.numerics = numerics;
+}
+
+/**
+ * The device on which values without one are computed; `'auto'` goes back to the preferred one.
+ * Throws DeviceError if it does not exist or cannot run here.
+ */
+export function setDefaultDevice(name: string): void {
+  setDefault(name);
+}
+
+/** Settings of `configure`; what is left out stays as it is. */
+export interface Configuration {
+  readonly device?: string | undefined;
+  /** Threads of that device, the caller's included. */
+  readonly threads?: number | undefined;
+  readonly numerics?: Numerics | undefined;
+}
+
+/** Chooses device, threads and numerics at the start of a program, before anything is computed. */
+export function configure(options: Configuration): void {
+  const name = options.device ?? defaultDeviceName();
+  if (options.numerics !== undefined) setNumerics(options.numerics);
+  if (options.threads !== undefined) {
+    if (!Number.isInteger(options.threads) || options.threads < 1) {
+      throw new ArgumentError(`threads must be a positive integer, got ${options.threads}`, {
+        op: 'configure',
+      });
+    }
+    configureDevice(name, { threads: options.threads });
+  }
+  if (options.device !== undefined) setDefault(name);
+}
+
+export interface Environment {
+  /** The default device. */
+  readonly device: string;
+  readonly threads: number;
+  /** Where the number of threads comes from, or why there is only one. */
+  readonly threadsReason: string;
+  /** Whether kernels use fused multiply-add of relaxed SIMD (device `wasm`, fast numerics). */
+  readonly relaxedSimd: boolean;
+  readonly numerics: Numerics;
+  /** All devices, the preferred one first, and why any cannot run. */
+  readonly devices: readonly { readonly name: string; readonly unavailable: string | null }[];
+}
+
+/** What tensors are computed with here. */
+export function env(): Environment {
+  const device = getDevice(defaultDeviceName());
+  return {
+    device: device.name,
+    threads: device.threads,
+    threadsReason: threadsAvailable().reason,
+    relaxedSimd: device.name === 'wasm' && device.target('fast').fma,
+    numerics: settings.numerics,
+    devices: listBackends(),
+  };
+}
+
+export interface MemoryUse {
+  /** Bytes of values on the default device. */
+  readonly allocated: number;
+  /** Bytes held for arenas and code. */
+  readonly reserved: number;
+}
+
+/** Memory that the default device holds. Host copies of small results are not counted. */
+export function memory(): MemoryUse {
+  return getDevice(defaultDeviceName()).memory();
+}
+
+/** Counters since the start or the last `resetStats`: runs, plan hits and misses, kernels. */
+export function stats(): Readonly<EvaluatorStats> {
+  return { ...evaluator().stats };
+}
+
+/** Sets all counters to zero. */
+export function resetStats(): void {
+  const counters = evaluator().stats;
+  for (const name of Object.keys(counters) as (keyof EvaluatorStats)[]) counters[name] = 0;
+}
+
+/**
+ * The plans that ran last, newest first: their kernels, what fused and why not more, their memory,
+ * and how many values they learned to keep for later.
+ */
+export function explain(options: { plans?: number } = {}): string {
+  const { plans = 1 } = options;
+  const recent = evaluator().recent.slice(0, plans);
+  if (recent.length === 0) return 'nothing was computed yet';
+  return recent
+    .map(({ entry, device }) => {
+      const kept = entry.learnedRoots.length;
+      const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
+      const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
+      return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled)}`;
+    })
+    .join('\n\n');
+}
+
+/** Switches for finding mistakes. Each costs time; none changes results. */
+export const debug = {
+  /** Compute every operation as soon as it is made, so that a debugger sees values. */
+  get eager(): boolean {
+    return settings.eager;
+  },
+  set eager(on: boolean) {
+    settings.eager = on;
+  },
+  /** Throw at the first operation that makes a NaN or an infinity, naming it and its inputs. */
+  get checkNaN(): boolean {
+    return settings.checkNaN;
+  },
+  set checkNaN(on: boolean) {
+    settings.checkNaN = on;
+  },
+  /** Whether operations are joined into kernels: off only to find out whether that matters. */
+  get fusion(): boolean {
+    return settings.fusion;
+  },
+  set fusion(on: boolean) {
+    settings.fusion = on;
+  },
+};

@@ -109,7 +109,15 @@ export type Lowering<A> =
   | { readonly kind: 'reduce'; reduction(attrs: A, node: Node): Reduction }
   | { readonly kind: 'matmul' }
   | { readonly kind: 'convolution'; geometry(attrs: A, node: Node): ConvolutionGeometry }
-  | { readonly kind: 'custom'; lower(context: KernelContext, attrs: A, node: Node): KernelBody }
+  | {
+      readonly kind: 'custom';
+      lower(context: KernelContext, attrs: A, node: Node): KernelBody;
+      /**
+       * How often an average element of each input is evaluated (about once if not said): decides whether
+       * what leads to it is computed on the spot or stored first.
+       */
+      evaluations?(attrs: A, node: Node): readonly number[];
+    }
   | { readonly kind: 'leaf' };
 
 // ---- gradient ---------------------------------------------------------------------------------

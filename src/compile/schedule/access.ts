@@ -57,9 +57,15 @@ export class AccessMap {
         return node.inputs.map((input) => ({ input, multiplicity: 2, samePosition: false }));
       case 'convolution':
         return convolutionAccesses(node, lower.geometry(node.attrs, node));
-      case 'custom':
-        // Not known: most read every element about once.
-        return node.inputs.map((input) => ({ input, multiplicity: 1.25, samePosition: false }));
+      case 'custom': {
+        // Where the op does not say: most read every element about once.
+        const evaluations = lower.evaluations?.(node.attrs, node);
+        return node.inputs.map((input, operand) => ({
+          input,
+          multiplicity: evaluations?.[operand] ?? 1.25,
+          samePosition: false,
+        }));
+      }
       case 'leaf':
         return [];
       default:

@@ -295,7 +295,11 @@ const truncDivideOp = defineBinary({
       : narrow(builder, divideToZero(builder, a, b).quotient, dtype),
   apply: (a, b, dtype) => (!isFloat(dtype) && b === 0 ? 0 : Math.trunc(a / b)),
   gradient: ({ grad }) => [zerosLike(grad), zerosLike(grad)],
-  samples: () => [...pairSamples({ ...DIVISION, skipGradient: 'a step' }), ...byZeroSamples()],
+  // 1 / 0.1 is a whole number in float32 alone.
+  samples: () => [
+    ...pairSamples({ ...DIVISION, special: SPECIAL, skipGradient: 'a step' }),
+    ...byZeroSamples(),
+  ],
 });
 
 /** The floor of a / b. Integers divided by 0 give 0. */

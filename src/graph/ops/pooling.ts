@@ -141,6 +141,7 @@ const maxPoolOp = defineOp({
   },
   lower: {
     kind: 'custom',
+    evaluations: (attrs) => [overlap(attrs.kernel, attrs.stride)],
     lower: (context, attrs, node) => {
       const { builder } = context;
       const lowest = lowestValue(node.dtype);
@@ -167,6 +168,7 @@ const maxPoolIndicesOp = defineOp({
   gradient: { nonDifferentiable: 'a position is an integer' },
   lower: {
     kind: 'custom',
+    evaluations: (attrs) => [overlap(attrs.kernel, attrs.stride)],
     lower: (context, attrs, node) => {
       const { builder } = context;
       const { dtype } = node.inputs[0]!;
@@ -210,6 +212,19 @@ function maximaSamples(): Sample<PoolAttrs>[] {
   ];
 }
 
+/**
+ * How often a window's value is evaluated on its way back: once where windows do not overlap, as the
+ * elements of one stride are computed together.
+ */
+function spreadEvaluations({ kernel, stride }: PoolWindow): number {
+  return kernel.every((size, axis) => size <= stride[axis]!) ? 1 : overlap(kernel, stride);
+}
+
+/** How many windows an average input element lies under. */
+function overlap(kernel: Shape, stride: Shape): number {
+  return kernel.reduce((product, size, axis) => product * (size / stride[axis]!), 1);
+}
+
 /** Checks indices against the window's output over `inputSize`; returns the input's shape. */
 function inferSpread(op: string, dy: Node, attrs: AttrsOf<typeof SPREAD>): Shape {
   const rank = attrs.kernel.length;
@@ -249,6 +264,7 @@ const unpoolOp = defineOp({
   },
   lower: {
     kind: 'custom',
+    evaluations: (attrs) => [0, 1].map(() => spreadEvaluations(attrs)),
     lower: (context, attrs, node) => {
       const { builder } = context;
       return lowerSpread(context, node, attrs, (window, position) => {
@@ -297,6 +313,7 @@ const sumPoolOp = defineOp({
   ],
   lower: {
     kind: 'custom',
+    evaluations: (attrs) => [overlap(attrs.kernel, attrs.stride)],
     lower: (context, attrs, node) => {
       const { builder } = context;
       return lowerWindows(context, node, attrs, {
@@ -335,6 +352,7 @@ const sumPoolBackwardOp = defineOp({
   gradient: ({ grad, attrs }) => [sumPool(grad, attrs)],
   lower: {
     kind: 'custom',
+    evaluations: (attrs) => [spreadEvaluations(attrs)],
     lower: (context, attrs, node) =>
       lowerSpread(context, node, attrs, (window): Expression => context.read(0, window)),
   },

@@ -221,6 +221,7 @@ function defineRunning(spec: {
     gradient: ({ grad, inputs, attrs }) => [spec.gradient(grad, inputs[0]!, attrs)],
     lower: {
       kind: 'custom',
+      evaluations: () => [1, 1],
       lower: (context, { axis, reverse, exclusive }, node) =>
         lowerScan(context, node, {
           axis,
@@ -334,6 +335,7 @@ const linearScanOp = defineOp({
   },
   lower: {
     kind: 'custom',
+    evaluations: () => [1, 1],
     lower: (context, { axis, reverse }, node) =>
       lowerScan(context, node, {
         axis,
@@ -404,6 +406,7 @@ const runningExtremeOp = defineOp({
   gradient: { nonDifferentiable: 'a position is an integer' },
   lower: {
     kind: 'custom',
+    evaluations: () => [1, 1],
     lower: (context, { axis, minimum }, node) => {
       const source = node.inputs[0]!.dtype;
       return lowerScan(context, node, {
@@ -495,6 +498,7 @@ const logCumSumExpOp = defineOp({
   },
   lower: {
     kind: 'custom',
+    evaluations: () => [1, 1],
     lower: (context, { axis }, node) => {
       const dtype = wideDType(node.dtype);
       return lowerScan(context, node, {

@@ -520,6 +520,7 @@ const concatManyOp = defineOp({
   gradient: concatGradient,
   lower: {
     kind: 'custom',
+    evaluations: (_attrs, node) => node.inputs.map(() => 1),
     lower: (context, { axis }, node) => lowerConcatMany(context, axis, node),
   },
   reference: concatReference,

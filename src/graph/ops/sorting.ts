@@ -249,6 +249,7 @@ const argsortOp = defineOp({
   gradient: { nonDifferentiable: 'positions are integers' },
   lower: {
     kind: 'custom',
+    evaluations: () => [1],
     lower: (context, { axis, descending }, node) => lowerArgsort(context, node, axis, descending),
   },
   reference: ([x], { axis, descending }) =>
@@ -342,7 +343,11 @@ const topkIndicesOp = defineOp({
     return { shape: x!.shape.map((size, i) => (i === axis ? k : size)), dtype: 'int32' };
   },
   gradient: { nonDifferentiable: 'positions are integers' },
-  lower: { kind: 'custom', lower: (context, attrs, node) => lowerTopk(context, node, attrs) },
+  lower: {
+    kind: 'custom',
+    evaluations: () => [1],
+    lower: (context, attrs, node) => lowerTopk(context, node, attrs),
+  },
   reference: ([x], { axis, k, largest }) =>
     rowsReference(x!, axis, k, (row) => sortedPositions(row, largest)),
   samples: () => [

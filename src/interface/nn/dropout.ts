@@ -1,0 +1,59 @@
+// Dropout (Srivastava et al. 2014): of elements, and of whole channels.
+import { ArgumentError } from '../../base/errors.ts';
+import * as F from '../functional/index.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { Module } from './module.ts';
+
+abstract class DropoutBase extends Module {
+  /** Probability of being dropped. */
+  readonly p: number;
+
+  constructor(p = 0.5) {
+    super();
+    if (!(p >= 0 && p <= 1)) {
+      throw new ArgumentError(`p must lie between 0 and 1, got ${p}`, {
+        op: `nn.${this.constructor.name}`,
+      });
+    }
+    this.p = p;
+  }
+
+  override describe(): string {
+    return `${this.constructor.name}(p=${this.p})`;
+  }
+}
+
+/**
+ * In training, drops each element with probability `p` and scales the others by 1 / (1 - p); in
+ * evaluation it does nothing.
+ *
+ * @example
+ * const layer = new Dropout(0.5).eval();
+ * layer.forward(ones([2])); // => [1, 1]
+ */
+export class Dropout extends DropoutBase {
+  forward(x: Tensor): Tensor {
+    return F.dropout(x, { p: this.p, training: this.training });
+  }
+}
+
+/** Drops whole channels of [batch, channels, length]. */
+export class Dropout1d extends DropoutBase {
+  forward(x: Tensor): Tensor {
+    return F.dropout1d(x, { p: this.p, training: this.training });
+  }
+}
+
+/** Drops whole channels of [batch, channels, height, width]. */
+export class Dropout2d extends DropoutBase {
+  forward(x: Tensor): Tensor {
+    return F.dropout2d(x, { p: this.p, training: this.training });
+  }
+}
+
+/** Drops whole channels of [batch, channels, depth, height, width]. */
+export class Dropout3d extends DropoutBase {
+  forward(x: Tensor): Tensor {
+    return F.dropout3d(x, { p: this.p, training: this.training });
+  }
+}

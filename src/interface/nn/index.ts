@@ -1,0 +1,31 @@
+// Layers, containers, losses, and how parameters start.
+export * from './activations.ts';
+export {
+  type AttentionArguments,
+  MultiheadAttention,
+  type MultiheadAttentionOptions,
+} from './attention.ts';
+export * from './containers.ts';
+export * from './convolution.ts';
+export * from './dropout.ts';
+export * from './embedding.ts';
+export { functionalCall } from './functional-call.ts';
+export * as init from './init.ts';
+export * from './linear.ts';
+export * from './losses.ts';
+export {
+  type ForwardHook,
+  type ForwardPreHook,
+  type HookHandle,
+  type Layer,
+  type LoadReport,
+  Module,
+  type StateDict,
+  type StateSource,
+} from './module.ts';
+export * from './normalization.ts';
+export { Buffer, Parameter } from './parameter.ts';
+export * from './pooling.ts';
+export * from './rearrange.ts';
+export { type ModelSummary, summary } from './summary.ts';
+export * from './transformer.ts';

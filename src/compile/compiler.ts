@@ -5,6 +5,7 @@ import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import { copy } from '../graph/ops/copy.ts';
 import type { Kernel, Target } from '../ir/kernel.ts';
+import { prepareKernel } from '../ir/prepare.ts';
 import type { Binding, Dispatch, Location } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
@@ -78,7 +79,7 @@ export function compile(
   const memory = planMemory(steps, (node) => fixedLocation(node, flow, bindings));
   return {
     plan: {
-      ...shareKernels(steps, memory.locations),
+      ...shareKernels(steps, memory.locations, target),
       arenaBytes: memory.arenaBytes,
       bindings: bindings.list,
       scalars: program.scalars.map(({ dtype }) => dtype),
@@ -192,6 +193,7 @@ function copyStage({ node, binding }: LateCopy, target: Target) {
 function shareKernels(
   steps: readonly Step[],
   locations: readonly (readonly Location[])[],
+  target: Target,
 ): { readonly kernels: readonly Kernel[]; readonly dispatches: readonly Dispatch[] } {
   const kernels: Kernel[] = [];
   const known = new PlanCache<number>(steps.length);
@@ -201,7 +203,7 @@ function shareKernels(
     if (kernel === undefined) {
       kernel = kernels.length;
       known.insert(key, key.length, kernel);
-      kernels.push(stage.kernel);
+      kernels.push(prepareKernel(stage.kernel, target));
     }
     return { kernel, arguments: locations[i] as readonly Location[] };
   });

@@ -13,12 +13,8 @@ import type { CompiledProgram, Program } from '../../src/compile/program.ts';
 import { Linearization } from '../../src/graph/linearize.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
-import { Builder } from '../../src/ir/builder.ts';
-import type { Kernel, Target } from '../../src/ir/kernel.ts';
-import { place } from '../../src/ir/place.ts';
-import { vectorize } from '../../src/ir/vectorize.ts';
-import { verifyKernel } from '../../src/ir/verify.ts';
-import { highestId } from '../../src/ir/walk.ts';
+import type { Target } from '../../src/ir/kernel.ts';
+import { prepareKernel } from '../../src/ir/prepare.ts';
 
 /** A root, or a root that overwrites a leaf. */
 export type RootSpec = Node | { readonly node: Node; readonly over: Node };
@@ -81,11 +77,6 @@ function fromStored(node: Node, bytes: Uint8Array): Float64Array {
   );
 }
 
-function prepareForTest(kernel: Kernel, target: Target): Kernel {
-  verifyKernel(kernel);
-  return place(vectorize(kernel, target, new Builder(highestId(kernel) + 1)));
-}
-
 /** Runs a compiled program; gives the value of each root. */
 export function execute(
   program: Program,
@@ -103,8 +94,9 @@ export function execute(
     const stored = toStored(value);
     device.write(buffers[index]!, 0, new Uint8Array(stored.buffer));
   });
+  const target = device.target('fast');
   const kernels = compiled.plan.kernels.map((kernel) =>
-    prepareForTest(kernel, device.target('fast')),
+    prepareKernel(kernel, target, { verify: true }),
   );
   const executable = device.load({ ...compiled.plan, kernels });
   executable.run(

@@ -76,7 +76,7 @@ export function chained(
     const rest = inner.slice(1).reduce((product, loop) => product * loop.size, 1);
     const piece = Math.max(VIRTUAL_LANES, Math.ceil(CHAIN / rest / VIRTUAL_LANES) * VIRTUAL_LANES);
     if (piece * 2 <= cut.size) {
-      const start = builder.variable('r', 'i32', { min: 0, max: cut.size - 1 });
+      const start = builder.variable('r', 'i32', { min: 0, max: cut.index.max });
       const end = builder.min(builder.offset(start, piece), cut.end);
       const part = run([{ ...cut, start, end }, ...inner.slice(1)]);
       const { declared, joined, results } = joining(builder, accumulators, part, combine);

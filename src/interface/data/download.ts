@@ -32,7 +32,9 @@ export interface DownloadOptions {
 }
 
 /** What went wrong with one mirror. */
-class MirrorError extends Error {}
+class MirrorError extends Error {
+  override name = 'MirrorError';
+}
 
 /**
  * Downloads a file into `path`. What has arrived stays in a `.part` file, and the next attempt, or the

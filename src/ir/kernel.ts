@@ -81,6 +81,8 @@ export interface Target {
   readonly vectorRegisters: number;
   /** Whether a splatted load is an operand of the arithmetic, and needs no register of its own. */
   readonly foldsSplats?: boolean;
+  /** Whether renderers have `mulHigh`; if not it is made of 16-bit products. */
+  readonly mulHigh?: boolean;
   /** Whether kernels run as workgroups with shared memory (GPUs). */
   readonly workgroups: boolean;
   /** Bytes of first- and second-level cache a thread may count on. */

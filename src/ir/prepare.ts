@@ -10,8 +10,6 @@ import { highestId } from './walk.ts';
 export interface PrepareOptions {
   /** Verify the kernel before and after. Costs about as much as the passes; tests do it. */
   readonly verify?: boolean;
-  /** Whether the renderer has `mulHigh`; if not (default) it is made of 16-bit products. */
-  readonly mulHigh?: boolean;
 }
 
 /**
@@ -28,7 +26,7 @@ export function prepareKernel(
   if (options.verify === true) verifyKernel(kernel);
   const builder = new Builder(highestId(kernel) + 1);
   const vectors = vectorize(kernel, target, builder);
-  const basic = decompose(vectors, target, builder, { mulHigh: options.mulHigh === true });
+  const basic = decompose(vectors, target, builder, { mulHigh: target.mulHigh === true });
   const placed = place(basic);
   if (options.verify === true) verifyKernel(placed, { decomposed: true });
   return placed;

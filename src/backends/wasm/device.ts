@@ -159,6 +159,7 @@ export class WasmDevice implements Device {
       numerics,
       // Of 16, V8 keeps one to itself; a product that is rounded before it is added needs another.
       vectorRegisters: fma ? 15 : 14,
+      mulHigh: true,
       workgroups: false,
       cacheBytes: { l1: 32768, l2: 1048576 },
     };

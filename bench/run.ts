@@ -1,0 +1,133 @@
+// npm run bench: the project's workloads, alone or beside peers in alternating runs.
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { median, type Row } from './harness.ts';
+
+const HELP = `npm run bench -- [options]
+
+  --only W1,W4      workloads: W1 matrix products, W4 MNIST CNN training step (all by default)
+  --threads N       threads, ours and the peers' (2)
+  --versus DIR      run the peers in DIR (torch_bench.py, ort.mjs) in turn with ours, print ratios
+  --rounds N        alternations with --versus (3)
+  --json FILE       write every row
+  --help
+
+Host overhead: npx tsx bench/host.ts. Limits of this machine: npx tsx bench/limits.ts.`;
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: 'W1,W4' },
+    threads: { type: 'string', default: '2' },
+    versus: { type: 'string' },
+    rounds: { type: 'string', default: '3' },
+    json: { type: 'string' },
+    help: { type: 'boolean', default: false },
+    'in-process': { type: 'boolean', default: false },
+  },
+});
+
+const threads = Number(values.threads);
+const wanted = values.only.split(',');
+
+/** Runs our workloads in this process; the parent reads one JSON row a line. */
+async function runHere(): Promise<void> {
+  const rows: Row[] = [];
+  if (wanted.includes('W1')) rows.push(...(await import('./matmul.ts')).benchMatmul(threads));
+  if (wanted.includes('W4'))
+    rows.push(...(await import('./mnist-step.ts')).benchMnistStep(threads));
+  for (const row of rows) console.log(JSON.stringify(row));
+}
+
+/** Each program runs as a process of its own, so that no pool of threads disturbs another. */
+function runProgram(command: string, args: readonly string[], cwd?: string): string[] {
+  const result = spawnSync(command, args, {
+    cwd,
+    encoding: 'utf8',
+    env: { ...process.env, TENGEN_THREADS: String(threads) },
+    maxBuffer: 1 << 26,
+  });
+  if (result.status !== 0) {
+    const reason = result.error?.message ?? result.stderr.trim().split('\n').at(-1) ?? 'no reason';
+    console.error(`${command} ${args.join(' ')}: ${reason}`);
+    return [];
+  }
+  return result.stdout.split('\n').filter((line) => line.startsWith('{'));
+}
+
+function ours(): Row[] {
+  const script = fileURLToPath(import.meta.url);
+  const args = ['--import', 'tsx', script, '--in-process', '--only', values.only];
+  const lines = runProgram(process.execPath, [...args, '--threads', String(threads)]);
+  return lines.map((line) => JSON.parse(line) as Row);
+}
+
+interface PeerLine {
+  readonly peer: string;
+  readonly workload: string;
+  readonly threads: number;
+  readonly median_ms?: number;
+  readonly min_ms?: number;
+  readonly gflops?: number;
+  readonly n?: number;
+}
+
+function peers(directory: string): Row[] {
+  const lines = [
+    ...runProgram('/usr/bin/python3', ['torch_bench.py', String(threads), values.only], directory),
+    ...(wanted.includes('W1')
+      ? runProgram(process.execPath, ['ort.mjs', String(threads), 'W1', 'web'], directory)
+      : []),
+  ];
+  return lines
+    .map((line) => JSON.parse(line) as PeerLine)
+    .filter((line) => line.median_ms !== undefined)
+    .map((line) => ({
+      workload: line.workload,
+      peer: line.peer,
+      threads: line.threads,
+      medianMs: line.median_ms ?? NaN,
+      minMs: line.min_ms ?? NaN,
+      runs: line.n ?? 0,
+      ...(line.gflops === undefined ? {} : { gflops: line.gflops }),
+    }));
+}
+
+/** One line per workload and peer: median of the rounds' medians, and our time over theirs. */
+function report(rows: readonly Row[]): void {
+  const names = [...new Set(rows.map((row) => row.workload))];
+  for (const workload of names) {
+    const of = (peer: string): Row[] =>
+      rows.filter((row) => row.workload === workload && row.peer === peer);
+    const mine = median(of('tengen').map((row) => row.medianMs));
+    for (const peer of new Set(
+      rows.filter((row) => row.workload === workload).map((r) => r.peer),
+    )) {
+      const own = of(peer);
+      const ms = median(own.map((row) => row.medianMs));
+      const gflops =
+        own[0]?.gflops === undefined
+          ? ''
+          : `${((own[0].gflops * own[0].medianMs) / ms).toFixed(1)} GFLOP/s`;
+      const ratio = peer === 'tengen' ? '' : `tengen takes ${(mine / ms).toFixed(2)} x its time`;
+      console.log(
+        `${workload.padEnd(26)} ${peer.padEnd(18)} ${ms.toFixed(2).padStart(9)} ms  ${gflops.padEnd(16)} ${ratio}`,
+      );
+    }
+  }
+}
+
+if (values.help) console.log(HELP);
+else if (values['in-process']) await runHere();
+else {
+  const rows: Row[] = [];
+  const rounds = values.versus === undefined ? 1 : Number(values.rounds);
+  for (let round = 0; round < rounds; round++) {
+    rows.push(...ours());
+    if (values.versus !== undefined) rows.push(...peers(resolve(values.versus)));
+  }
+  report(rows);
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
+}

@@ -1,0 +1,219 @@
+// Trains the digit reader on MNIST, or on drawn digits, from the command line: see --help.
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ArgumentError, configure, env, type Numerics, TengenError } from 'tengen';
+import {
+  type Dataset,
+  datasets,
+  type DownloadProgress,
+  type ImageDataset,
+  type LabelledImage,
+} from 'tengen/data';
+import { save } from 'tengen/io';
+import { formatBytes, formatPercent, ProgressBar } from 'tengen/terminal';
+import { greyLevels } from './pixels.ts';
+import { type Result, type RunOptions, type Settings, TrainingRun } from './training.ts';
+
+const HELP = `Trains a convolutional network to read digits.
+
+  npm run mnist -- --data DIR [options]
+
+  --data DIR        folder with MNIST's IDX files, plain or gzipped; or the word strokes:
+                    digits drawn by program, for which no file is needed
+  --download        fetch the files that are missing in DIR
+  --train-size N    use the first N training images   (strokes: draw N; default 10000)
+  --test-size N     use the first N test images       (strokes: draw N; default 2000)
+  --epochs N        passes over the training images   (default 3)
+  --batch N         images per step                   (default 64)
+  --lr X            highest learning rate             (default 0.05)
+  --seed N          of weights and order              (default 0)
+  --device NAME     wasm or interp                    (default: the fastest there is)
+  --threads N       default: one per core
+  --numerics MODE   fast, or strict: the same bits on every device and thread count
+  --save FILE       where the weights go              (default out/mnist/digits.safetensors)
+  --resume FILE     go on from a checkpoint, which --save FILE has beside it
+  --json FILE       write what was measured
+  --help            this text
+
+Ctrl-C ends the run after the step in hand and writes a checkpoint.`;
+
+const OPTIONS = {
+  data: { type: 'string' },
+  download: { type: 'boolean', default: false },
+  'train-size': { type: 'string' },
+  'test-size': { type: 'string' },
+  epochs: { type: 'string' },
+  batch: { type: 'string' },
+  lr: { type: 'string' },
+  seed: { type: 'string' },
+  device: { type: 'string' },
+  threads: { type: 'string' },
+  numerics: { type: 'string', default: 'fast' },
+  save: { type: 'string', default: 'out/mnist/digits.safetensors' },
+  resume: { type: 'string' },
+  json: { type: 'string' },
+  help: { type: 'boolean', default: false },
+} as const;
+
+const DEFAULTS: Settings = { epochs: 3, batch: 64, lr: 0.05, seed: 0 };
+
+type Flags = ReturnType<typeof readFlags>;
+
+function readFlags() {
+  return parseArgs({ options: OPTIONS, strict: true }).values;
+}
+
+/** The number after a flag. Throws ArgumentError unless it is one, and at least `low`. */
+function numberAfter(flags: Flags, name: keyof Flags & string, low: number): number | undefined {
+  const text = flags[name];
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  const whole = name === 'lr' || Number.isSafeInteger(value);
+  if (text !== '' && Number.isFinite(value) && whole && value >= low) return value;
+  throw new ArgumentError(`--${name} ${String(text)}: expected a number of at least ${low}`);
+}
+
+/** Shows one bar per file that is being fetched. */
+function downloadBars(): (state: DownloadProgress) => void {
+  let file = '';
+  let bar: ProgressBar | undefined;
+  return (state) => {
+    if (state.file !== file) {
+      bar?.close();
+      file = state.file;
+      const total = state.totalBytes;
+      bar = new ProgressBar({ label: file, unit: 'B', ...(total === undefined ? {} : { total }) });
+    }
+    bar?.update(state.receivedBytes);
+  };
+}
+
+function firstOf(images: ImageDataset, count: number | undefined): Dataset<LabelledImage> {
+  if (count === undefined || count >= images.length) return images;
+  return images.subset(Array.from({ length: count }, (_, i) => i));
+}
+
+async function openData(flags: Flags): Promise<Pick<RunOptions, 'train' | 'test'>> {
+  const trainSize = numberAfter(flags, 'train-size', 1);
+  const testSize = numberAfter(flags, 'test-size', 1);
+  const { data: root, download } = flags;
+  if (root === undefined) {
+    throw new ArgumentError('--data DIR is missing', {
+      hint: 'a folder with the MNIST files (or an empty one, with --download), or: --data strokes',
+    });
+  }
+  if (root === 'strokes') {
+    return {
+      train: datasets.strokes({ size: trainSize ?? 10_000, transform: greyLevels }),
+      test: datasets.strokes({ size: testSize ?? 2_000, split: 'test', transform: greyLevels }),
+    };
+  }
+  const options = { root, download, transform: greyLevels, onProgress: downloadBars() };
+  const train = await datasets.mnist(options);
+  const test = await datasets.mnist({ ...options, split: 'test' });
+  return { train: firstOf(train, trainSize), test: firstOf(test, testSize) };
+}
+
+/** Settings from flags; those left out are undefined. */
+function givenSettings(flags: Flags): Partial<Settings> {
+  const given = {
+    epochs: numberAfter(flags, 'epochs', 1),
+    batch: numberAfter(flags, 'batch', 2),
+    lr: numberAfter(flags, 'lr', 0),
+    seed: numberAfter(flags, 'seed', 0),
+  };
+  const entries = Object.entries(given).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as Partial<Settings>;
+}
+
+/** `digits.safetensors` has its checkpoint in `digits.checkpoint.safetensors`. */
+function checkpointBeside(file: string): string {
+  return `${file.replace(/\.safetensors$/, '')}.checkpoint.safetensors`;
+}
+
+/** The signal of a first Ctrl-C; a second one ends the process at once, as usual. */
+function abortedByInterrupt(): AbortSignal {
+  const controller = new AbortController();
+  process.once('SIGINT', () => {
+    console.error('\nfinishing the step; once more to stop at once');
+    controller.abort();
+  });
+  return controller.signal;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
+}
+
+/** What --json writes. */
+function report(run: TrainingRun, result: Result, data: Pick<RunOptions, 'train' | 'test'>) {
+  const { device, threads, numerics } = env();
+  return {
+    testAccuracy: result.testAccuracies.at(-1) ?? null,
+    testAccuracies: result.testAccuracies,
+    lossCurve: run.lossCurve,
+    stepMsMedian: median(result.stepMs),
+    planMissesAfterFirstEpoch: result.planMissesAfterFirstEpoch,
+    peakRssMb: process.resourceUsage().maxRSS / 1024,
+    settings: {
+      ...run.settings,
+      trainImages: data.train.length,
+      testImages: data.test.length,
+      device,
+      threads,
+      numerics,
+      node: process.version,
+    },
+  };
+}
+
+async function main(flags: Flags): Promise<void> {
+  configure({
+    device: flags.device,
+    threads: numberAfter(flags, 'threads', 1),
+    numerics: flags.numerics as Numerics, // checked there
+  });
+  const given = givenSettings(flags);
+  const data = await openData(flags);
+  await mkdir(dirname(flags.save), { recursive: true });
+  const checkpoint = checkpointBeside(flags.save);
+  const options: RunOptions = { ...data, checkpoint, signal: abortedByInterrupt() };
+  const run =
+    flags.resume === undefined
+      ? new TrainingRun({ ...DEFAULTS, ...given }, options)
+      : await TrainingRun.resume(flags.resume, options, given);
+  const { device, threads } = env();
+  console.log(
+    `${data.train.length} images, ${device}, ${threads} thread${threads === 1 ? '' : 's'}`,
+  );
+
+  const result = await run.train();
+  if (result.interrupted) {
+    console.log(`interrupted. Go on with: --resume ${checkpoint} and the same --data`);
+    process.exitCode = 130;
+    return;
+  }
+  await save(flags.save, run.model.stateDict());
+  const measured = report(run, result, data);
+  if (flags.json !== undefined)
+    await writeFile(flags.json, `${JSON.stringify(measured, null, 1)}\n`);
+  console.log(`test accuracy   ${formatPercent(measured.testAccuracy ?? Number.NaN)}`);
+  console.log(`step            ${measured.stepMsMedian.toFixed(1)} ms (median)`);
+  console.log(`peak memory     ${formatBytes(measured.peakRssMb * 1024 * 1024)}`);
+  console.log(`weights         ${flags.save}`);
+}
+
+try {
+  const flags = readFlags();
+  if (flags.help) console.log(HELP);
+  else await main(flags);
+} catch (error) {
+  // A mistake in the command line or in a file needs no stack; a bug does.
+  const expected = error instanceof TengenError || (error as { code?: string }).code !== undefined;
+  console.error(expected ? (error as Error).message : error);
+  process.exitCode = 1;
+}

@@ -201,3 +201,32 @@ export {
   trunc,
 } from './unary.ts';
 export { unfoldAxis } from './joining.ts';
+export { type IndexArgument, type IndexArray, Slice, slice } from './index-argument.ts';
+export { at, indexPut, setAt, take } from './indexing.ts';
+export {
+  gather,
+  indexAdd,
+  indexCopy,
+  indexSelect,
+  scatter,
+  scatterAdd,
+  scatterReduce,
+  type ScatterReduction,
+  takeAlongDim,
+} from './scattering.ts';
+export { maskedSelect, nonzero, repeatInterleave } from './selection.ts';
+export {
+  argsort,
+  bincount,
+  cummax,
+  cummin,
+  cumprod,
+  cumsum,
+  kthvalue,
+  logcumsumexp,
+  median,
+  searchsorted,
+  sort,
+  type SortOptions,
+  topk,
+} from './sorting.ts';

@@ -4,7 +4,7 @@ import type { Node } from '../../graph/node.ts';
 import { backward, type BackwardOptions } from './backward.ts';
 import * as conversion from './conversion.ts';
 import { setTensorConstructor } from './handle.ts';
-import { ShapeMethods } from './shape-methods.ts';
+import { IndexMethods } from './index-methods.ts';
 
 /**
  * An n-dimensional array: a handle on an immutable graph node, computed when its value is needed
@@ -15,9 +15,10 @@ import { ShapeMethods } from './shape-methods.ts';
  * const x = tensor([[1, 2], [3, 4]]);
  * x.mul(2).add(1); // => [[3, 5], [7, 9]]
  * await x.sum(1).array(); // => [3, 7]
+ * x.at(':', 0); // => [1, 3]
  * ```
  */
-export class Tensor extends ShapeMethods {
+export class Tensor extends IndexMethods {
   // ---- gradients ------------------------------------------------------------------------------
 
   /** Adds the gradients of this result to `grad` of every parameter it was made from. */

@@ -131,6 +131,7 @@ export class TrainingRun {
   /** Trains to the end, or until the signal. */
   async train(): Promise<Result> {
     const { epochs } = this.settings;
+    const { signal } = this.#options;
     const stepMs: number[] = [];
     const testAccuracies: number[] = [];
     let answers: readonly number[] = [];
@@ -141,10 +142,11 @@ export class TrainingRun {
       if (interrupted) break;
       const judged = await evaluate(this.model, this.#testLoader);
       testAccuracies.push(judged.accuracy);
-      ({ answers } = judged);
+      answers = judged.answers;
       console.log(`test accuracy ${formatPercent(judged.accuracy)}`);
       await this.#save();
       missesOfFirstEpoch ??= stats().planMisses;
+      interrupted = signal?.aborted === true && this.#loader.epoch < epochs;
     }
     const planMissesAfterFirstEpoch = stats().planMisses - (missesOfFirstEpoch ?? 0);
     return { interrupted, testAccuracies, answers, stepMs, planMissesAfterFirstEpoch };

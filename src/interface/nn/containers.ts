@@ -21,6 +21,11 @@ function itemAt<T>(op: string, items: readonly T[], index: number): T {
   return item;
 }
 
+/** Any module passes: whether its forward maps a tensor to a tensor is the type checker's business. */
+function isModule(value: unknown): value is Layer {
+  return value instanceof Module;
+}
+
 /**
  * Layers applied one after the other, given in order or by name.
  *
@@ -32,26 +37,27 @@ function itemAt<T>(op: string, items: readonly T[], index: number): T {
 export class Sequential extends Module implements Iterable<Layer> {
   readonly #items = new Map<string, Layer>();
 
-  /** Layers, or one record of layers by name. */
-  constructor(...layers: readonly Layer[] | readonly [Readonly<Record<string, Layer>>]) {
+  /** Layers in order, or one record of layers by name. */
+  constructor(...layers: readonly Layer[]);
+  constructor(layers: Readonly<Record<string, Layer>>);
+  constructor(...layers: readonly unknown[]) {
     super();
     const [first] = layers;
-    const named =
-      layers.length === 1 && first !== undefined && !(first instanceof Module)
-        ? Object.entries(first as Readonly<Record<string, Layer>>)
-        : (layers as readonly Layer[]).map((layer, i) => [String(i), layer] as const);
+    const isRecord =
+      layers.length === 1 && typeof first === 'object' && first !== null && !isModule(first);
+    const named = isRecord ? Object.entries(first) : Object.entries(layers);
     for (const [name, layer] of named) this.#add(name, layer);
   }
 
   #add(name: string, layer: unknown): void {
     checkName('nn.Sequential', name);
-    if (!(layer instanceof Module)) {
+    if (!isModule(layer)) {
       throw new ArgumentError(`'${name}' is not a module`, {
         op: 'nn.Sequential',
         hint: 'functions have modules too: new nn.ReLU() for relu',
       });
     }
-    this.#items.set(name, layer as Layer);
+    this.#items.set(name, layer);
   }
 
   protected override *members(): Generator<[string, Module | Tensor]> {

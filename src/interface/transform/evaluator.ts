@@ -1,26 +1,24 @@
 // When and how pending graphs are computed: gathers the roots of a step, finds or compiles the
 // plan, binds memory, runs, and learns which values later plans ask for. docs/deferred.md tells
 // users what this file does.
-import { internalError, OutOfMemoryError } from '../../base/errors.ts';
-import { byteSize } from '../../base/dtype.ts';
-import { sizeOf } from '../../base/shape.ts';
+import { internalError } from '../../base/errors.ts';
 import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
 import type { CompiledProgram, Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node, type Origin } from '../../graph/node.ts';
-import { input } from '../../graph/ops/leaf.ts';
 import { reshape } from '../../graph/ops/index.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
-import { Storage } from '../../runtime/storage.ts';
+import type { Storage } from '../../runtime/storage.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
 import { settings } from './settings.ts';
+import { allocateFor, bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
-/** Results up to this size are copied to the host, where the collector sees them. */
-const HOST_RESULT_BYTES = 1 << 20;
 /** Pending results beyond which everything is evaluated, so that a forgotten graph stays bounded. */
 const PENDING_LIMIT = 10_000;
+/** Length of the list of pending results at which it is first looked through. */
+const COMPACT_PENDING = 256;
 /** Live generations of learned values per plan, when no step expires them. */
 const KEPT_RUNS = 4;
 /** Copies of the same host bytes after which they move to the device for good. */
@@ -85,6 +83,7 @@ export class Evaluator implements Engine {
   /** Latest pending assignment of each storage. */
   readonly #assignments = new Map<Storage, Assignment>();
   #pending: Node[] = [];
+  #compactAt = COMPACT_PENDING;
   #keep: Node[] = [];
   #runId = 0;
   /** Number of steps, i.e. of runs that replaced a parameter. */
@@ -99,7 +98,7 @@ export class Evaluator implements Engine {
   created(node: Node): void {
     this.#pending.push(node);
     if (settings.eager && !this.#evaluating) this.#evaluateEagerly(node);
-    else if (this.#pending.length > PENDING_LIMIT) this.#evaluateAtLimit();
+    else if (this.#pending.length > this.#compactAt) this.#compactPending();
   }
 
   keep(node: Node): void {
@@ -155,6 +154,13 @@ export class Evaluator implements Engine {
     return roots;
   }
 
+  /** Forgets what is computed or used meanwhile, so that old graphs can be collected. */
+  #compactPending(): void {
+    this.#pending = this.#pending.filter((node) => !node.consumed && node.storage === null);
+    this.#compactAt = Math.max(COMPACT_PENDING, 2 * this.#pending.length);
+    if (this.#pending.length > PENDING_LIMIT) this.#evaluateAtLimit();
+  }
+
   #evaluateAtLimit(): void {
     if (!this.#warnedOfLimit) {
       this.#warnedOfLimit = true;
@@ -189,7 +195,11 @@ export class Evaluator implements Engine {
     const assigned: Assignment[] = [];
     const rootNodes: Node[] = [];
     for (const node of requested) if (node.storage === null) linear.add(node);
-    if (wholeStep) for (const { node } of this.#assignments.values()) linear.add(node);
+    // Parameters change in steps; buffers (running statistics) whenever anything is computed, so
+    // that a loop that only evaluates does not pile up their history.
+    for (const { node, storage } of this.#assignments.values()) {
+      if (wholeStep || !storage.tracked) linear.add(node);
+    }
     // An assignment whose value this plan computes anyway is made now.
     for (const assignment of this.#assignments.values()) {
       if (linear.has(assignment.node)) assigned.push(assignment);
@@ -592,54 +602,3 @@ export class Evaluator implements Engine {
 }
 
 const NO_INPUTS: readonly Node[] = Object.freeze([]);
-
-/** A leaf on the present version of `storage`, of the kind of `node`. */
-function leafOn(storage: Storage, node: Node): Node {
-  const { version, tracked } = storage;
-  return input(storage, version, node.shape, node.dtype, tracked, node.device);
-}
-
-function bytesOf(node: Node): number {
-  return sizeOf(node.shape) * byteSize(node.dtype);
-}
-
-function storageOf(node: Node): Storage {
-  const storage = node.storage as Storage | null;
-  if (storage === null) throw internalError('reading a value that was not evaluated');
-  storage.check(node.version);
-  return storage;
-}
-
-function valueAt(
-  storage: Storage,
-  version: number,
-): { host: Uint8Array | null; buffer: DeviceBuffer | null } {
-  return version === storage.version
-    ? { host: storage.host, buffer: storage.buffer }
-    : { host: storage.previousHost, buffer: storage.previousBuffer };
-}
-
-function allocateFor(device: Device, node: Node): DeviceBuffer {
-  try {
-    return device.allocate(Math.max(bytesOf(node), 1));
-  } catch (error) {
-    if (!(error instanceof OutOfMemoryError)) throw error;
-    const { allocated, reserved } = device.memory();
-    throw new OutOfMemoryError(
-      `no room for the result of ${node.op.name} [${node.shape.join(',')}] (${bytesOf(node)} bytes): ${allocated} bytes are held by values, ${reserved} by plans`,
-      { cause: error, hint: 'dispose() of large tensors, or use smaller batches' },
-    );
-  }
-}
-
-/** Wraps a finished result: small ones move to the host, where the collector sees their size. */
-function toStorage(device: Device, buffer: DeviceBuffer, node: Node): Storage {
-  const bytes = bytesOf(node);
-  const storage = new Storage(bytes, null);
-  storage.label = `the result of ${node.op.name}`;
-  if (!device.collected && device.synchronous && bytes <= HOST_RESULT_BYTES) {
-    storage.host = device.view(buffer).slice(0, bytes);
-    device.free(buffer);
-  } else storage.adopt(device, buffer);
-  return storage;
-}

@@ -3,20 +3,20 @@ import type { Kernel } from '../../ir/kernel.ts';
 import type { Dispatch, Location, Plan } from '../../runtime/plan.ts';
 import { touchedBytes, workPerItem } from './work.ts';
 
-// Work is counted in instructions (see workPerItem), of which a core does about five a nanosecond.
+// Work is counted in instructions (see workPerItem), of which a core does about seven a nanosecond.
 
 /** Least work for which threads are used. Experiments and tests change it. */
 export interface WorkLimits {
-  /** Of a dispatch that is split: with less (about 7 us) that costs more than it saves. */
+  /** Of a dispatch that is split: with less (about 6 us) that costs more than it saves. */
   readonly dispatch: number;
-  /** Of all such dispatches of a plan: with less (about 100 us) nobody is woken. */
+  /** Of all such dispatches of a plan: with less (about 70 us) nobody is woken. */
   readonly plan: number;
 }
 
 export const WORK_LIMITS: WorkLimits = { dispatch: 40_000, plan: 500_000 };
 
 /**
- * Most and least work of one call of a kernel: about 20 us and 2 us. V8 never replaces the code of
+ * Most and least work of one call of a kernel: about 15 us and 1.5 us. V8 never replaces the code of
  * a call that has begun (docs/decisions/0003-one-module-per-plan.md), so long ranges are run in
  * several calls; and a thread that is early takes over calls from one that is late.
  */

@@ -24,7 +24,7 @@ interface Slot<T> {
  * @example
  * const cache = new PlanCache<string>(64);
  * cache.insert(Int32Array.of(1, 2, 3), 3, 'plan');
- * cache.lookup(Int32Array.of(1, 2, 3, 99), 3); // 'plan': only the first 3 words count
+ * cache.lookup(Int32Array.of(1, 2, 3, 99), 3); // => 'plan'
  */
 export class PlanCache<T> {
   readonly counters: CacheCounters = { hits: 0, misses: 0, compileMs: 0 };

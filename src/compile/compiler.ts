@@ -157,7 +157,10 @@ function outputsOf(
 ): readonly GroupOutput[] {
   const late = new Set(bindings.late.map(({ node }) => node));
   return group.members
-    .filter((node) => read.has(node) || bindings.ofValue.has(node) || late.has(node))
+    .filter(
+      (node) =>
+        read.has(node) || bindings.ofValue.has(node) || late.has(node) || group.reloaded.has(node),
+    )
     .map((node) => ({ node, memory: { kind: 'value', node } }));
 }
 

@@ -177,11 +177,58 @@ describe('batch norm', () => {
     return g.add(g.mul(centred, scale), beta);
   };
 
-  test('training forward: two passes for the statistics, one for the result', () => {
+  test('training forward: statistics and result in one kernel, channel by channel', () => {
     const leaves = [f32(4, 8, 10, 10), f32(8, 1, 1), f32(8, 1, 1)] as const;
     const root = g.relu(norm(...leaves));
-    expect(kernelsOf([root])).toHaveLength(3);
+    expect(kernelsOf([root])).toHaveLength(1);
     expectCorrect([root], leaves);
+  });
+});
+
+describe('rows', () => {
+  const softmax = (x: Node): Node => {
+    const e = g.exp(g.sub(x, g.max(x, [-1], true)));
+    return g.div(e, g.sum(e, [-1], true));
+  };
+
+  test('softmax is one kernel that goes through each row in phases', () => {
+    const x = f32(64, 100);
+    const { compiled } = compileRoots([softmax(x)]);
+    expect(compiled.kernels.map(({ schedule }) => schedule)).toEqual(['rows in 2 phases']);
+    expectCorrect([softmax(x)], [x]);
+  });
+
+  test('layer norm and its gradients', () => {
+    const [x, gamma, beta] = [f32(20, 48), f32(48), f32(48)];
+    const mean = g.mul(g.sum(x, [1], true), c(1 / 48));
+    const centred = g.sub(x, mean);
+    const variance = g.mul(g.sum(g.square(centred), [1], true), c(1 / 48));
+    const y = g.add(g.mul(g.div(centred, g.sqrt(g.add(variance, c(1e-5)))), gamma), beta);
+    expect(kernelsOf([y])).toHaveLength(1);
+    const grads = gradients([y], [f32(20, 48)], [x, gamma, beta]).map((grad) => grad!);
+    const weight = f32(20, 48);
+    const weighted = gradients([y], [weight], [x]).map((grad) => grad!);
+    expect(kernelsOf(weighted)).toHaveLength(1);
+    expect(grads).toHaveLength(3);
+    expectCorrect([y, ...weighted], [x, gamma, beta, weight]);
+  });
+
+  test('few long rows stay apart, so that threads can share them', () => {
+    const x = f32(4, 50_000);
+    expect(kernelsOf([softmax(x)]).length).toBeGreaterThan(1);
+  });
+
+  test('a running value per row is overwritten in the kernel that computes it', () => {
+    const [x, running] = [f32(32, 40), f32(32)];
+    const mean = g.mul(g.sum(x, [1]), c(1 / 40));
+    const next = g.add(g.mul(running, c(0.9)), g.mul(mean, c(0.1)));
+    const centred = g.sub(x, g.reshape(mean, [32, 1]));
+    const roots = [
+      g.square(g.sub(centred, g.reshape(running, [32, 1]))),
+      { node: next, over: running },
+    ];
+    expect(kernelsOf(roots)).toHaveLength(1);
+    expectCorrect(roots, [x, running]);
   });
 });
 

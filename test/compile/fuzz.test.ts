@@ -184,7 +184,7 @@ function check({ roots, values }: Case, vectorBytes: number, numerics: 'fast' | 
   for (const fusion of [true, false]) {
     const target = targetOf({ numerics, vectorBytes });
     const { program, compiled } = compileRoots(roots, { fusion }, target);
-    const results = execute(program, compiled, values, { vectorBytes });
+    const results = execute(program, compiled, values);
     roots.forEach((root, i) => {
       const wanted = expected.get(nodeOf(root))!.data;
       expect(

@@ -14,7 +14,6 @@ import { Linearization } from '../../src/graph/linearize.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
 import type { Target } from '../../src/ir/kernel.ts';
-import { prepareKernel } from '../../src/ir/prepare.ts';
 
 /** A root, or a root that overwrites a leaf. */
 export type RootSpec = Node | { readonly node: Node; readonly over: Node };
@@ -82,9 +81,8 @@ export function execute(
   program: Program,
   compiled: CompiledProgram,
   values: ReadonlyMap<Node, ReferenceTensor>,
-  options: { readonly vectorBytes?: number } = {},
 ): Float64Array[] {
-  const device = new InterpDevice({ vectorBytes: options.vectorBytes ?? 16, fma: false });
+  const device = new InterpDevice();
   const buffers = compiled.plan.bindings.map(({ bytes }) => device.allocate(bytes));
   // What nothing writes must not look like a result.
   for (const buffer of buffers) device.view(buffer).fill(0xff);
@@ -94,11 +92,7 @@ export function execute(
     const stored = toStored(value);
     device.write(buffers[index]!, 0, new Uint8Array(stored.buffer));
   });
-  const target = device.target('fast');
-  const kernels = compiled.plan.kernels.map((kernel) =>
-    prepareKernel(kernel, target, { verify: true }),
-  );
-  const executable = device.load({ ...compiled.plan, kernels });
+  const executable = device.load(compiled.plan);
   executable.run(
     buffers,
     Float64Array.from(program.scalars, ({ value }) => value),

@@ -6,7 +6,7 @@ import '../../src/graph/ops/index.ts';
 import { storedValue } from '../../src/graph/ops/reference.ts';
 import { leafFor } from '../support/graphs.ts';
 import { evaluateReference } from '../support/reference-evaluator.ts';
-import { compileRoots, execute } from './harness.ts';
+import { compileRoots, execute, targetOf } from './harness.ts';
 
 const ops = allOps().filter((op) => op.lower.kind !== 'leaf');
 
@@ -23,8 +23,8 @@ describe.each([16, 4])('vectors of %i bytes', (vectorBytes) => {
       const node = makeNode(op, leaves, sample.attrs as Attrs);
       const values = new Map(leaves.map((leaf, k) => [leaf, sample.inputs[k]!]));
       const expected = evaluateReference([node], values).get(node)!.data;
-      const { program, compiled } = compileRoots([node]);
-      const [actual] = execute(program, compiled, values, { vectorBytes });
+      const { program, compiled } = compileRoots([node], {}, targetOf({ vectorBytes }));
+      const [actual] = execute(program, compiled, values);
       expect(actual!.length).toBe(expected.length);
       const relative = sample.tolerance ?? tolerance(node.dtype);
       for (let k = 0; k < expected.length; k++) {

@@ -105,7 +105,7 @@ export class Emitter {
     const values: Statement[] = [];
     const writes: Statement[] = [];
     for (const { memory, node, index, value } of stores) {
-      const buffer = this.outputBuffer(memory, node);
+      const buffer = this.kernel.output(memory, node);
       if (stores.length === 1) {
         writes.push({ kind: 'store', buffer, index, value });
       } else {
@@ -115,17 +115,6 @@ export class Emitter {
       }
     }
     return [...values, ...writes];
-  }
-
-  readonly #outputBuffers = new Map<Memory, ReturnType<KernelBuilder['output']>>();
-
-  outputBuffer(memory: Memory, node: Node): ReturnType<KernelBuilder['output']> {
-    let buffer = this.#outputBuffers.get(memory);
-    if (buffer === undefined) {
-      buffer = this.kernel.output(memory, node);
-      this.#outputBuffers.set(memory, buffer);
-    }
-    return buffer;
   }
 
   /** The value and position of every output's element at `indices` of `shape`. */

@@ -8,6 +8,7 @@ import { lowerCustom } from './custom.ts';
 import { lowerElementwise } from './elementwise.ts';
 import type { GroupOutput, GroupView } from './emit.ts';
 import type { Stage } from './kernel-builder.ts';
+import { hasPhases, lowerPhases } from './phases.ts';
 import { lowerReduction, reduceSpec } from './reduction.ts';
 import { lowerContraction } from './schedules.ts';
 
@@ -43,6 +44,10 @@ export function lowerGroup(group: Group, view: GroupView): LoweredGroup {
   const anchor = group.anchors[0] as Node;
   switch (anchor.op.lower.kind) {
     case 'reduce': {
+      if (hasPhases(group)) {
+        const { stages, phases } = lowerPhases(group, view);
+        return { stages, schedule: `rows in ${phases} phases` };
+      }
       const spec = reduceSpec(group.anchors, group.cost);
       const stages = lowerReduction(view, spec);
       return { stages, schedule: stages.length > 1 ? 'reduction in pieces' : 'reduction' };

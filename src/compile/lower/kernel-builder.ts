@@ -36,6 +36,7 @@ export class KernelBuilder {
   readonly #buffers: Buffer[] = [];
   readonly #memory: Memory[] = [];
   readonly #values = new Map<Node, Buffer>();
+  readonly #outputs = new Map<Memory, Buffer>();
   readonly #scratch = new Map<Scratch, Buffer>();
   readonly #private: Buffer[] = [];
 
@@ -66,9 +67,16 @@ export class KernelBuilder {
     return this.builder.load(this.buffer(node), flatten(this.builder, indices, node.shape));
   }
 
-  /** The buffer of a result. */
-  output(memory: Memory, node: Node): Buffer {
-    return this.#declare(`${node.op.name}_out${this.#buffers.length}`, node.dtype, 'write', memory);
+  /** The buffer of a result; one that is `readable` is loaded like a stored value afterwards. */
+  output(memory: Memory, node: Node, readable = false): Buffer {
+    let buffer = this.#outputs.get(memory);
+    if (buffer === undefined) {
+      const name = `${node.op.name}_out${this.#buffers.length}`;
+      buffer = this.#declare(name, node.dtype, readable ? 'readwrite' : 'write', memory);
+      this.#outputs.set(memory, buffer);
+      if (readable) this.#values.set(node, buffer);
+    }
+    return buffer;
   }
 
   /** The buffer of memory that several kernels of a group share. */

@@ -58,7 +58,7 @@ export function openSpace(view: GroupView, spec: ReductionSpec, name: string): S
   return { ...shared, reduced: reducedAxes, columns };
 }
 
-function innermostLast(axes: readonly Axis[], uses: readonly IndexUse[]): readonly Axis[] {
+export function innermostLast(axes: readonly Axis[], uses: readonly IndexUse[]): readonly Axis[] {
   const last = chooseInnermost(axes, uses);
   return last < 0 ? axes : [...axes.filter((_, i) => i !== last), axes[last] as Axis];
 }
@@ -79,8 +79,8 @@ function runsInColumns(
  * Strict numerics: neighbouring reduced axes run as one in row-major order however the values lie
  * in memory, so that the order of combination depends on the shape alone.
  */
-function runsAsAxes(
-  spec: ReductionSpec,
+export function runsAsAxes(
+  spec: Pick<ReductionSpec, 'runs' | 'reduced'>,
   variables: readonly Variable[],
   loads: readonly IndexUse[],
   first: number,

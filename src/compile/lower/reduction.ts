@@ -95,7 +95,7 @@ function reductionOf(node: Node): Reduction {
 }
 
 /** Neighbourhoods of reduced axes; axes of size 1 separate nothing. */
-function runsOf(
+export function runsOf(
   shape: readonly number[],
   isReduced: readonly boolean[],
 ): Pick<ReductionSpec, 'runs' | 'columns'> {
@@ -113,7 +113,7 @@ function runsOf(
   return { runs, columns: lastKept };
 }
 
-function reducePart(
+export function reducePart(
   node: Node,
   isReduced: readonly boolean[],
   reduced: readonly number[],
@@ -200,7 +200,7 @@ function finishResults(
   return emitter.storeOutputs(spec.resultIndices(builder, keptIndices), spec.shape);
 }
 
-function substituteAll(
+export function substituteAll(
   builder: Builder,
   statements: readonly Statement[],
   replaced: ReadonlyMap<Expression, Expression>,
@@ -210,7 +210,7 @@ function substituteAll(
 }
 
 /** Accumulators of all parts in one list, and back. */
-function flattenParts(spec: ReductionSpec) {
+export function flattenParts(spec: Pick<ReductionSpec, 'parts'>) {
   const flat = spec.parts.flatMap(({ accumulators }, part) =>
     accumulators.map((accumulator, which) => ({ ...accumulator, name: `sum${part}_${which}` })),
   );
@@ -241,10 +241,10 @@ function flattenParts(spec: ReductionSpec) {
 }
 
 /** Runs through `loops` and leaves all parts' running values. */
-function accumulate(
+export function accumulate(
   view: GroupView,
-  spec: ReductionSpec,
-  space: Space,
+  spec: Pick<ReductionSpec, 'parts'>,
+  space: Pick<Space, 'kernel' | 'mapped' | 'columns'>,
   loops: readonly ReducedLoop[],
   keptReplaced: ReadonlyMap<Expression, Expression>,
 ): Partial {

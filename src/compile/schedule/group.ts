@@ -5,6 +5,7 @@ import type { Flow } from '../flow.ts';
 import { type AccessMap, isMainOp } from './access.ts';
 import { type Cone, coneOf, storeCostOf } from './cone.ts';
 import type { Materialisation } from './materialise.ts';
+import { type RowDomain, rowDomainOf, type RowRelation, rowRelations, sameRows } from './rows.ts';
 
 export interface Group {
   readonly id: number;
@@ -18,14 +19,28 @@ export interface Group {
   readonly after: Set<Group>;
   /** Leaves and values of other groups that are read, and whether only at the same position. */
   readonly reads: Map<Node, boolean>;
+  /** What other reductions and elementwise values may join row by row, or null. */
+  readonly rows: RowDomain | null;
+  /** Of a row group: in which phase each member is computed. */
+  readonly phaseOf: Map<Node, number>;
+  /** Of a row group: members that a later phase reads from memory. */
+  readonly reloaded: Set<Node>;
   /** Arithmetic per element of what it runs through, reads and writes included. */
   cost: number;
   /** Why it ends where it ends, for explain(). */
   readonly reasons: string[];
 }
 
-/** Values that one kernel writes at most: every one costs registers and a stream of memory. */
+/** Values that one kernel computes at most: every one costs registers and a stream of memory. */
 const MEMBERS_LIMIT = 12;
+/** In the phases of a row group they are not all alive at once. */
+const ROW_MEMBERS_LIMIT = 24;
+
+/** Where a value is computed; for a row group, how it reads there. */
+interface Host {
+  readonly group: Group;
+  readonly relations?: ReadonlyMap<Node, RowRelation>;
+}
 
 /** The groups of all stored values, and of which group each value is. */
 export interface Grouping {
@@ -53,6 +68,7 @@ class GroupFormer {
   readonly #stored: ReadonlySet<Node>;
   readonly #fusion: boolean;
   readonly #groups: Group[] = [];
+  readonly #rowGroups: Group[] = [];
   readonly #groupOf = new Map<Node, Group>();
   /** For each group, the groups that must run before it, as bits. */
   readonly #before: Uint32Array[] = [];
@@ -82,13 +98,66 @@ class GroupFormer {
     if (reason !== undefined) notes.push(`${node.op.name} is stored: ${reason}`);
     const host = this.#fusion ? this.#findHost(node, cone, notes) : null;
     if (host === null) this.#open(node, cone, notes);
-    else this.#join(host, node, cone, notes);
+    else this.#add(host.group, node, cone, notes, host.relations);
   }
 
-  #findHost(node: Node, cone: Cone, notes: string[]): Group | null {
-    return isMainOp(node.op)
-      ? this.#siblingReduction(node, cone)
-      : (this.#epilogueHost(node, cone, notes) ?? this.#siblingHost(node, cone));
+  #findHost(node: Node, cone: Cone, notes: string[]): Host | null {
+    if (node.op.lower.kind === 'reduce') {
+      const group = this.#siblingReduction(node, cone);
+      return this.#rowHost(node, cone) ?? (group === null ? null : { group });
+    }
+    if (isMainOp(node.op)) return null;
+    const epilogue = this.#epilogueHost(node, cone, notes);
+    if (epilogue !== null) return { group: epilogue };
+    const rows = this.#rowHost(node, cone);
+    if (rows !== null) return rows;
+    const sibling = this.#siblingHost(node, cone);
+    return sibling === null ? null : { group: sibling };
+  }
+
+  /** A row group to which `node` adds a phase, or to whose phases it belongs. */
+  #rowHost(node: Node, cone: Cone): Host | null {
+    const candidates = new Set<Group>();
+    for (const read of cone.reads.keys()) {
+      const group = this.#groupOf.get(read);
+      if (group !== undefined) candidates.add(group);
+    }
+    if (isMainOp(node.op)) {
+      const input = node.inputs[0] as Node;
+      for (const group of this.#rowGroups) {
+        if (sharesLargeRead(cone, group, sizeOf(input.shape))) candidates.add(group);
+      }
+    }
+    const latestFirst = [...candidates].sort((a, b) => b.id - a.id);
+    for (const group of latestFirst) {
+      const { rows } = group;
+      if (rows === null || group.members.length >= ROW_MEMBERS_LIMIT) continue;
+      const fits = isMainOp(node.op) ? sameRows(rows, node) : sizeOf(node.shape) === rows.elements;
+      if (!fits || this.#waitsFor(group, cone)) continue;
+      const relations = this.#relationsOf(node, rows);
+      if (this.#readsRowsOnly(group, relations)) return { group, relations };
+    }
+    return null;
+  }
+
+  #relationsOf(node: Node, rows: RowDomain): ReadonlyMap<Node, RowRelation> {
+    return rowRelations(node, rows, (other) => this.#isStored(other), this.#accesses.target);
+  }
+
+  /** Whether a value that `cone` reads is computed after `group`. */
+  #waitsFor(group: Group, cone: Cone): boolean {
+    for (const read of cone.reads.keys()) {
+      const source = this.#groupOf.get(read);
+      if (source !== undefined && source !== group && this.#runsBefore(group, source)) return true;
+    }
+    return false;
+  }
+
+  #readsRowsOnly(group: Group, relations: ReadonlyMap<Node, RowRelation>): boolean {
+    for (const [read, relation] of relations) {
+      if (this.#groupOf.get(read) === group && relation === 'other') return false;
+    }
+    return true;
   }
 
   /** The latest group whose values `node` continues at the same position. */
@@ -132,7 +201,7 @@ class GroupFormer {
       const first = group.anchors[0] as Node;
       if (first.op.lower.kind !== 'reduce' || reducedAxes(first) !== axes) continue;
       if (formatShape((first.inputs[0] as Node).shape) !== formatShape(input.shape)) continue;
-      if (!sharesLargeRead(cone, group, node)) continue;
+      if (!sharesLargeRead(cone, group, sizeOf(input.shape))) continue;
       if (this.#obstacle(group, node, cone) === null) return group;
     }
     return null;
@@ -140,7 +209,8 @@ class GroupFormer {
 
   /** Why `node` cannot be computed in `group`, or null. */
   #obstacle(group: Group, node: Node, cone: Cone): string | null {
-    if (group.members.length >= MEMBERS_LIMIT) return `it has ${MEMBERS_LIMIT} results already`;
+    const limit = group.rows === null ? MEMBERS_LIMIT : ROW_MEMBERS_LIMIT;
+    if (group.members.length >= limit) return `it has ${limit} results already`;
     for (const [read, samePosition] of cone.reads) {
       const source = this.#groupOf.get(read);
       if (source === undefined) continue;
@@ -160,39 +230,50 @@ class GroupFormer {
   }
 
   #open(node: Node, cone: Cone, notes: readonly string[]): void {
+    const rows = this.#fusion ? rowDomainOf(node) : null;
     const group: Group = {
       id: this.#groups.length,
-      anchors: [node],
+      anchors: [],
       main: isMainOp(node.op),
       members: [],
       after: new Set(),
       reads: new Map(),
+      rows,
+      phaseOf: new Map(),
+      reloaded: new Set(),
       cost: 0,
       reasons: [],
     };
     this.#groups.push(group);
     this.#before.push(new Uint32Array(this.#words));
-    this.#add(group, node, cone, notes);
+    if (rows !== null) this.#rowGroups.push(group);
+    if (!group.main) group.anchors.push(node);
+    this.#add(group, node, cone, notes, rows === null ? undefined : this.#relationsOf(node, rows));
   }
 
-  #join(group: Group, node: Node, cone: Cone, notes: readonly string[]): void {
+  #add(
+    group: Group,
+    node: Node,
+    cone: Cone,
+    notes: readonly string[],
+    relations: ReadonlyMap<Node, RowRelation> | undefined,
+  ): void {
     if (isMainOp(node.op)) group.anchors.push(node);
-    this.#add(group, node, cone, notes);
-  }
-
-  #add(group: Group, node: Node, cone: Cone, notes: readonly string[]): void {
     group.members.push(node);
-    group.cost += cone.cost + cone.loadCost + storeCostOf(node, this.#accesses.target.cacheBytes);
+    const { cacheBytes } = this.#accesses.target;
+    group.cost += cone.cost + cone.loadCost + storeCostOf(node, cacheBytes);
     group.reasons.push(...notes);
     this.#groupOf.set(node, group);
+    if (group.rows !== null) setPhase(group, node, cone, relations);
     const mine = this.#before[group.id] as Uint32Array;
     for (const [read, samePosition] of cone.reads) {
       const source = this.#groupOf.get(read);
       if (source === group) continue;
-      group.reads.set(
-        read,
-        (group.reads.get(read) ?? true) && samePosition && fitsDomain(group, read),
-      );
+      const inStep =
+        relations === undefined
+          ? samePosition && fitsDomain(group, read)
+          : relations.get(read) === 'row';
+      group.reads.set(read, (group.reads.get(read) ?? true) && inStep);
       if (source !== undefined && !group.after.has(source)) {
         group.after.add(source);
         mergeBits(mine, this.#before[source.id] as Uint32Array);
@@ -232,14 +313,32 @@ function reducedAxes(node: Node): string {
   return lower.kind === 'reduce' ? lower.reduction(node.attrs, node).axes.join(',') : '';
 }
 
-/** Whether both read a value about as large as the reduction's input. */
-function sharesLargeRead(cone: Cone, group: Group, node: Node): boolean {
-  const size = sizeOf((node.inputs[0] as Node).shape);
+/** Whether both read a value about as large as what is run through, of `size` elements. */
+function sharesLargeRead(cone: Cone, group: Group, size: number): boolean {
   for (const read of cone.reads.keys()) {
-    if (sizeOf(read.shape) * 2 < size) continue;
-    if (group.reads.has(read)) return true;
+    if (sizeOf(read.shape) * 2 >= size && group.reads.has(read)) return true;
   }
   return false;
+}
+
+/** Finds the first phase in which everything that `node` reads of its own group is known. */
+function setPhase(
+  group: Group,
+  node: Node,
+  cone: Cone,
+  relations: ReadonlyMap<Node, RowRelation> | undefined,
+): void {
+  const reduces = isMainOp(node.op);
+  let phase = 0;
+  for (const read of cone.reads.keys()) {
+    const known = group.phaseOf.get(read);
+    if (known !== undefined) phase = Math.max(phase, reduces ? known + 1 : known);
+  }
+  group.phaseOf.set(node, phase);
+  for (const [read, relation] of relations ?? []) {
+    const known = group.phaseOf.get(read);
+    if (relation === 'element' && known !== undefined && known < phase) group.reloaded.add(read);
+  }
 }
 
 function nameOf(group: Group): string {

@@ -54,7 +54,7 @@ function caseOf(op: OpDef, sample: Sample, index: number): Case {
   return { name: `${op.name} sample ${index}`, results, values, tolerance: sample.tolerance };
 }
 
-function compare(made: Case, actual: ReadonlyMap<Node, ReferenceTensor>): void {
+function checkCase(made: Case, actual: ReadonlyMap<Node, ReferenceTensor>): void {
   const expected = evaluateReference(made.results, made.values);
   made.results.forEach((node, which) => {
     const what = which === 0 ? made.name : `${made.name}, gradient ${which - 1}`;
@@ -94,6 +94,6 @@ describe.each(setups)('%s', (_name, create, options) => {
       values,
       options,
     );
-    for (const made of cases) compare(made, actual);
+    for (const made of cases) checkCase(made, actual);
   });
 });

@@ -12,7 +12,7 @@ import { compile } from '../../src/compile/compiler.ts';
 import { Linearization } from '../../src/graph/linearize.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
-import { prepareKernel } from '../../src/ir/prepare.ts';
+import { verifyKernel } from '../../src/ir/verify.ts';
 import type { Device } from '../../src/runtime/device.ts';
 
 export interface RunOptions {
@@ -61,9 +61,7 @@ export function runGraph(
     roots: computed.map((root) => ({ position: linear.nodes.indexOf(root), inPlaceOf: -1 })),
   };
   const compiled = compile(program, target, { fusion: options.fusion !== false });
-  const kernels = compiled.plan.kernels.map((kernel) =>
-    prepareKernel(kernel, target, { verify: true }),
-  );
+  for (const kernel of compiled.plan.kernels) verifyKernel(kernel, { decomposed: true });
   const buffers = compiled.plan.bindings.map(({ bytes }) => device.allocate(bytes));
   // What nothing writes must not look like a result.
   for (const buffer of buffers) device.write(buffer, 0, new Uint8Array(buffer.bytes).fill(0xff));
@@ -72,7 +70,7 @@ export function runGraph(
     if (value === undefined) throw new Error(`no value for ${leaf.op.name}`);
     device.write(buffers[i]!, 0, new Uint8Array(toStored(value).buffer));
   });
-  const executable = device.load({ ...compiled.plan, kernels });
+  const executable = device.load(compiled.plan);
   const slots = Float64Array.from(program.scalars, ({ value }) => value);
   executable.run(buffers, slots);
   const results = new Map(

@@ -107,7 +107,9 @@ export function lgamma(m: MathEmitter, given: Expression): Expression {
   const sine = m.abs(sin(m, m.mul(fraction(m, x), Math.PI)));
   const reflected = m.sub(m.sub(m.c(Math.log(Math.PI)), log(m, m.mul(x, sine))), positive);
   const pole = m.select(m.isZero(sine), Infinity, reflected);
-  return m.select(m.compare('lt', given, 0), pole, positive);
+  // At -infinity there is no fraction to reflect with; C says infinity.
+  const reflects = m.builder.and(m.compare('lt', given, 0), m.compare('gt', given, -Infinity));
+  return m.select(reflects, pole, positive);
 }
 
 /**

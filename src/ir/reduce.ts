@@ -53,7 +53,7 @@ export interface Reduced {
  * `l + 4`, `l + 2`, `l + 1`. Every target does exactly these operations, in vectors of its own width,
  * so the result has the same bits everywhere, in fast numerics too as long as `step` has no fma.
  *
- * @example
+ * @example sketch: inside a lowering
  * const i = builder.variable('i', 'i32', { min: 0, max: length - 1 });
  * const { statements, results } = emitReduction(builder, target, {
  *   loops: [{ index: i, end: builder.constant(length) }],

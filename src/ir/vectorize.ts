@@ -48,7 +48,9 @@ export function vectorizeStatements(
 }
 
 /** Thrown inside, caught inside: this loop is not for vectors. */
-class NotVectorizable extends Error {}
+class NotVectorizable extends Error {
+  override name = 'NotVectorizable';
+}
 
 class Vectorizer {
   readonly #target: Target;

@@ -1,6 +1,6 @@
 // Runs every example of the docstrings, READMEs and docs, and type-checks them as a user would.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -89,10 +89,17 @@ function typeErrors(prepared: readonly Prepared[]): string[] {
     compilerOptions: object;
   };
   const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, root);
+  // Relative paths would be looked up from wherever the tests have changed to.
+  const paths = Object.fromEntries(
+    Object.entries(options.paths ?? {}).map(([name, targets]) => [
+      name,
+      targets.map((target) => join(root, target)),
+    ]),
+  );
   const program = ts.createProgram(
     prepared.map(({ file }) => file),
     // Examples show one thing each: a name that is only declared is no mistake there.
-    { ...options, noUnusedLocals: false, noUnusedParameters: false },
+    { ...options, paths, noUnusedLocals: false, noUnusedParameters: false },
   );
   return prepared.flatMap(({ example, file }) => {
     const source = program.getSourceFile(file);

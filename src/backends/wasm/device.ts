@@ -81,7 +81,7 @@ interface Region {
  * const device = new WasmDevice({ threads: 1 });
  * const buffer = device.allocate(64);
  * device.write(buffer, 0, new Uint8Array([1, 2, 3]));
- * device.view(buffer)[2]; // 3
+ * device.view(buffer)[2]; // => 3
  * device.close();
  */
 export class WasmDevice implements Device {

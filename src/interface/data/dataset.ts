@@ -222,7 +222,10 @@ export class TensorDataset<Columns extends readonly (HostArray | Tensor)[]> exte
    *
    * @throws ShapeError if the first axes differ.
    * @example
-   * const set = new TensorDataset(images, { data: labels, shape: [labels.length] });
+   * const pixels = new Float32Array([0, 1, 2, 3, 4, 5]);
+   * const labels = new Int32Array([7, 8, 9]);
+   * const set = new TensorDataset({ data: pixels, shape: [3, 2] }, { data: labels, shape: [3] });
+   * set.length; // => 3
    */
   constructor(...columns: Columns) {
     super();
@@ -302,7 +305,11 @@ export function mapDataset<S, R>(
  * to the dataset's, or fractions that add up to 1 (what rounding leaves goes to the first parts).
  *
  * @example
- * const [train, validation] = randomSplit(dataset, [0.9, 0.1], { seed: 1 });
+ * import { datasets } from 'tengen/data';
+ *
+ * const digits = datasets.strokes({ size: 100 });
+ * const parts = randomSplit(digits, [0.9, 0.1], { seed: 1 });
+ * parts.map((part) => part.length); // => [90, 10]
  */
 export function randomSplit<S>(
   source: DatasetLike<S>,

@@ -77,12 +77,13 @@ function fromArray<S>(samples: readonly S[]): DatasetLike<S> {
  * with exactly the batches that remained.
  *
  * @example
- * const loader = new DataLoader(trainSet, { batchSize: 64, shuffle: true, seed: 1 });
- * for (let epoch = 0; epoch < 3; epoch++) {
- *   for await (const [images, labels] of loader) {
- *     // train
- *   }
- * }
+ * import { datasets } from 'tengen/data';
+ *
+ * const digits = datasets.strokes({ size: 100 });
+ * const loader = new DataLoader(digits, { batchSize: 64, shuffle: true, seed: 1 });
+ * const sizes: number[] = [];
+ * for await (const [images] of loader) sizes.push(images.shape[0] ?? 0);
+ * sizes; // => [64, 36]
  */
 export class DataLoader<S, B = Collated<S>> implements AsyncIterable<B> {
   readonly batchSize: number;

@@ -111,9 +111,12 @@ const FOLDERS = ['', 'raw/', 'MNIST/raw/', 'FashionMNIST/raw/'];
  * @throws ArgumentError if files are missing and `download` is not set.
  * @throws FormatError if a file is damaged, or images and labels do not belong together.
  * @throws DownloadError if no mirror has the file.
- * @example
- * const train = await mnist({ root: 'data', download: true, transform: toFloat() });
- * const test = await mnist({ root: 'data', split: 'test', download: true, transform: toFloat() });
+ * @example no-run: downloads
+ * import { datasets, transforms } from 'tengen/data';
+ *
+ * const { toFloat } = transforms;
+ * const train = await datasets.mnist({ root: 'data', download: true, transform: toFloat() });
+ * const test = await datasets.mnist({ root: 'data', split: 'test', download: true, transform: toFloat() });
  */
 export function mnist(options: MnistOptions): Promise<ImageDataset> {
   return openSet(MNIST, options);

@@ -30,8 +30,12 @@ const PIECES = 5;
  * number; the same seed gives the same bytes everywhere.
  *
  * @example
- * const train = strokes({ size: 10_000, seed: 1, transform: toFloat() });
- * const test = strokes({ size: 2_000, seed: 1, split: 'test', transform: toFloat() });
+ * import { datasets, transforms } from 'tengen/data';
+ *
+ * const { toFloat } = transforms;
+ * const train = datasets.strokes({ size: 200, seed: 1, transform: toFloat() });
+ * const test = datasets.strokes({ size: 20, seed: 1, split: 'test', transform: toFloat() });
+ * [train.length, test.length]; // => [200, 20]
  */
 export function strokes(options: StrokesOptions = {}): ImageDataset {
   const { size = 10_000, seed = 0, imageSize = 28, split = 'train' } = options;

@@ -31,7 +31,7 @@ export interface WorkerDataset {
 /**
  * Names a dataset that workers can build for themselves.
  *
- * @example
+ * @example sketch: a module that workers import
  * export function makeDataset({ folder }: { folder: string }): Dataset<Sample> { ... }
  *
  * const loader = new DataLoader(workerDataset(import.meta.url, 'makeDataset', { folder }), {

@@ -35,7 +35,7 @@ if (typeof process === 'object' && process.versions?.node !== undefined) {
  * For a worker script of your own, where a bundler has to see it or a policy forbids generated code:
  * serves the dataset that `factory` makes of the loader's `args`.
  *
- * @example
+ * @example sketch: two scripts
  * // my-worker.ts
  * serveDataset(({ folder }: { folder: string }) => openMyDataset(folder));
  * // main.ts

@@ -1,4 +1,5 @@
 // The schedules for contractions, fastest first. The reduction at the end can do everything.
+import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
@@ -19,6 +20,11 @@ export function lowerContraction(
   view: GroupView,
   node: Node,
 ): { readonly stages: readonly Stage[]; readonly schedule: string } {
+  // Nothing to compute, or sums over nothing: schedules may take for granted that there is work.
+  if (sizeOf(node.shape) === 0) return { stages: [], schedule: 'nothing' };
+  if (node.inputs.some((input) => sizeOf(input.shape) === 0)) {
+    return { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
+  }
   const context = contractionContext(view, node);
   for (const schedule of SCHEDULES) {
     if (schedule.usable(context)) {

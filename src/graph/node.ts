@@ -27,8 +27,11 @@ export class Node {
   readonly attrs: Attrs;
   readonly shape: Shape;
   readonly dtype: DType;
-  /** Whether a gradient may flow through this node: an input is tracked. */
-  readonly tracked: boolean;
+  /**
+   * Whether a gradient may flow through this node: an input is tracked. An assignment makes the new
+   * value of a parameter tracked, though it was computed without history.
+   */
+  tracked: boolean;
   /** Name of the device the value lives on, or null for "wherever it is used". */
   readonly device: string | null;
   /** Value of a scalar slot: not part of the key, so changing it never recompiles. */

@@ -8,6 +8,7 @@ export * from './compare.ts';
 export * from './copy.ts';
 export * from './convolution.ts';
 export * from './creation.ts';
+export * from './custom-gradient.ts';
 export * from './indexing.ts';
 export * from './leaf.ts';
 export * from './math.ts';

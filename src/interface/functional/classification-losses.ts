@@ -246,7 +246,12 @@ export function binaryCrossEntropy(
   const one = ops.constant(1, x.dtype);
   const hit = ops.mul(y, boundedLog(x));
   const miss = ops.mul(ops.sub(one, y), boundedLog(ops.sub(one, x)));
-  const losses = weighted(op, ops.neg(ops.add(hit, miss)), options.weight);
+  // A certain and right answer has neither loss nor slope: PyTorch's (x - y) / (x (1 - x)) is 0.
+  const zero = ops.constant(0, x.dtype);
+  const certain = ops.equal(ops.mul(x, ops.sub(one, x)), zero);
+  const right = ops.logicalAnd(certain, ops.equal(x, y));
+  const entropy = ops.select(right, zero, ops.neg(ops.add(hit, miss)));
+  const losses = weighted(op, entropy, options.weight);
   return wrap(reduceLoss(op, losses, options.reduction));
 }
 

@@ -162,7 +162,7 @@ export function fold(
   return wrap(node.shape.length === 2 ? ops.reshape(result, result.shape.slice(1)) : result);
 }
 
-/** The adjoint of reading one kernel position: spread by the stride, padded, and cut to size. */
+/** The adjoint of reading one kernel position: spread by the stride, then padded or cut to size. */
 function placePosition(
   part: Node,
   blocks: Blocks,
@@ -179,5 +179,7 @@ function placePosition(
     return (size[axis] as number) - first - span;
   });
   const interior = blocks.stride.map((step) => step - 1);
-  return ops.pad(part, [0, 0, ...before], [0, 0, ...after], 0, [0, 0, ...interior]);
+  const none = [0, 0, 0, 0];
+  const spread = ops.pad(part, none, none, 0, [0, 0, ...interior]);
+  return ops.pad(spread, [0, 0, ...before], [0, 0, ...after]);
 }

@@ -230,3 +230,4 @@ export {
   type SortOptions,
   topk,
 } from './sorting.ts';
+export { format, type FormatOptions } from './format.ts';

@@ -1,8 +1,10 @@
 // The Tensor class: its last methods, and the constructor that handles are made with.
 import type { DType } from '../../base/dtype.ts';
+import { ArgumentError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import { backward, type BackwardOptions } from './backward.ts';
 import * as conversion from './conversion.ts';
+import { describeTensor, format, type FormatOptions, inspectTensor } from './format.ts';
 import { setTensorConstructor } from './handle.ts';
 import { IndexMethods } from './index-methods.ts';
 
@@ -78,6 +80,34 @@ export class Tensor extends IndexMethods {
   /** As `array`, at once. */
   arraySync(): conversion.NestedValues {
     return conversion.arraySync(this);
+  }
+
+  // ---- text -----------------------------------------------------------------------------------
+
+  /** The values as text, long axes shortened. */
+  format(options?: FormatOptions): Promise<string> {
+    return format(this, options);
+  }
+  /** Prints dtype, shape and values. */
+  async print(options?: FormatOptions): Promise<void> {
+    const text = await format(this, options);
+    // oxlint-disable-next-line no-console -- printing is what this method is for
+    console.log(`${describeTensor(this)}\n${text}`);
+  }
+  /** Dtype and shape, without computing anything. */
+  override toString(): string {
+    return describeTensor(this);
+  }
+  /** `${x}` is text; `x * 2` is a mistake, since operators cannot be overloaded. */
+  [Symbol.toPrimitive](hint: string): string {
+    if (hint !== 'number') return describeTensor(this);
+    throw new ArgumentError('operators do not work on tensors', {
+      op: 'Tensor',
+      hint: 'write a.add(b), a.mul(b), a.lt(b); read one number with itemSync()',
+    });
+  }
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return inspectTensor(this);
   }
 }
 

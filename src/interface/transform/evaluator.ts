@@ -7,11 +7,12 @@ import { compile } from '../../compile/compiler.ts';
 import type { CompiledProgram, Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node, type Origin } from '../../graph/node.ts';
-import { reshape } from '../../graph/ops/index.ts';
+import { copy } from '../../graph/ops/copy.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import { checkForNaN } from './check-nan.ts';
 import { settings } from './settings.ts';
 import { allocateFor, bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
@@ -97,6 +98,7 @@ export class Evaluator implements Engine {
 
   created(node: Node): void {
     this.#pending.push(node);
+    if (settings.checkNaN && !this.#evaluating) checkForNaN(this, node);
     if (settings.eager && !this.#evaluating) this.#evaluateEagerly(node);
     else if (this.#pending.length > this.#compactAt) this.#compactPending();
   }
@@ -109,10 +111,11 @@ export class Evaluator implements Engine {
     // A value that is stored already, or that another tensor takes over, is copied.
     let node = value;
     if (node.storage !== null || node.op.lower.kind === 'leaf' || this.#isAssigned(node)) {
-      // To the same shape: as a root it is a copy of its own.
-      node = reshape(node, node.shape);
+      node = copy(node);
     }
     node.consumed = true;
+    // What is computed from a parameter that was just assigned is differentiable by it.
+    node.tracked = storage.tracked;
     const inPlace = options.inPlace === true;
     this.#assignments.set(storage, { holder, storage, node, inPlace });
     holder.node = node;

@@ -26,3 +26,4 @@ export {
   setNumerics,
   stats,
 } from './controls.ts';
+export { customGradient, type ValueWithGradient } from './custom-gradient.ts';

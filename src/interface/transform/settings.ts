@@ -5,7 +5,7 @@ export interface Settings {
   numerics: 'fast' | 'strict';
   /** Compute every operation as soon as it is made: for debugging. */
   eager: boolean;
-  /** Throw at the first operation that makes a NaN or infinity; implies `eager`. */
+  /** Throw at the first operation that makes a NaN or an infinity: computes each at once. */
   checkNaN: boolean;
   /** Join operations into kernels. Off only to find out whether fusion changes a result. */
   fusion: boolean;

@@ -7,14 +7,16 @@ import { runGraph } from '../support/run-graph.ts';
 
 describe('philox4x32-10', () => {
   test('known answer of the authors for counter 0 and key 0', () => {
-    expect([...philoxBits(0, 0, 0, 4)]).toEqual([0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+    expect(Array.from(philoxBits(0, 0, 0, 4))).toEqual([
+      0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8,
+    ]);
   });
 
   test('blocks follow one another across 2^32', () => {
     const across = philoxBits(5, 6, 2 ** 32 - 1, 8);
-    expect([...across.slice(0, 4)]).toEqual([...philoxBits(5, 6, 2 ** 32 - 1, 4)]);
-    expect([...across.slice(4)]).toEqual([...philoxBits(5, 6, 2 ** 32, 4)]);
-    expect([...across.slice(4)]).not.toEqual([...philoxBits(5, 6, 0, 4)]);
+    expect(Array.from(across.slice(0, 4))).toEqual(Array.from(philoxBits(5, 6, 2 ** 32 - 1, 4)));
+    expect(Array.from(across.slice(4))).toEqual(Array.from(philoxBits(5, 6, 2 ** 32, 4)));
+    expect(Array.from(across.slice(4))).not.toEqual(Array.from(philoxBits(5, 6, 0, 4)));
   });
 
   test('the graph draws the bits of the host, also where the offset carries', () => {
@@ -28,7 +30,7 @@ describe('philox4x32-10', () => {
     ];
     const node = randomBits([5, 7], { seedLow, seedHigh, offsetLow, offsetHigh });
     const bits = runGraph(device, [node], new Map()).get(node)!.data;
-    expect([...bits]).toEqual([...philoxBits(5, 6, 2 ** 32 + 4294967294, 35)]);
+    expect([...bits]).toEqual(Array.from(philoxBits(5, 6, 2 ** 32 + 4294967294, 35)));
     device.close();
   });
 });

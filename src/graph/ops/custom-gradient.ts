@@ -33,6 +33,7 @@ const customGradientOp = defineOp({
     { inputs: [randomTensor([2, 3])], attrs: {} },
     { inputs: [randomTensor([])], attrs: {} },
     { inputs: [randomTensor([0])], attrs: {} },
+    { inputs: [randomTensor([1])], attrs: {} },
   ],
   cost: 0,
 });

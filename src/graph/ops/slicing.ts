@@ -255,25 +255,31 @@ export function pad(
   }
   const cut = (amounts: readonly number[]) => amounts.map((amount) => Math.max(-amount, 0));
   const [cutBefore, cutAfter] = [cut(before), cut(after)];
-  let source = x;
-  if (cutBefore.some((amount) => amount > 0) || cutAfter.some((amount) => amount > 0)) {
-    const size = x.shape.map((length, axis) => length - cutBefore[axis]! - cutAfter[axis]!);
-    if (size.some((length) => length < 0)) {
-      throw new ShapeError(`cuts more than ${formatShape(x.shape)} has`, { op: 'pad' });
-    }
-    source = makeNode(sliceOp, [x], { start: cutBefore, size, step: x.shape.map(() => 1) });
-  }
   const positive = (amounts: readonly number[]) => amounts.map((amount) => Math.max(amount, 0));
   const [front, back] = [positive(before), positive(after)];
   const gaps = interior ?? x.shape.map(() => 0);
+  // Without gaps it is cheaper to cut first; with gaps the cut may fall between two elements.
+  const spread = gaps.some((amount) => amount > 0);
+  const source = spread ? x : cutOff(x, cutBefore, cutAfter);
   const nothing = [...front, ...back, ...gaps].every((amount) => amount === 0);
   if (nothing) return source;
-  return makeNode(padOp, [source], {
+  const padded = makeNode(padOp, [source], {
     before: front,
     after: back,
     interior: gaps,
     value: storedValue(x.dtype, value),
   });
+  return spread ? cutOff(padded, cutBefore, cutAfter) : padded;
+}
+
+/** Without its first and last elements along each axis. */
+function cutOff(x: Node, before: readonly number[], after: readonly number[]): Node {
+  if (before.every((amount) => amount === 0) && after.every((amount) => amount === 0)) return x;
+  const size = x.shape.map((length, axis) => length - before[axis]! - after[axis]!);
+  if (size.some((length) => length < 0)) {
+    throw new ShapeError(`cuts more than ${formatShape(x.shape)} has`, { op: 'pad' });
+  }
+  return makeNode(sliceOp, [x], { start: before, size, step: x.shape.map(() => 1) });
 }
 
 const flipOp = defineOp({

@@ -1,6 +1,6 @@
 // The WebAssembly device: plans of several dispatches on one and two threads, scalars, memory.
 import fc from 'fast-check';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
 import { byteSize, type DType, DTYPES } from '../../src/base/dtype.ts';
@@ -16,7 +16,7 @@ import type { Kernel } from '../../src/ir/kernel.ts';
 import type { Device } from '../../src/runtime/device.ts';
 import type { Dispatch, Location, Plan } from '../../src/runtime/plan.ts';
 
-const ROWS = 64;
+const ROWS = 32;
 const COLUMNS = 128;
 const SIZE = ROWS * COLUMNS;
 const BYTES = SIZE * 4;
@@ -24,7 +24,7 @@ const NO_SCALARS = new Float64Array();
 
 const single = new WasmDevice({ threads: 1 });
 // Small enough limits that a test's plans are worth two threads.
-const double = new WasmDevice({ threads: 2, limits: { dispatch: 5000, plan: 0 } });
+const double = new WasmDevice({ threads: 2, limits: { dispatch: 2500, plan: 0 } });
 afterAll(() => [single, double].forEach((device) => device.close()));
 
 /**
@@ -272,7 +272,7 @@ describe('memory', () => {
     expect(device.memory().reserved).toBeLessThan(MB);
     expect(() => executable.run([a, b], Float64Array.of(1))).toThrow(OutOfMemoryError);
     expect(() => device.allocate(40 * MB)).toThrow(
-      /no room for 40\.0 MB: 50\.1 MB of 64\.0 MB in use, largest free block/,
+      /no room for 40\.0 MB: 50\.\d MB of 64\.0 MB in use, largest free block/,
     );
     device.free(large);
     executable.run([a, b], Float64Array.of(1));
@@ -326,6 +326,18 @@ describe('device', () => {
   it('checks its options', () => {
     expect(() => new WasmDevice({ threads: 0 })).toThrow(ArgumentError);
     expect(() => new WasmDevice({ threads: 1, maximumBytes: 5 })).toThrow(/at least 16\.1 MB/);
+  });
+
+  it('says why there are no threads', () => {
+    vi.stubGlobal('SharedArrayBuffer', undefined);
+    try {
+      expect(() => new WasmDevice({ threads: 2 })).toThrow(/2 threads asked for, but/);
+      const device = new WasmDevice();
+      expect(device.threads).toBe(1);
+      device.close();
+    } finally {
+      vi.unstubAllGlobals();
+    }
   });
 
   it('can be closed, and then says so', () => {

@@ -114,7 +114,8 @@ export class WasmDevice implements Device {
 
   /**
    * @throws ArgumentError if an option is out of range.
-   * @throws DeviceError if there is no WebAssembly SIMD, or no memory at all.
+   * @throws DeviceError if there is no WebAssembly SIMD, no memory at all, or no shared memory for
+   *   the threads that were asked for.
    */
   constructor(options: WasmDeviceOptions = {}) {
     const reason = wasmUnavailable();
@@ -439,6 +440,11 @@ function requestedThreads(threads: number | undefined): number {
   if (threads === undefined) return threadsAvailable().threads;
   if (!Number.isInteger(threads) || threads < 1) {
     throw new ArgumentError(`threads is ${threads}, not a positive integer`, { op: 'wasm' });
+  }
+  if (threads > 1 && typeof SharedArrayBuffer !== 'function') {
+    throw new DeviceError(`${threads} threads asked for, but ${threadsAvailable().reason}`, {
+      op: 'wasm',
+    });
   }
   return threads;
 }

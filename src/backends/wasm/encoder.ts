@@ -149,17 +149,17 @@ export class FunctionBuilder {
 
   /** A load, store or atomic at the address on the stack plus `offset` (unsigned). */
   memory(name: MemoryOp, offset = 0): this {
-    const [code, align] = MEMORY[name];
-    this.#opcode(code);
-    this.#code.unsigned(align);
+    const entry = MEMORY[name];
+    this.#opcode(entry[0]);
+    this.#code.unsigned(entry[1]);
     this.#code.unsigned(offset);
     return this;
   }
 
   memoryLane(name: MemoryLaneOp, offset: number, lane: number): this {
-    const [code, align] = MEMORY_LANE[name];
-    this.#opcode(code);
-    this.#code.unsigned(align);
+    const entry = MEMORY_LANE[name];
+    this.#opcode(entry[0]);
+    this.#code.unsigned(entry[1]);
     this.#code.unsigned(offset);
     this.#code.byte(lane);
     return this;

@@ -100,19 +100,20 @@ class PhaseLowering {
     collectUses(collector, rowStores);
     const { uses } = collector;
 
-    const body: Statement[] = [];
-    for (let phase = 0; phase < this.phases; phase++) {
-      const reduce = reduces[phase] as ReducePass;
-      if (reduce.anchors.length > 0) body.push(...this.#reduceLoops(reduce, uses));
-      const map = maps[phase];
-      if (map !== null && map !== undefined) body.push(...this.#mapLoops(map, uses));
-    }
-    body.push(...rowStores);
+    // The rows' loops first: what stands for their indices goes into every pass before it is spread
+    // over lanes.
     const rows = innermostLast(collapse(this.#kept.variables, uses), uses);
     const work = this.#group.cost * sizeOf(this.#shape);
     const nest = planNest(builder, rows, { work, vector: false, piece: 1 });
-    const replaced = substituteAll(builder, body, nest.replaced);
-    return this.#kernel.finish(nest.gridIndex, nest.gridSize, nest.wrap(replaced));
+    const body: Statement[] = [];
+    for (let phase = 0; phase < this.phases; phase++) {
+      const reduce = reduces[phase] as ReducePass;
+      if (reduce.anchors.length > 0) body.push(...this.#reduceLoops(reduce, uses, nest.replaced));
+      const map = maps[phase];
+      if (map !== null && map !== undefined) body.push(...this.#mapLoops(map, uses, nest.replaced));
+    }
+    body.push(...substituteAll(builder, rowStores, nest.replaced));
+    return this.#kernel.finish(nest.gridIndex, nest.gridSize, nest.wrap(body));
   }
 
   /** An emitter that sees results of reductions up to a phase, and elements stored before it. */
@@ -186,7 +187,11 @@ class PhaseLowering {
     return emitter.storeOutputs(this.#kept.indices, sizes);
   }
 
-  #reduceLoops(pass: ReducePass, uses: UseCollector['uses']): Statement[] {
+  #reduceLoops(
+    pass: ReducePass,
+    uses: UseCollector['uses'],
+    rows: ReadonlyMap<Expression, Expression>,
+  ): Statement[] {
     const { builder } = this.#kernel;
     const parts = pass.anchors.map((anchor) => this.#partOf(anchor));
     const reduced = this.#shape.filter((_, axis) => this.#isReduced[axis]);
@@ -197,7 +202,7 @@ class PhaseLowering {
         : innermostLast(collapse(pass.reduced, uses, pass.first), uses);
     const space = { kernel: this.#kernel, mapped: pass.mapped, columns: false };
     const loops = reductionLoops(builder, axes);
-    const sums = accumulate(this.#view, { parts }, space, loops, new Map());
+    const sums = accumulate(this.#view, { parts }, space, loops, rows);
     const results = flattenParts({ parts }).perPart(sums.results);
     const lets = parts.map((part, which): Statement => ({
       kind: 'let',
@@ -207,11 +212,18 @@ class PhaseLowering {
     return [...sums.statements, ...lets];
   }
 
-  #mapLoops(pass: MapPass, uses: UseCollector['uses']): readonly Statement[] {
+  #mapLoops(
+    pass: MapPass,
+    uses: UseCollector['uses'],
+    rows: ReadonlyMap<Expression, Expression>,
+  ): readonly Statement[] {
     const { builder } = this.#kernel;
     const axes = innermostLast(collapse(pass.reduced, uses, pass.first), uses);
     const loops = reductionLoops(builder, axes);
-    const replaced = new Map<Expression, Expression>(loops.flatMap((loop) => loop.replaced));
+    const replaced = new Map<Expression, Expression>([
+      ...rows,
+      ...loops.flatMap((loop) => loop.replaced),
+    ]);
     let body = substituteAll(builder, pass.body, replaced);
     for (let i = loops.length - 1; i >= 0; i--) {
       const { index, start, end } = loops[i] as (typeof loops)[number];

@@ -53,6 +53,7 @@ class Materialiser {
   readonly #reasons = new Map<Node, string>();
   readonly #demands: (Demand[] | undefined)[] = [];
   readonly #roots: ReadonlySet<Node>;
+  readonly #sizes: number[] = [];
   readonly #places = new Map<string, number>();
 
   constructor(flow: Flow, accesses: AccessMap) {
@@ -87,7 +88,7 @@ class Materialiser {
     this.#demands[this.#flow.indexOf(node)] = demands;
     if (isMainOp(node.op) || this.#roots.has(node)) return;
     const limit = round === 0 ? ESTIMATE_LIMIT : CONE_LIMIT;
-    const reason = this.#reasonToStore(node, this.#coneOf(node, limit), demands);
+    const reason = this.#reasonToStore(node, demands, () => this.#coneOf(node, limit));
     if (reason === null) this.#stored.delete(node);
     else this.#store(node, reason);
   }
@@ -132,33 +133,46 @@ class Materialiser {
   }
 
   #reconsider(node: Node): void {
-    if (this.#flow.isLeaf(node) || isMainOp(node.op)) return;
-    const cone = this.#coneOf(node, CONE_LIMIT);
+    if (this.#flow.isLeaf(node)) return;
+    const index = this.#flow.indexOf(node);
     const stored = this.#stored.has(node);
-    if (cone.large) {
+    const size = isMainOp(node.op) ? 0 : this.#inlinedSize(node);
+    this.#sizes[index] = stored ? 0 : size;
+    if (isMainOp(node.op)) return;
+    if (size > CONE_LIMIT && this.#coneOf(node, CONE_LIMIT).large) {
       if (!stored) this.#store(node, `${CONE_LIMIT} operations are enough for one kernel`);
+      this.#sizes[index] = 0;
       return;
     }
     if (!stored || this.#roots.has(node)) return;
-    const demands = this.#demands[this.#flow.indexOf(node)] ?? [];
-    const reason = this.#reasonToStore(node, cone, demands);
-    if (reason === null) this.#stored.delete(node);
-    else this.#reasons.set(node, reason);
+    const demands = this.#demands[index] ?? [];
+    const reason = this.#reasonToStore(node, demands, () => this.#coneOf(node, CONE_LIMIT));
+    if (reason !== null) this.#reasons.set(node, reason);
+    else {
+      this.#stored.delete(node);
+      this.#sizes[index] = size;
+    }
+  }
+
+  /** No fewer nodes than a kernel computes on the spot for this one; shared ones count twice. */
+  #inlinedSize(node: Node): number {
+    let size = 1;
+    for (const input of node.inputs) size += this.#sizes[this.#flow.indexOf(input)] ?? 0;
+    return Math.min(size, 1e6);
   }
 
   /** Compares computing again with writing once and reading. Null: compute again. */
-  #reasonToStore(node: Node, cone: Cone, demands: readonly Demand[]): string | null {
+  #reasonToStore(node: Node, demands: readonly Demand[], findCone: () => Cone): string | null {
     const size = sizeOf(node.shape);
     const cache = this.#accesses.target.cacheBytes;
     if (size === 0) return null;
-    if (cone.reads.size === 0 && cone.cost <= 2) return null;
     const view = node.op.lower.kind === 'indexed' && node.op.lower.view;
     if (view) return null;
     const evaluations = demands.reduce((sum, { multiplicity }) => sum + multiplicity, 0);
-    const readCost = demands.reduce(
-      (sum, { multiplicity }) => sum + multiplicity * loadCostOf(node, cache),
-      0,
-    );
+    if (evaluations <= 1) return null;
+    const cone = findCone();
+    if (cone.reads.size === 0 && cone.cost <= 2) return null;
+    const readCost = evaluations * loadCostOf(node, cache);
     const once = cone.cost + cone.loadCost;
     const inline = evaluations * once;
     const alone = !this.#joins(node, cone) && !demands.every(({ place }) => place === 0);

@@ -4,7 +4,14 @@ import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Expression, Variable } from '../../ir/expression.ts';
 import { VIRTUAL_LANES } from '../../ir/reduce.ts';
-import { type Axis, chooseInnermost, collapse, indexVariables, innermostCost } from './axes.ts';
+import {
+  type Axis,
+  chooseInnermost,
+  collapse,
+  indexVariables,
+  innermostCost,
+  motionOf,
+} from './axes.ts';
 import { Emitter, type GroupView } from './emit.ts';
 import { KernelBuilder } from './kernel-builder.ts';
 import type { ReductionSpec } from './reduction.ts';
@@ -22,6 +29,8 @@ export interface Space {
   readonly reduced: readonly Axis[];
   /** Whether vectors run along the last kept axis, one result per lane. */
   readonly columns: boolean;
+  /** Whether neighbouring results read neighbouring elements. */
+  readonly contiguous: boolean;
 }
 
 /** Emits the elements and decides how they are run through. */
@@ -45,7 +54,10 @@ export function openSpace(view: GroupView, spec: ReductionSpec, name: string): S
     collector.value(value);
   }
   const keptAxes = innermostLast(collapse(kept.variables, collector.uses), collector.uses);
-  const shared = { kernel, emitter, keptIndices: kept.indices, mapped, kept: keptAxes };
+  const last = keptAxes.at(-1);
+  const contiguous = last !== undefined && loads.some((use) => motionOf(use, last) === 'next');
+  const keptIndices = kept.indices;
+  const shared = { kernel, emitter, keptIndices, mapped, kept: keptAxes, contiguous };
   if (view.target.numerics === 'strict') {
     const axes = runsAsAxes(spec, reduced.variables, loads, kept.variables.length);
     return { ...shared, reduced: axes, columns: keptAxes.length > 0 && spec.columns };

@@ -20,12 +20,13 @@ import {
 } from './accumulate.ts';
 import { type Axis, indexVariables } from './axes.ts';
 import { Emitter, type GroupView } from './emit.ts';
+import { JAM_WIDTH, jamColumns } from './jam.ts';
 import { KernelBuilder, type Scratch, type Stage } from './kernel-builder.ts';
 import { itemsFor, planNest } from './nest.ts';
 import { openSpace, type Space } from './reduction-space.ts';
 
 /** Pieces of a row of accumulators that one grid item owns. */
-const COLUMN_PIECE = 16;
+const COLUMN_PIECE = JAM_WIDTH;
 
 /** One reduction over the common iteration space. */
 export interface ReductionPart {
@@ -184,7 +185,17 @@ function singleStage(view: GroupView, spec: ReductionSpec, space: Space): Stage 
   const { statements, results } = accumulate(view, spec, space, loops, nest.replaced);
   const finished = finishResults(spec, space, flattenParts(spec).perPart(results));
   const after = substituteAll(builder, finished, nest.replaced);
-  return kernel.finish(nest.gridIndex, nest.gridSize, nest.wrap([...statements, ...after]));
+  const body = widen(view, space, nest.wrap([...statements, ...after]));
+  return kernel.finish(nest.gridIndex, nest.gridSize, body);
+}
+
+/** Several vectors of columns at a time, where they share cache lines. */
+function widen(
+  view: GroupView,
+  { kernel, columns, contiguous }: Space,
+  body: readonly Statement[],
+): readonly Statement[] {
+  return columns && contiguous ? jamColumns(kernel.builder, view.target, body) : body;
 }
 
 /** Statements that finish all parts and store the group's outputs. */
@@ -347,8 +358,9 @@ function partialStage(
     index,
     value,
   }));
-  const body = [...statements, ...substituteAll(builder, stores, nest.replaced)];
-  return kernel.finish(nest.gridIndex, nest.gridSize, nest.wrap(body));
+  const inner = [...statements, ...substituteAll(builder, stores, nest.replaced)];
+  const body = widen(view, space, nest.wrap(inner));
+  return kernel.finish(nest.gridIndex, nest.gridSize, body);
 }
 
 /** Place of a partial result: pieces one after another, results of one in row-major order. */

@@ -11,7 +11,7 @@ import {
   type ValueType,
   type Variable,
 } from '../../ir/expression.ts';
-import type { Statement, Target } from '../../ir/kernel.ts';
+import { branch, type Statement, type Target } from '../../ir/kernel.ts';
 import { dependsOn } from '../../ir/linear.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
@@ -198,45 +198,62 @@ function packStage(
   const groups = Math.ceil(panels / group);
   const grid = loopIndex(builder, 'item', batch * groups);
   const batchIndex = builder.div(grid, builder.constant(groups));
-  const k = loopIndex(builder, 'k', sizes.k);
-  const member = loopIndex(builder, 'panel', group);
-  const panel = builder.add(
-    builder.scale(builder.rem(grid, builder.constant(groups)), group),
-    member,
-  );
-  const along = loopIndex(builder, 'along', width);
-  const position = builder.add(builder.scale(panel, width), along);
-  const inside = builder.compare('lt', position, builder.constant(limit));
-  const safe = builder.min(position, builder.constant(limit - 1));
-  const value =
-    side === 'A'
-      ? problem.readA(kernel, batchIndex, safe, k)
-      : problem.readB(kernel, batchIndex, k, safe);
-  const converted = builder.convert(value, context.type);
-  const panelStart = builder.scale(
-    builder.add(builder.scale(batchIndex, panels), panel),
-    sizes.k * width,
-  );
-  const target = builder.add(builder.add(panelStart, builder.scale(k, width)), along);
-  const store: Statement = {
-    kind: 'store',
-    buffer: packed,
-    index: target,
-    value: builder.select(inside, converted, builder.constant(0, context.type)),
+  const item = builder.rem(grid, builder.constant(groups));
+
+  /** Copies the item's panels for one k; at the edge some are missing or end in zeros. */
+  const copyAll = (atEdge: boolean): Statement => {
+    const k = loopIndex(builder, 'k', sizes.k);
+    const read = (position: Expression): Expression =>
+      builder.convert(
+        side === 'A'
+          ? problem.readA(kernel, batchIndex, position, k)
+          : problem.readB(kernel, batchIndex, k, position),
+        context.type,
+      );
+    const copyPanel = (member: Expression): Statement[] => {
+      const panel = builder.add(builder.scale(item, group), member);
+      const start = builder.scale(
+        builder.add(builder.scale(batchIndex, panels), panel),
+        sizes.k * width,
+      );
+      const target = builder.add(start, builder.scale(k, width));
+      const copy = (along: Expression): Statement => {
+        const position = builder.add(builder.scale(panel, width), along);
+        const index = builder.add(target, along);
+        if (!atEdge) return { kind: 'store', buffer: packed, index, value: read(position) };
+        const value = builder.select(
+          builder.compare('lt', position, builder.constant(limit)),
+          read(builder.min(position, builder.constant(limit - 1))),
+          builder.constant(0, context.type),
+        );
+        return { kind: 'store', buffer: packed, index, value };
+      };
+      // A few scalars in a row: where each comes from is then found once, outside the loop over k.
+      if (side === 'A' && !atEdge) {
+        return Array.from({ length: width }, (_, along) => copy(builder.constant(along)));
+      }
+      const along = loopIndex(builder, 'along', width);
+      const whole = loop(builder, along, width, [copy(along)], true);
+      const exists = builder.compare('lt', panel, builder.constant(panels));
+      return [exists.kind === 'constant' ? whole : branch(exists, [whole])];
+    };
+    const member = loopIndex(builder, 'panel', group);
+    const panelsOfItem =
+      group === 1
+        ? copyPanel(builder.constant(0))
+        : [loop(builder, member, group, copyPanel(member))];
+    return loop(builder, k, sizes.k, panelsOfItem);
   };
-  const copyPanel = loop(builder, along, width, [store], true);
-  const guarded: Statement =
-    panels % group === 0
-      ? copyPanel
-      : {
-          kind: 'if',
-          condition: builder.compare('lt', panel, builder.constant(panels)),
-          then: [copyPanel],
-          otherwise: [],
-        };
-  return kernel.finish(grid, batch * groups, [
-    loop(builder, k, sizes.k, [loop(builder, member, group, [guarded])]),
-  ]);
+
+  const inside = Math.floor(limit / (width * group));
+  const isInside = builder.compare('lt', item, builder.constant(inside));
+  const body: Statement =
+    inside === groups
+      ? copyAll(false)
+      : inside === 0
+        ? copyAll(true)
+        : branch(isInside, [copyAll(false)], [copyAll(true)]);
+  return kernel.finish(grid, batch * groups, [body]);
 }
 
 /** One grid item computes one block of one product: all depth slices, then the epilogue. */
@@ -265,22 +282,30 @@ function multiplyStage(
   const blockM = builder.div(within, builder.constant(blocksN));
   const blockN = builder.rem(within, builder.constant(blocksN));
 
-  const multiply = multiplySlices(context, builder, { packedA, packedB, block }, (tile) => ({
-    a: builder.add(
-      context.batchA === 1 ? builder.constant(0) : builder.scale(batch, panelsA),
-      builder.min(
-        builder.add(builder.scale(blockM, tiles.blockRows / tiles.rows), tile.row),
-        builder.constant(panelsA - 1),
-      ),
-    ),
-    b: builder.add(
-      context.batchB === 1 ? builder.constant(0) : builder.scale(batch, panelsB),
-      builder.min(
-        builder.add(builder.scale(blockN, tiles.blockColumns / width), tile.column),
-        builder.constant(panelsB - 1),
-      ),
-    ),
-  }));
+  const firstPanelA = builder.scale(blockM, tiles.blockRows / tiles.rows);
+  const firstPanelB = builder.scale(blockN, tiles.blockColumns / width);
+  const panel = (
+    batches: number,
+    panels: number,
+    first: Expression,
+    tile: Expression,
+  ): Expression =>
+    builder.add(
+      batches === 1 ? builder.constant(0) : builder.scale(batch, panels),
+      // Never less: the loops end at the last panel. It tells the bounds of what is read.
+      builder.min(builder.add(first, tile), builder.constant(panels - 1)),
+    );
+  const multiply = multiplySlices(
+    context,
+    builder,
+    { packedA, packedB, block },
+    {
+      rows: bounded(builder, firstPanelA, tiles.blockRows / tiles.rows, panelsA),
+      columns: bounded(builder, firstPanelB, tiles.blockColumns / width, panelsB),
+      a: (row) => panel(context.batchA, panelsA, firstPanelA, row),
+      b: (column) => panel(context.batchB, panelsB, firstPanelB, column),
+    },
+  );
 
   const row = loopIndex(builder, 'row', tiles.blockRows);
   const column = loopIndex(builder, 'column', tiles.blockColumns);
@@ -294,22 +319,18 @@ function multiplyStage(
     builder.add(firstColumn, column),
     value,
   );
-  const bounded = (first: Expression, size: number, limit: number): Expression =>
-    limit % size === 0
-      ? builder.constant(size)
-      : builder.min(builder.constant(size), builder.sub(builder.constant(limit), first));
   const epilogue: Statement = {
     kind: 'for',
     index: row,
     start: builder.constant(0),
-    end: bounded(firstRow, tiles.blockRows, sizes.m),
+    end: bounded(builder, firstRow, tiles.blockRows, sizes.m),
     step: 1,
     body: [
       {
         kind: 'for',
         index: column,
         start: builder.constant(0),
-        end: bounded(firstColumn, tiles.blockColumns, sizes.n),
+        end: bounded(builder, firstColumn, tiles.blockColumns, sizes.n),
         step: 1,
         body: finish,
         vector: true,
@@ -319,12 +340,26 @@ function multiplyStage(
   return kernel.finish(grid, sizes.batch * perBatch, [...multiply, epilogue]);
 }
 
+/** `size`, or as much of it as is left of `limit` from `first`. */
+function bounded(builder: Builder, first: Expression, size: number, limit: number): Expression {
+  if (limit % size === 0) return builder.constant(size);
+  return builder.min(builder.constant(size), builder.sub(builder.constant(limit), first));
+}
+
+/** The register tiles of a block: how many there are, and the panels they multiply. */
+interface BlockPanels {
+  readonly rows: Expression;
+  readonly columns: Expression;
+  a(row: Expression): Expression;
+  b(column: Expression): Expression;
+}
+
 /** Clears the block and adds every depth slice of every register tile to it. */
 function multiplySlices(
   context: Context,
   builder: Builder,
   buffers: { packedA: Buffer; packedB: Buffer; block: Buffer },
-  panelOf: (tile: { row: Variable; column: Variable }) => { a: Expression; b: Expression },
+  panels: BlockPanels,
 ): readonly Statement[] {
   const { tiles, lanes, type } = context;
   const { sizes } = context.problem;
@@ -340,35 +375,35 @@ function multiplySlices(
   );
   const slices = Math.ceil(sizes.k / tiles.blockDepth);
   const slice = loopIndex(builder, 'slice', slices);
-  const tile = {
-    column: loopIndex(builder, 'tileColumn', tiles.blockColumns / width),
-    row: loopIndex(builder, 'tileRow', tiles.blockRows / tiles.rows),
-  };
-  const panel = panelOf(tile);
+  const column = loopIndex(builder, 'tileColumn', tiles.blockColumns / width);
+  const row = loopIndex(builder, 'tileRow', tiles.blockRows / tiles.rows);
   const start = builder.scale(slice, tiles.blockDepth);
   const end =
     sizes.k % tiles.blockDepth === 0
       ? builder.offset(start, tiles.blockDepth)
       : builder.min(builder.offset(start, tiles.blockDepth), builder.constant(sizes.k));
   const corner = builder.add(
-    builder.scale(tile.row, tiles.rows * tiles.blockColumns),
-    builder.scale(tile.column, width),
+    builder.scale(row, tiles.rows * tiles.blockColumns),
+    builder.scale(column, width),
   );
   const body = registerTile(context, builder, buffers, {
-    a: builder.scale(panel.a, sizes.k * tiles.rows),
-    b: builder.scale(panel.b, sizes.k * width),
+    a: builder.scale(panels.a(row), sizes.k * tiles.rows),
+    b: builder.scale(panels.b(column), sizes.k * width),
     start,
     end,
     corner,
   });
-  return [
-    clearing,
-    loop(builder, slice, slices, [
-      loop(builder, tile.column, tiles.blockColumns / width, [
-        loop(builder, tile.row, tiles.blockRows / tiles.rows, body),
-      ]),
-    ]),
-  ];
+  const upTo = (index: Variable, end: Expression, inner: readonly Statement[]): Statement => ({
+    kind: 'for',
+    index,
+    start: builder.constant(0),
+    end,
+    step: 1,
+    body: inner,
+  });
+  // The panel of b stays in the first-level cache while the rows of the block pass by.
+  const allRows = upTo(row, panels.rows, body);
+  return [clearing, loop(builder, slice, slices, [upTo(column, panels.columns, [allRows])])];
 }
 
 /** rows x vectors named accumulators: loaded from the block, summed over k, stored back. */

@@ -47,6 +47,26 @@ const binary =
     broadcasts(a.shape, b.shape) ? bounded(op(a, b)) : null;
 const axisOf = (a: Node, detail: number): number => detail % a.shape.length;
 
+/** Ops whose order of summation the schedule may choose by the target. */
+const CONTRACTIONS: readonly Make[] = [
+  (a, b) =>
+    a.shape.length >= 2 &&
+    b.shape.length === a.shape.length &&
+    a.shape.at(-1) === b.shape.at(-2) &&
+    a.shape.slice(0, -2).join() === b.shape.slice(0, -2).join()
+      ? bounded(g.matmul(a, b))
+      : null,
+  (a) => (a.shape.length < 2 ? null : bounded(g.matmul(a, g.transpose(a)))),
+  (a, b, detail) => {
+    if (a.shape.length !== 4 || b.shape.length !== 4 || a.shape[1] !== b.shape[1]) return null;
+    if (a.shape[2]! + 2 < b.shape[2]! || a.shape[3]! + 2 < b.shape[3]!) return null;
+    const stride = [1 + (detail % 2), 1];
+    return bounded(
+      g.convolution(a, b, { stride, padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1 }),
+    );
+  },
+];
+
 const OPS: readonly Make[] = [
   binary(g.add),
   binary(g.sub),
@@ -93,22 +113,6 @@ const OPS: readonly Make[] = [
       ? null
       : g.cast(g.argmax(a, [axisOf(a, detail)], detail % 2 === 0), 'float32'),
   (a, _b, detail) => (a.shape.length === 0 ? null : bounded(g.cumsum(a, axisOf(a, detail)))),
-  (a, b) =>
-    a.shape.length >= 2 &&
-    b.shape.length === a.shape.length &&
-    a.shape.at(-1) === b.shape.at(-2) &&
-    a.shape.slice(0, -2).join() === b.shape.slice(0, -2).join()
-      ? bounded(g.matmul(a, b))
-      : null,
-  (a) => (a.shape.length < 2 ? null : bounded(g.matmul(a, g.transpose(a)))),
-  (a, b, detail) => {
-    if (a.shape.length !== 4 || b.shape.length !== 4 || a.shape[1] !== b.shape[1]) return null;
-    if (a.shape[2]! + 2 < b.shape[2]! || a.shape[3]! + 2 < b.shape[3]!) return null;
-    const stride = [1 + (detail % 2), 1];
-    return bounded(
-      g.convolution(a, b, { stride, padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1 }),
-    );
-  },
   (a) =>
     a.shape.length < 2 || a.shape.at(-1)! < 2 || a.shape.at(-2)! < 2
       ? null
@@ -121,6 +125,8 @@ const OPS: readonly Make[] = [
   (a, _b, detail) => bounded(g.add(a, g.scalar((detail % 7) - 3, 'float32'))),
 ];
 
+const ALL = [...OPS, ...CONTRACTIONS];
+
 interface Case {
   readonly roots: readonly RootSpec[];
   readonly values: ReadonlyMap<Node, ReferenceTensor>;
@@ -130,6 +136,8 @@ function build(
   shapes: readonly number[],
   instructions: readonly Instruction[],
   chosen: readonly number[],
+  ops: readonly Make[] = ALL,
+  adjust: (value: number) => number = Math.round,
 ): Case {
   const leaves = shapes.map((at) =>
     leafFor({ shape: SHAPES[at % SHAPES.length]!, dtype: 'float32' }),
@@ -137,7 +145,7 @@ function build(
   const values = new Map(
     leaves.map((leaf, i) => {
       const { shape, data, dtype } = randomTensor(leaf.shape, { low: -4, high: 4, seed: i + 1 });
-      return [leaf, { shape, dtype, data: data.map(Math.round) }];
+      return [leaf, { shape, dtype, data: data.map(adjust) }];
     }),
   );
   const nodes = [...leaves];
@@ -145,8 +153,8 @@ function build(
     const left = nodes.at(-1 - (a % Math.min(nodes.length, 6)))!;
     const right = nodes[b % nodes.length]!;
     // The first op, from the chosen one on, that takes these operands.
-    for (let k = 0; k < OPS.length; k++) {
-      const made = OPS[(op + k) % OPS.length]!(left, right, detail);
+    for (let k = 0; k < ops.length; k++) {
+      const made = ops[(op + k) % ops.length]!(left, right, detail);
       if (made === null) continue;
       if (sizeOf(made.shape) <= 4000) nodes.push(made);
       break;
@@ -210,6 +218,32 @@ describe('random graphs', () => {
         fc.array(fc.nat(1000), { maxLength: 3 }),
         (shapes, instructions, chosen) => {
           check(build(shapes, instructions, chosen), vectorBytes, numerics);
+        },
+      ),
+      { numRuns: Number(process.env['FUZZ_RUNS'] ?? 60) },
+    );
+  });
+
+  test('strict numerics: neither fusion nor the width of vectors changes a bit', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat(100), { minLength: 1, maxLength: 4 }),
+        fc.array(instruction, { minLength: 3, maxLength: 16, size: 'max' }),
+        (shapes, instructions) => {
+          // Not exactly representable sums: every other order would show.
+          const adjust = (value: number): number => Math.fround(value / 3);
+          const { roots, values } = build(shapes, instructions, [1, 3, 5], OPS, adjust);
+          const runs = [
+            [true, 16],
+            [false, 16],
+            [true, 64],
+          ] as const;
+          const [first, ...others] = runs.map(([fusion, vectorBytes]) => {
+            const target = targetOf({ numerics: 'strict', vectorBytes });
+            const { program, compiled } = compileRoots(roots, { fusion }, target);
+            return execute(program, compiled, values);
+          });
+          for (const other of others) expect(other).toEqual(first);
         },
       ),
       { numRuns: Number(process.env['FUZZ_RUNS'] ?? 60) },

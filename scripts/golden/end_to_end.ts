@@ -4,8 +4,8 @@ import { numberOf, optionsOf, recordOf, textOf } from './attributes.ts';
 import {
   call,
   find,
-  findClass,
   floats,
+  make,
   makeCausalMask,
   nn,
   readTensor,
@@ -30,8 +30,7 @@ const POSITIONAL: Readonly<Record<string, readonly string[]>> = {
 
 function buildLayer(kind: string, config: Attributes): Layer {
   const names = POSITIONAL[kind] ?? [];
-  const Class = findClass(kind);
-  return new Class(...names.map((name) => config[name]), optionsOf(config, ...names)) as Layer;
+  return make<Layer>(kind, ...names.map((name) => config[name]), optionsOf(config, ...names));
 }
 
 function buildSequence(rows: readonly Json[]): nn.Sequential {
@@ -53,15 +52,13 @@ class TransformerLM extends nn.Module {
   constructor(config: Attributes) {
     super();
     const { vocab, length, num_layers: layerCount, d_model: width, ...layer } = config;
-    const EncoderLayer = findClass('TransformerEncoderLayer');
     const options = optionsOf({ ...layer, dropout: 0, batch_first: true }, 'nhead');
-    this.token = new (findClass('Embedding'))(vocab, width) as Layer;
-    this.position = new (findClass('Embedding'))(length, width) as Layer;
-    this.layers = Array.from(
-      { length: Number(layerCount) },
-      () => new EncoderLayer(width, layer['nhead'], options) as Layer,
+    this.token = make<Layer>('Embedding', vocab, width);
+    this.position = make<Layer>('Embedding', length, width);
+    this.layers = Array.from({ length: Number(layerCount) }, () =>
+      make<Layer>('TransformerEncoderLayer', width, layer['nhead'], options),
     );
-    this.norm = new (findClass('LayerNorm'))(width) as Layer;
+    this.norm = make<Layer>('LayerNorm', width);
     this.head = buildLayer('Linear', { in_features: width ?? 0, out_features: vocab ?? 0 });
   }
 
@@ -104,13 +101,13 @@ interface Stepper {
 
 function buildOptimizer(model: Model, attrs: Attributes): Stepper {
   const [name, config] = attrs['optimizer'] as readonly [string, Attributes];
-  return new (findClass(name))(model.parameters(), optionsOf(config)) as Stepper;
+  return make<Stepper>(name, model.parameters(), optionsOf(config));
 }
 
 function buildScheduler(stepper: Stepper, attrs: Attributes): { step(): void } | undefined {
   if (attrs['scheduler'] === undefined) return undefined;
   const [name, config] = attrs['scheduler'] as readonly [string, Attributes];
-  return new (findClass(name))(stepper, optionsOf(config)) as { step(): void };
+  return make<{ step(): void }>(name, stepper, optionsOf(config));
 }
 
 /** Trains in place; gives the loss of each step and the gradients of the first. */

@@ -54,9 +54,9 @@ export function find(name: string): Callable {
   throw new NotInStage(name);
 }
 
-/** The public class of this name, to be called with `new`. */
-export function findClass(name: string): new (...args: readonly unknown[]) => object {
-  return find(name) as unknown as new (...args: readonly unknown[]) => object;
+/** A new object of the public class of this name. */
+export function make<T extends object>(name: string, ...args: readonly unknown[]): T {
+  return Reflect.construct(find(name), args) as T;
 }
 
 function asTensor(name: string, value: unknown): Tensor {
@@ -64,7 +64,7 @@ function asTensor(name: string, value: unknown): Tensor {
   throw new Error(`${name} returned no tensor but ${typeof value}`);
 }
 
-/** Calls the public function of this name, or the method of the first argument, for a tensor. */
+/** Calls the public function of this name for a tensor. */
 export function call(name: string, ...args: readonly unknown[]): Tensor {
   return asTensor(name, find(name)(...args));
 }
@@ -90,7 +90,7 @@ export function callMethod(
   name: string,
   ...args: readonly unknown[]
 ): Tensor {
-  const method = (x as unknown as Readonly<Record<string, unknown>> | undefined)?.[name];
+  const method: unknown = x === undefined ? undefined : Reflect.get(x, name);
   if (!isCallable(method)) throw new NotInStage(`Tensor.${name}`);
   return asTensor(name, method.apply(x, [...args]));
 }
@@ -157,14 +157,23 @@ function weightedSum(outputs: readonly Tensor[], cotangents: readonly Tensor[]):
   return parts.reduce((sum, part) => call('add', sum, part));
 }
 
-/** Gradients by each of `at` of sum(outputs * cotangents); they can be differentiated again. */
+/** sum(outputs * cotangents) and its gradients by each of `at`, differentiable again. */
+export function valueAndGradients(
+  fn: (...inputs: readonly Tensor[]) => readonly Tensor[],
+  at: readonly Tensor[],
+  cotangents: readonly Tensor[],
+): { readonly value: Tensor; readonly grads: readonly Tensor[] } {
+  const scalar = (...inputs: readonly Tensor[]) => weightedSum(fn(...inputs), cotangents);
+  return valueAndGrad(scalar, { argnums: at.map((_, i) => i), createGraph: true })(...at);
+}
+
+/** The gradients alone. */
 export function gradientsOf(
   fn: (...inputs: readonly Tensor[]) => readonly Tensor[],
   at: readonly Tensor[],
   cotangents: readonly Tensor[],
 ): readonly Tensor[] {
-  const scalar = (...inputs: readonly Tensor[]) => weightedSum(fn(...inputs), cotangents);
-  return valueAndGrad(scalar, { argnums: at.map((_, i) => i), createGraph: true })(...at).grads;
+  return valueAndGradients(fn, at, cotangents).grads;
 }
 
 /** The derivative of an elementwise function. */

@@ -24,6 +24,6 @@ export const linalg: AdapterTable = {
   bilinear: ([x1, x2, weight, bias]) => call('bilinear', x1, x2, weight, bias),
   tensordot: ([a, b], attrs) => call('tensordot', a, b, attrs['dims']),
   kron: ([a, b]) => call('kron', a, b),
-  trace: ([x]) => call('trace', x),
+  trace: ([x]) => call('matrixTrace', x),
   cross: ([a, b], attrs) => call('cross', a, b, attrs['dim']),
 };

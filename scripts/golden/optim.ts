@@ -4,8 +4,8 @@ import { numberOf, optionsOf } from './attributes.ts';
 import {
   DefectiveReference,
   find,
-  findClass,
   floats,
+  make,
   nn,
   optim,
   readTensor,
@@ -35,15 +35,15 @@ function parametersOf(params: readonly Tensor[], groups: Json | undefined): read
 
 function optimizer(name: string): Adapter {
   return async (inputs, attrs) => {
-    const Optimizer = findClass(name);
     const tensors = present(inputs);
     const count = tensors.length / 2;
     const params = tensors.slice(0, count).map((value) => new nn.Parameter(value));
     const gradients = await Promise.all(tensors.slice(count).map((stacked) => rowsOf(stacked)));
-    const stepper = new Optimizer(
+    const stepper = make<Stepper>(
+      name,
       parametersOf(params, attrs['groups']),
       optionsOf(attrs, 'groups'),
-    ) as Stepper;
+    );
     const steps = gradients[0]?.length ?? 0;
     const trails: number[][] = params.map(() => []);
     for (let step = 0; step < steps; step++) {
@@ -60,14 +60,13 @@ function optimizer(name: string): Adapter {
 
 function schedule(name: string): Adapter {
   return async ([metrics], attrs, { outputNames }) => {
-    const Scheduler = findClass(name);
     const param = new nn.Parameter(floats([0], [1]));
     const stepper: Stepper = new optim.SGD([param], {
       lr: numberOf(attrs, 'base_lr'),
       momentum: 0.9,
     });
     const options = optionsOf(attrs, 'base_lr', 'epochs');
-    const scheduler = new Scheduler(stepper, options) as { step(metric?: number): void };
+    const scheduler = make<{ step(metric?: number): void }>(name, stepper, options);
     const measured = metrics === undefined ? undefined : (await readTensor(metrics)).data;
     const epochs = numberOf(attrs, 'epochs');
     const seen: number[][] = outputNames.map(() => []);

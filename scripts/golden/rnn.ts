@@ -1,7 +1,7 @@
 // Adapters of the family `rnn`: recurrent layers, attention, embeddings, transformer layers.
 
 import { numberOf, optionsOf } from './attributes.ts';
-import { call, callForList, callForPair, findClass, makeCausalMask } from './framework.ts';
+import { call, callForList, callForPair, make, makeCausalMask } from './framework.ts';
 import type { Layer, Tensor } from './framework.ts';
 import type { Attributes } from './manifest.ts';
 import type { Adapter, AdapterContext, AdapterTable, Inputs } from './runner.ts';
@@ -38,7 +38,7 @@ function multiheadAttention(inputs: Inputs, attrs: Attributes, { inputNames }: A
   const [query, key, value, attnMask, keyPaddingMask] = inputs;
   const sizes = [query, key, value].map((tensor) => tensor?.shape.at(-1));
   const [embedDim, kdim, vdim] = sizes;
-  const module = new (findClass('MultiheadAttention'))(embedDim, numberOf(attrs, 'num_heads'), {
+  const module = make('MultiheadAttention', embedDim, numberOf(attrs, 'num_heads'), {
     kdim,
     vdim,
   });
@@ -55,7 +55,7 @@ function transformerLayer(
   return (inputs, attrs, { inputNames }) => {
     const { is_causal: isCausal, ...config } = attrs;
     const options = optionsOf(config, 'd_model', 'nhead');
-    const module = new (findClass(name))(config['d_model'], config['nhead'], options) as Layer;
+    const module = make<Layer>(name, config['d_model'], config['nhead'], options);
     module.eval();
     const length = inputs[0]?.shape[config['batch_first'] === true ? 1 : 0] ?? 0;
     const mask = isCausal === true ? makeCausalMask(length) : undefined;

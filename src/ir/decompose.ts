@@ -52,10 +52,10 @@ const SINGLE_BINARY: MathBinaryTable = {
 /**
  * The kernel without mathematical functions. `mulHigh` stays if the renderer has it.
  *
- * Errors in float32, in units of the last place: at most 2 for exp, exp2, expm1, log, log2, log10,
- * log1p, tanh, sigmoid, sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, asinh, acosh, atanh, erf,
- * erfc and pow; 4 for erfinv; 8 for lgamma and digamma, relative to max(1, |value|). sin, cos and
- * tan are NaN beyond |x| = 2^17 (2^22 where the target has fma).
+ * Errors in float32, in units of the last place: at most 2, but for erfinv (4), and lgamma and digamma
+ * (8, relative to max(1, |value|)). sin, cos and tan are NaN beyond |x| = 2^17 (2^22 where the target
+ * has fma). In float64: 1e-14 relative; lgamma and digamma 1e-13, relative to max(1, |value|); fmod is
+ * NaN for quotients beyond 2^150.
  */
 export function decompose(
   kernel: Kernel,

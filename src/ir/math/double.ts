@@ -170,7 +170,7 @@ function cosh(m: MathEmitter, x: Expression): Expression {
 
 function asinh(m: MathEmitter, x: Expression): Expression {
   const magnitude = m.abs(x);
-  const large = m.compare('gt', magnitude, 2 ** 28);
+  const large = m.compare('gt', magnitude, 2 ** 500);
   const square = m.mul(magnitude, magnitude);
   const root = m.sqrt(m.add(square, 1));
   const inner = m.add(magnitude, m.div(square, m.add(root, 1)));
@@ -179,10 +179,11 @@ function asinh(m: MathEmitter, x: Expression): Expression {
 }
 
 function acosh(m: MathEmitter, x: Expression): Expression {
-  const large = m.compare('gt', x, 2 ** 28);
+  const large = m.compare('gt', x, 2 ** 500);
   const t = m.sub(x, 1);
   const inner = m.add(t, m.sqrt(m.fma(t, t, m.add(t, t))));
-  return m.add(log1p(m, m.select(large, x, inner)), m.select(large, Math.LN2, 0));
+  const value = m.add(log1p(m, m.select(large, x, inner)), m.select(large, Math.LN2, 0));
+  return m.select(m.compare('lt', x, 1), NaN, value);
 }
 
 function atanh(m: MathEmitter, x: Expression): Expression {
@@ -304,17 +305,26 @@ function pow(m: MathEmitter, x: Expression, y: Expression): Expression {
   return powOf(m, x, y, { logarithm, exp, negative: isNegative(m, x) });
 }
 
-/** Exact for quotients below 2^53; above, the remainder of the nearest such quotient's rest. */
+/** Exact for quotients below 2^150: three steps of long division. NaN beyond. */
 function fmod(m: MathEmitter, x: Expression, y: Expression): Expression {
   const dividend = m.abs(x);
   const divisor = m.abs(y);
-  const quotient = m.builder.unary('trunc', m.div(dividend, divisor));
-  const product = m.twoProduct(quotient, divisor);
-  const left = m.sub(m.sub(dividend, product.high), product.low);
-  const raised = m.select(m.compare('lt', left, 0), m.add(left, divisor), left);
-  const rest = m.select(m.compare('ge', raised, divisor), m.sub(raised, divisor), raised);
-  const magnitude = m.select(m.compare('lt', dividend, divisor), dividend, rest);
-  return m.copySign(magnitude, x);
+  let rest = dividend;
+  for (const shift of [100, 50, 0]) {
+    const step = m.mul(divisor, 2 ** shift);
+    const quotient = m.builder.unary('trunc', m.div(rest, step));
+    const product = m.twoProduct(quotient, step);
+    const left = m.sub(m.sub(rest, product.high), product.low);
+    const raised = m.select(m.compare('lt', left, 0), m.add(left, step), left);
+    const reduced = m.select(m.compare('ge', raised, step), m.sub(raised, step), raised);
+    // A step beyond the largest number is beyond the dividend too.
+    rest = m.select(m.compare('lt', rest, step), rest, reduced);
+  }
+  const undefinedResult = m.either(
+    m.builder.unary('not', m.compare('gt', divisor, 0)),
+    m.builder.unary('not', m.compare('lt', rest, divisor)),
+  );
+  return m.copySign(m.select(undefinedResult, NaN, rest), x);
 }
 
 const ERF_SERIES = range(24).map(
@@ -337,7 +347,9 @@ function erfcTail(m: MathEmitter, x: Expression): Expression {
   const decay = exp(m, m.neg(square.high), m.neg(square.low));
   const trapezoids = m.mul(m.mul(m.mul(x, STEP / Math.PI), decay), sum);
   const growth = exp(m, m.mul(x, (2 * Math.PI) / STEP));
-  return m.sub(trapezoids, m.div(m.c(2), m.sub(growth, 1)));
+  // The pole is inside for x < pi / h only.
+  const residue = m.select(m.compare('lt', x, 6), m.div(m.c(2), m.sub(growth, 1)), 0);
+  return m.sub(trapezoids, residue);
 }
 
 /** erf and erfc of a number that is not negative. */

@@ -162,6 +162,14 @@ export class MathEmitter {
     return { high, low: this.add(low, this.mul(x.low, y.low)) };
   }
 
+  /** a / b to nearly twice the digits. */
+  divPairs(a: Pair, b: Pair): Pair {
+    const high = this.div(a.high, b.high);
+    const back = this.twoProduct(high, b.high);
+    const rest = this.add(this.sub(this.sub(a.high, back.high), back.low), a.low);
+    return { high, low: this.div(this.sub(rest, this.mul(high, b.low)), b.high) };
+  }
+
   /** `a` as two numbers of half the digits, whose products are exact. */
   split(a: Expression): Pair {
     const high =

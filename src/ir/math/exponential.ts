@@ -1,6 +1,6 @@
 // exp and its family in float32. Coefficients: scripts/experiments/fit.ts.
 import type { Expression } from '../expression.ts';
-import type { MathEmitter } from './emitter.ts';
+import type { MathEmitter, Pair } from './emitter.ts';
 
 /** Adding this rounds a float32 below 2^22 to an integer, found in the low bits of the sum. */
 export const ROUNDING = 12582912;
@@ -40,28 +40,35 @@ export function scaleByPowerOfTwo(m: MathEmitter, x: Expression, k: Expression):
   return m.mul(m.mul(x, powerOfTwo(m, half)), powerOfTwo(m, m.sub(k, half)));
 }
 
-/** x as k * ln 2 + r with |r| <= ln 2 / 2, and e^r. `low` is added to x. */
+/** x as k * ln 2 + r with |r| <= ln 2 / 2, and e^r - 1. `low` is added to x. */
 function reduced(
   m: MathEmitter,
   x: Expression,
   low?: Expression,
-): { readonly power: Expression; readonly value: Expression } {
+): { readonly power: Expression; readonly tail: Expression } {
   const { float, integer } = nearestInteger(m, x, Math.LOG2E);
   let r = m.fma(float, -LN2_LOW, m.fma(float, -LN2_HIGH, x));
   if (low !== undefined) r = m.add(r, low);
-  return { power: integer, value: m.polynomial(r, [1, 1, ...EXP]) };
+  return { power: integer, tail: m.fma(m.mul(r, r), m.polynomial(r, EXP), r) };
 }
 
 /** e^(x + low), any x; `low` is a small correction. */
 export function exp(m: MathEmitter, x: Expression, low?: Expression): Expression {
-  const { power, value } = reduced(m, m.atLeast(m.atMost(x, 89), -104), low);
+  const { power, tail } = reduced(m, m.atLeast(m.atMost(x, 89), -104), low);
+  return scaleByPowerOfTwo(m, m.add(tail, 1), power);
+}
+
+/** e^(x + low) * (factor + factorLow) for x <= 0, with the roundings of a product alone. */
+export function decayTimes(m: MathEmitter, x: Pair, factor: Pair): Expression {
+  const { power, tail } = reduced(m, m.atLeast(x.high, -126), x.low);
+  const value = m.add(m.fma(tail, factor.high, factor.low), factor.high);
   return scaleByPowerOfTwo(m, value, power);
 }
 
 /** e^x for |x| <= 87, where one scaling is enough. */
 function expWithin(m: MathEmitter, x: Expression): Expression {
-  const { power, value } = reduced(m, x);
-  return m.mul(value, powerOfTwo(m, power));
+  const { power, tail } = reduced(m, x);
+  return m.mul(m.add(tail, 1), powerOfTwo(m, power));
 }
 
 export function exp2(m: MathEmitter, x: Expression): Expression {
@@ -87,23 +94,26 @@ export function expm1(m: MathEmitter, x: Expression): Expression {
 export function sigmoid(m: MathEmitter, x: Expression): Expression {
   const decay = exp(m, m.neg(m.abs(x)));
   const above = m.select(m.compare('lt', x, 0), decay, 1);
-  return m.div(above, m.add(decay, 1));
+  const { high, low } = m.fastTwoSum(m.c(1), decay);
+  const quotient = m.div(above, high);
+  // What the sum lost matters most where it is near 1, so that dividing by it once more is idle.
+  return m.fma(quotient, m.neg(low), quotient);
 }
 
 /** By polynomial below 0.625, else 1 - 2 / (e^2|x| + 1). */
 export function tanh(m: MathEmitter, x: Expression): Expression {
-  const y = m.mul(x, x);
-  const small = m.fma(m.mul(y, x), m.polynomial(y, TANH), x);
   const magnitude = m.abs(x);
+  const square = m.mul(x, x);
+  const small = m.fma(m.mul(square, magnitude), m.polynomial(square, TANH), magnitude);
   const growth = expWithin(m, m.atMost(m.add(magnitude, magnitude), 20));
   const large = m.sub(m.c(1), m.div(m.c(2), m.add(growth, 1)));
-  return m.select(m.compare('lt', magnitude, 0.625), small, m.copySign(large, x));
+  return m.copySign(m.select(m.compare('lt', magnitude, 0.625), small, large), x);
 }
 
 /** e^|x| / 2, finite wherever sinh and cosh are. */
 function halfExp(m: MathEmitter, magnitude: Expression): Expression {
-  const { power, value } = reduced(m, m.atMost(magnitude, 91));
-  return scaleByPowerOfTwo(m, value, m.sub(power, 1));
+  const { power, tail } = reduced(m, m.atMost(magnitude, 91));
+  return scaleByPowerOfTwo(m, m.add(tail, 1), m.sub(power, 1));
 }
 
 export function sinh(m: MathEmitter, x: Expression): Expression {

@@ -8,11 +8,17 @@ const LOG = [
   -0.10910809, 0.0532699749,
 ];
 
-/** 2/3 as bits: mantissas are taken from [2/3, 4/3), around 1. */
-const TWO_THIRDS_BITS = 0x3f2aaaab;
+const ASINH = [
+  -0.166666567, 0.0749952421, -0.0445652381, 0.029770609, -0.0197025966, 0.0104533099,
+  -0.00298277056,
+];
+const ATANH = [0.333332986, 0.200026155, 0.142207593, 0.118415281, 0.0506473146, 0.177739039];
+
+/** sqrt(1/2) as bits: mantissas are taken from [sqrt(1/2), sqrt(2)), around 1. */
+const SMALLEST_MANTISSA_BITS = 0x3f3504f3;
 const SMALLEST_NORMAL = 2 ** -126;
 
-/** x = (1 + f) 2^exponent with f in [-1/3, 1/3), for positive finite x. */
+/** x = (1 + f) 2^exponent with f in [-0.293, 0.415), for positive finite x. */
 interface Split {
   readonly f: Expression;
   readonly exponent: Expression;
@@ -20,7 +26,7 @@ interface Split {
 
 /** Takes apart a positive normal number. */
 function splitNormal(m: MathEmitter, x: Expression): { mantissa: Expression; power: Expression } {
-  const power = m.binary('shr', m.sub(m.bits(x), TWO_THIRDS_BITS), 23);
+  const power = m.binary('shr', m.sub(m.bits(x), SMALLEST_MANTISSA_BITS), 23);
   return { mantissa: m.float(m.sub(m.bits(x), m.binary('shl', power, 23))), power };
 }
 
@@ -31,7 +37,7 @@ function splitPositive(m: MathEmitter, x: Expression): Split {
   return { f: m.sub(mantissa, 1), exponent };
 }
 
-/** log(1 + f) = f + tail, for f in [-1/3, 1/3]. */
+/** log(1 + f) = f + tail, for f in [-0.293, 0.415]. */
 function logTail(m: MathEmitter, f: Expression): Expression {
   const square = m.mul(f, f);
   return m.fma(m.mul(f, square), m.polynomial(f, LOG), m.mul(square, -0.5));
@@ -45,10 +51,10 @@ function atEdges(m: MathEmitter, x: Expression, finite: Expression): Expression 
   return m.select(m.both(positive, m.compare('lt', x, Infinity)), finite, edge);
 }
 
-/** f + tail + exponent * ln 2. */
-function assemble(m: MathEmitter, { f, exponent }: Split): Expression {
-  const small = m.fma(exponent, LN2_LOW, logTail(m, f));
-  return m.fma(exponent, LN2_HIGH, m.add(f, small));
+/** exponent * ln 2 + f + tail: the first two add up without loss while the sum is below 1. */
+function assemble(m: MathEmitter, { f, exponent }: Split, tail = logTail(m, f)): Expression {
+  const small = m.fma(exponent, LN2_LOW, tail);
+  return m.add(m.fma(exponent, LN2_HIGH, f), small);
 }
 
 export function log(m: MathEmitter, x: Expression): Expression {
@@ -63,7 +69,7 @@ function scaledLog(
   unit: readonly [number, number],
 ): Expression {
   const { f, exponent } = splitPositive(m, x);
-  let small = m.fma(f, scale[1], m.mul(logTail(m, f), scale[0]));
+  let small = m.fma(f, scale[1], m.mul(logTail(m, f), scale[0] + scale[1]));
   if (unit[1] !== 0) small = m.fma(exponent, unit[1], small);
   // The head of f times the head of the scale is exact.
   const { high, low } = m.split(f);
@@ -92,21 +98,31 @@ export function log1p(m: MathEmitter, x: Expression): Expression {
   const u = m.add(x, 1);
   const { mantissa, power } = splitNormal(m, u);
   const lost = m.sub(x, m.sub(u, 1));
-  const scale = m.float(m.binary('shl', m.sub(m.i(127), power), 23));
-  const f = m.fma(lost, scale, m.sub(mantissa, 1));
-  const finite = assemble(m, { f, exponent: m.convert(power) });
+  // Nothing is lost of large numbers, whose scale would not be a normal number.
+  const biased = m.builder.max(m.sub(m.i(127), power), m.i(0));
+  const scale = m.float(m.binary('shl', biased, 23));
+  const { high: f, low } = m.twoSum(m.sub(mantissa, 1), m.mul(lost, scale));
+  const tail = m.add(logTail(m, f), low);
+  const finite = assemble(m, { f, exponent: m.convert(power) }, tail);
   return m.select(m.isZero(x), x, atEdges(m, u, finite));
 }
 
-/** log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))); for large x, log(2 |x|). */
+/** By polynomial below 3/4; then log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))); at last log(2 |x|). */
 export function asinh(m: MathEmitter, x: Expression): Expression {
   const magnitude = m.abs(x);
   const large = m.compare('gt', magnitude, 2 ** 28);
   const square = m.mul(magnitude, magnitude);
   const root = m.sqrt(m.add(square, 1));
   const inner = m.add(magnitude, m.div(square, m.add(root, 1)));
-  const value = log1p(m, m.select(large, magnitude, inner));
-  return m.copySign(m.add(value, m.select(large, Math.LN2, 0)), x);
+  const value = m.add(log1p(m, m.select(large, magnitude, inner)), m.select(large, Math.LN2, 0));
+  const small = m.compare('lt', magnitude, 0.75);
+  return m.copySign(m.select(small, odd(m, magnitude, ASINH), value), x);
+}
+
+/** x + x^3 (c[0] + c[1] x^2 + ...). */
+function odd(m: MathEmitter, x: Expression, coefficients: readonly number[]): Expression {
+  const square = m.mul(x, x);
+  return m.fma(m.mul(square, x), m.polynomial(square, coefficients), x);
 }
 
 /** log1p(t + sqrt(2 t + t^2)) with t = x - 1; for large x, log(2 x). */
@@ -115,14 +131,16 @@ export function acosh(m: MathEmitter, x: Expression): Expression {
   const t = m.sub(x, 1);
   const inner = m.add(t, m.sqrt(m.fma(t, t, m.add(t, t))));
   const value = log1p(m, m.select(large, x, inner));
-  return m.add(value, m.select(large, Math.LN2, 0));
+  return m.select(m.compare('lt', x, 1), NaN, m.add(value, m.select(large, Math.LN2, 0)));
 }
 
-/** log1p(2 x / (1 - x)) / 2. */
+/** By polynomial below 1/2; above, log1p(2 x / (1 - x)) / 2. */
 export function atanh(m: MathEmitter, x: Expression): Expression {
   const magnitude = m.abs(x);
   const ratio = m.div(m.add(magnitude, magnitude), m.sub(m.c(1), magnitude));
-  return m.copySign(m.mul(log1p(m, ratio), 0.5), x);
+  const value = m.mul(log1p(m, ratio), 0.5);
+  const small = m.compare('lt', magnitude, 0.5);
+  return m.copySign(m.select(small, odd(m, magnitude, ATANH), value), x);
 }
 
 /** The logarithm of a positive finite float32 to about 34 bits. */
@@ -157,10 +175,7 @@ export function assemblePair(
   // s = (mantissa - 1) / (mantissa + 1); log = 2 s + 2/3 s^3 + 2/5 s^5 + ...
   const f = m.sub(mantissa, 1);
   const below = m.twoSum(m.c(1), mantissa);
-  const s = m.div(f, below.high);
-  const back = m.twoProduct(s, below.high);
-  const rest = m.sub(m.sub(m.sub(f, back.high), back.low), m.mul(s, below.low));
-  const sLow = m.div(rest, below.high);
+  const { high: s, low: sLow } = m.divPairs({ high: f, low: m.c(0) }, below);
   const square = m.twoProduct(s, s);
   const squareLow = m.fma(m.add(s, s), sLow, square.low);
   const higher = m.mul(square.high, m.polynomial(square.high, series));

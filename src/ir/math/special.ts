@@ -1,6 +1,6 @@
 // erf and its family, log gamma and digamma in float32. Coefficients: scripts/experiments/fit.ts.
 import type { Expression } from '../expression.ts';
-import { exp } from './exponential.ts';
+import { decayTimes } from './exponential.ts';
 import type { MathEmitter } from './emitter.ts';
 import { log } from './logarithm.ts';
 import { sin, tan } from './trigonometry.ts';
@@ -45,15 +45,25 @@ export function erf(m: MathEmitter, x: Expression): Expression {
   return m.select(m.compare('lt', magnitude, 1.15), small, m.copySign(large, x));
 }
 
-/** e^(-x^2) times a polynomial in (x - 4) / (x + 4), as Shepherd and Laframboise (1981) do. */
+/**
+ * 1 - erf below 3/4; above, e^(-x^2) times a polynomial in (x - 4) / (x + 4), as Shepherd and
+ * Laframboise (1981) do.
+ */
 export function erfc(m: MathEmitter, x: Expression): Expression {
   const magnitude = m.atMost(m.abs(x), 10.5);
   const square = m.twoProduct(magnitude, magnitude);
-  const decay = exp(m, m.neg(square.high), m.neg(square.low));
   const q = m.div(m.sub(magnitude, 4), m.add(magnitude, 4));
-  const scaled = m.div(m.polynomial(q, ERFCX), m.fma(magnitude, 2, 1));
-  const value = m.mul(decay, scaled);
-  return m.select(m.compare('lt', x, 0), m.sub(m.c(2), value), value);
+  const [first = 0, ...others] = ERFCX;
+  const above = m.fastTwoSum(m.c(first), m.mul(q, m.polynomial(q, others)));
+  const below = m.twoSum(m.c(1), m.add(magnitude, magnitude));
+  const scaled = m.divPairs(above, below);
+  const exponent = { high: m.neg(square.high), low: m.neg(square.low) };
+  const value = decayTimes(m, exponent, scaled);
+  const tail = m.select(m.compare('lt', x, 0), m.sub(m.c(2), value), value);
+  // 1 - x is exact where it matters, and the rest is small.
+  const rest = m.mul(x, m.polynomial(m.mul(x, x), ERF_SMALL));
+  const central = m.sub(m.sub(m.c(1), x), rest);
+  return m.select(m.compare('lt', m.abs(x), 0.75), central, tail);
 }
 
 /** x times a polynomial in w = -log(1 - x^2), or in its root near the ends (after Giles, 2012). */
@@ -93,7 +103,9 @@ export function lgamma(m: MathEmitter, given: Expression): Expression {
     product = m.select(high, m.mul(product, t), product);
   }
   const logarithm = log(m, m.select(large, x, product));
-  const offset = m.sub(t, 2);
+  // t - 2 without what rounding t lost.
+  const below = m.select(m.compare('lt', x, 0.5), x, m.sub(x, 1));
+  const offset = m.select(raised, below, m.sub(t, 2));
   const base = m.mul(offset, m.polynomial(offset, LGAMMA));
   const moved = m.add(base, m.select(raised, m.neg(logarithm), logarithm));
   const inverse = m.div(m.c(1), x);
@@ -119,22 +131,22 @@ export function lgamma(m: MathEmitter, given: Expression): Expression {
 export function digamma(m: MathEmitter, given: Expression): Expression {
   const negative = m.compare('lt', given, 0);
   const x = m.select(negative, m.sub(m.c(1), given), given);
-  // 1/x + 1/(x + 1) + ... = (product)' / product
-  let product = x;
+  // 1/(x + 1) + 1/(x + 2) + ... = (product)' / product
+  let product = m.add(x, 1);
   let derivative = m.c(1);
-  for (let step = 1; step < 6; step++) {
+  for (let step = 2; step < 6; step++) {
     const next = m.add(x, step);
     derivative = m.fma(derivative, next, product);
     product = m.mul(product, next);
   }
   const small = m.compare('lt', x, 6);
   const z = m.select(small, m.add(x, 6), x);
-  const fractions = m.select(small, m.div(derivative, product), 0);
+  const fractions = m.add(m.div(derivative, product), m.div(m.c(1), x));
   const inverse = m.div(m.c(1), z);
   const square = m.mul(inverse, inverse);
   const series = m.mul(square, m.polynomial(square, [1 / 12, -1 / 120, 1 / 252, -1 / 240]));
   const asymptotic = m.sub(m.sub(log(m, z), m.mul(inverse, 0.5)), series);
-  const positive = m.sub(asymptotic, fractions);
+  const positive = m.sub(asymptotic, m.select(small, fractions, 0));
   const part = fraction(m, given);
   const cotangent = m.div(m.c(Math.PI), tan(m, m.mul(part, Math.PI)));
   const reflected = m.select(m.isZero(part), NaN, m.sub(positive, cotangent));

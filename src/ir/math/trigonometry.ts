@@ -5,7 +5,10 @@ import type { MathEmitter } from './emitter.ts';
 
 const SIN = [-0.166666552, 0.00833218824, -0.000195181259];
 const COS = [0.0416666456, -0.00138873095, 0.0000244324256];
-const TAN = [0.333331555, 0.133388355, 0.0534082018, 0.0244413912, 0.00310148206, 0.00939652696];
+const TAN = [
+  0.333333492, 0.133326739, 0.0540591776, 0.0212845076, 0.0108325072, 0.0000911543393,
+  0.00437647663,
+];
 const ASIN = [0.166667521, 0.0749530643, 0.0454697721, 0.0241807699, 0.0421664305];
 const ATAN = [
   -0.333332986, 0.199985296, -0.142640129, 0.109508544, -0.0839919075, 0.0578786097, -0.0310933143,
@@ -30,16 +33,48 @@ function partsOfHalfPi(bits: number, count: number): readonly number[] {
   return [...parts, Math.fround(rest + HALF_PI_LOW)];
 }
 
-/** Subtracts multiples of pi/2: x = quadrant * pi/2 + r with |r| <= pi/4. */
-function reduce(
-  m: MathEmitter,
-  x: Expression,
-): { readonly r: Expression; readonly quadrant: Expression } {
+/** x = quadrant * pi/2 + r + low, with |r| <= pi/4 and `low` below its last bit. */
+interface Reduced {
+  readonly r: Expression;
+  readonly low: Expression;
+  readonly quadrant: Expression;
+}
+
+/** Subtracts multiples of pi/2, for |x| up to `largestAngle`. */
+function reduce(m: MathEmitter, x: Expression): Reduced {
   const { float, integer } = nearestInteger(m, x, 2 / Math.PI);
-  // A fused product needs no spare bits. Others are exact for 7 bits times a quadrant below 2^17.
-  const parts = m.fused ? partsOfHalfPi(24, 3) : partsOfHalfPi(7, 7);
-  const r = parts.reduce((rest, part) => m.fma(float, -part, rest), x);
-  return { r, quadrant: integer };
+  return { ...(m.fused ? fusedRest(m, x, float) : exactRest(m, x, float)), quadrant: integer };
+}
+
+/** With fma: parts of 24 bits. The first difference is exact; what the second loses is kept. */
+function fusedRest(m: MathEmitter, x: Expression, k: Expression): Omit<Reduced, 'quadrant'> {
+  const [first = 0, second = 0, third = 0] = partsOfHalfPi(24, 3);
+  const difference = m.fma(k, -first, x);
+  const product = m.twoProduct(k, m.c(-second));
+  const sum = m.twoSum(difference, product.high);
+  const rest = m.fma(k, -third, m.add(sum.low, product.low));
+  const { high, low } = m.fastTwoSum(sum.high, rest);
+  return { r: high, low };
+}
+
+/**
+ * Without: parts of 7 bits, whose products with a quadrant below 2^17 are exact. The first three
+ * differences are exact too; what the next three lose is carried along.
+ */
+function exactRest(m: MathEmitter, x: Expression, k: Expression): Omit<Reduced, 'quadrant'> {
+  let rest = x;
+  let lost: Expression | undefined;
+  for (const [which, part] of partsOfHalfPi(7, 7).entries()) {
+    const product = m.mul(k, -part);
+    if (which < 3) rest = m.add(rest, product);
+    else if (which < 6) {
+      const sum = m.twoSum(rest, product);
+      rest = sum.high;
+      lost = lost === undefined ? sum.low : m.add(lost, sum.low);
+    } else lost = lost === undefined ? product : m.add(lost, product);
+  }
+  const { high, low } = m.fastTwoSum(rest, lost ?? m.c(0));
+  return { r: high, low };
 }
 
 function sinPolynomial(m: MathEmitter, r: Expression, square: Expression): Expression {
@@ -87,9 +122,11 @@ export function cos(m: MathEmitter, x: Expression): Expression {
 
 /** The tangent of r, or in odd quadrants -1 / tan r. */
 export function tan(m: MathEmitter, x: Expression): Expression {
-  const { r, quadrant } = reduce(m, x);
+  const { r, low, quadrant } = reduce(m, x);
   const square = m.mul(r, r);
-  const value = m.fma(m.mul(square, r), m.polynomial(square, TAN), r);
+  // The derivative, 1 + tan^2 r, weighs what r lost.
+  const correction = m.fma(m.mul(square, r), m.polynomial(square, TAN), m.fma(low, square, low));
+  const value = m.add(r, correction);
   const odd = m.compare('ne', m.binary('and', quadrant, 1), m.i(0));
   const turned = m.select(odd, m.div(m.c(-1), value), value);
   return m.select(m.isZero(x), x, inRange(m, x, turned));

@@ -25,6 +25,7 @@ export {
   OutOfMemoryError,
   ShapeError,
   TengenError,
+  TraceError,
 } from './base/errors.ts';
 export type { Shape } from './base/shape.ts';
 export * as F from './interface/functional/index.ts';

@@ -35,6 +35,10 @@ export class DisposedError extends TengenError {
 export class CompileError extends TengenError {
   override name = 'CompileError';
 }
+/** A traced function that did not build the program that was recorded. */
+export class TraceError extends TengenError {
+  override name = 'TraceError';
+}
 /** An argument outside its documented range. */
 export class ArgumentError extends TengenError {
   override name = 'ArgumentError';

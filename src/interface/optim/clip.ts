@@ -29,7 +29,8 @@ export function clipGradNorm(
     for (const parameter of clipped) {
       if (parameter.grad !== null) parameter.grad = parameter.grad.mul(factor);
     }
-    return norm;
+    // Asked for by whoever clips, and used by the clipping: a step must keep it.
+    return norm.keep();
   });
 }
 

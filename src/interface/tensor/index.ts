@@ -87,7 +87,7 @@ export {
   outer,
   type ProductScales,
   tensordot,
-  trace,
+  trace as matrixTrace,
 } from './linear-algebra.ts';
 export {
   all,

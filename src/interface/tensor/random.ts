@@ -16,16 +16,40 @@ export interface RandomOptions extends CreationOptions {
   readonly generator?: Generator | undefined;
 }
 
+/** One draw of `count` words: what a replay takes anew from the generator. */
+export interface Draw {
+  readonly generator: Generator;
+  readonly count: number;
+}
+
+/** The four words that name a place in a stream: low and high of seed and offset. */
+export function placeWords({ generator, count }: Draw): readonly [number, number, number, number] {
+  const [seedLow, seedHigh] = generator.key;
+  const offset = generator.reserve(count);
+  return [seedLow, seedHigh, offset >>> 0, Math.floor(offset / 4294967296)];
+}
+
+const draws = new WeakMap<Node, { readonly draw: Draw; readonly word: 0 | 1 | 2 | 3 }>();
+
+/** Which word of which draw a scalar slot holds, if it is one. */
+export function drawOf(slot: Node): { readonly draw: Draw; readonly word: 0 | 1 | 2 | 3 } | null {
+  return draws.get(slot) ?? null;
+}
+
 /** Random uint32 words at the generator's next place. */
 export function bitsNode(shape: Shape, generator: Generator = defaultGenerator): Node {
-  const [seedLow, seedHigh] = generator.key;
-  const offset = generator.reserve(sizeOf(shape));
-  const word = (value: number): Node => ops.scalar(value, 'uint32');
+  const draw: Draw = { generator, count: sizeOf(shape) };
+  const words = placeWords(draw);
+  const slot = (word: 0 | 1 | 2 | 3): Node => {
+    const node = ops.scalar(words[word], 'uint32');
+    draws.set(node, { draw, word });
+    return node;
+  };
   return ops.randomBits(shape, {
-    seedLow: word(seedLow),
-    seedHigh: word(seedHigh),
-    offsetLow: word(offset >>> 0),
-    offsetHigh: word(Math.floor(offset / 4294967296)),
+    seedLow: slot(0),
+    seedHigh: slot(1),
+    offsetLow: slot(2),
+    offsetHigh: slot(3),
   });
 }
 

@@ -1,9 +1,8 @@
 // Public faces of reverse mode: backward, GradManager, grad, valueAndGrad, vjp, hvp.
-import { ArgumentError, internalError } from '../../base/errors.ts';
+import { ArgumentError } from '../../base/errors.ts';
 import { withoutTracking } from '../../graph/op.ts';
-import { full, input } from '../../graph/ops/index.ts';
+import { copy, full, input } from '../../graph/ops/index.ts';
 import { accumulateGrad, type BackwardOptions, gradientNodes } from '../tensor/backward.ts';
-import { engine } from '../tensor/engine.ts';
 import { tensorOn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -82,12 +81,13 @@ export class GradManager {
   }
 }
 
-/** A tracked stand-in for a value: gradients can be asked for by it. */
+/** A tracked stand-in for a value: gradients can be asked for by it. Computes nothing. */
 function trackedAlias(value: Tensor): Tensor {
-  if (value.node.storage === null) engine().evaluate([value.node]);
   const { storage, version, shape, dtype, device } = value.node;
-  if (storage === null) throw internalError('an evaluated value without a storage');
-  return tensorOn(input(storage, version, shape, dtype, true, device));
+  if (storage !== null) return tensorOn(input(storage, version, shape, dtype, true, device));
+  const node = copy(value.node);
+  node.tracked = true;
+  return tensorOn(node);
 }
 
 export interface GradOptions {

@@ -7,7 +7,7 @@ import { compile } from '../../compile/compiler.ts';
 import type { CompiledProgram, Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node, type Origin } from '../../graph/node.ts';
-import { copy } from '../../graph/ops/copy.ts';
+import { copy, detach } from '../../graph/ops/copy.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
@@ -25,12 +25,15 @@ const KEPT_RUNS = 4;
 /** Copies of the same host bytes after which they move to the device for good. */
 const UPLOADS_BEFORE_PROMOTION = 3;
 
-interface Assignment {
+export interface Assignment {
   readonly holder: NodeHolder;
   readonly storage: Storage;
   readonly node: Node;
   readonly inPlace: boolean;
 }
+
+/** What an evaluation computes beside what is asked for: all assignments, those of buffers, or none. */
+type Scope = 'step' | 'buffers' | 'values';
 
 /** A run of a plan, named by the nodes that it computed but did not keep. */
 interface Run extends Origin {
@@ -71,6 +74,18 @@ export interface EvaluatorStats {
   compileMs: number;
 }
 
+/** Sees what is built and computed: tracing. */
+export interface EvaluationObserver {
+  /** A result was made by the public interface. */
+  created?(node: Node): void;
+  /** A value is about to be computed or read. May throw to refuse it. */
+  reading?(): void;
+  /** A step is asked for. True if it will be made later. */
+  stepping?(): boolean;
+  /** A program is about to be looked up and run; its key is complete. May throw. */
+  running?(program: Linearization): void;
+}
+
 export class Evaluator implements Engine {
   readonly stats: EvaluatorStats = {
     runs: 0,
@@ -83,6 +98,8 @@ export class Evaluator implements Engine {
   readonly #caches = new Map<string, PlanCache<Entry>>();
   /** Latest pending assignment of each storage. */
   readonly #assignments = new Map<Storage, Assignment>();
+  /** Their nodes: each may be the value of one storage only. */
+  readonly #assignedNodes = new Set<Node>();
   #pending: Node[] = [];
   #compactAt = COMPACT_PENDING;
   #keep: Node[] = [];
@@ -93,11 +110,14 @@ export class Evaluator implements Engine {
   readonly #keepers = new Set<Entry>();
   #warnedOfLimit = false;
   #evaluating = false;
+  /** Who sees what is built and computed, the innermost last. */
+  readonly observers: EvaluationObserver[] = [];
   /** The plans run last, newest first: what `explain()` shows. */
   readonly recent: { readonly entry: Entry; readonly device: Device }[] = [];
 
   created(node: Node): void {
     this.#pending.push(node);
+    if (this.observers.length > 0) for (const observer of this.observers) observer.created?.(node);
     if (settings.checkNaN && !this.#evaluating) checkForNaN(this, node);
     if (settings.eager && !this.#evaluating) this.#evaluateEagerly(node);
     else if (this.#pending.length > this.#compactAt) this.#compactPending();
@@ -110,39 +130,58 @@ export class Evaluator implements Engine {
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
     // A value that is stored already, or that another tensor takes over, is copied.
     let node = value;
-    if (node.storage !== null || node.op.lower.kind === 'leaf' || this.#isAssigned(node)) {
+    if (node.storage !== null || node.op.lower.kind === 'leaf' || this.#assignedNodes.has(node)) {
       node = copy(node);
     }
+    // What is computed from a parameter that was just assigned is differentiable by it; a buffer
+    // has no history.
+    if (storage.tracked) node.tracked = true;
+    else node = detach(node);
     node.consumed = true;
-    // What is computed from a parameter that was just assigned is differentiable by it.
-    node.tracked = storage.tracked;
     const inPlace = options.inPlace === true;
+    this.#forgetAssignment(storage);
+    this.#assignedNodes.add(node);
     this.#assignments.set(storage, { holder, storage, node, inPlace });
     holder.node = node;
   }
 
   replaced(holder: NodeHolder, storage: Storage): void {
-    this.#assignments.delete(storage);
+    this.#forgetAssignment(storage);
     holder.node = leafOn(storage, holder.node);
   }
 
-  #isAssigned(node: Node): boolean {
-    for (const assignment of this.#assignments.values()) if (assignment.node === node) return true;
-    return false;
+  #forgetAssignment(storage: Storage): void {
+    const present = this.#assignments.get(storage);
+    if (present === undefined) return;
+    this.#assignedNodes.delete(present.node);
+    this.#assignments.delete(storage);
+  }
+
+  /** Assignments that no run has made yet. */
+  pendingAssignments(): readonly Assignment[] {
+    return [...this.#assignments.values()];
+  }
+
+  /** Computes pending results made before node `id` that nothing uses, and no assignments. */
+  computeBefore(id: number): void {
+    const roots = this.#unconsumed().filter((node) => node.id < id);
+    if (roots.length > 0) this.#evaluate(roots, 'values');
   }
 
   step(): void {
+    for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
-    this.#evaluate(roots, true);
+    this.#evaluate(roots, 'step');
     this.#pending.length = 0;
     this.#keep.length = 0;
   }
 
   evaluate(nodes: readonly Node[]): void {
+    for (const observer of this.observers) observer.reading?.();
     for (const node of nodes) {
       if (node.storage === null) {
-        this.#evaluate(nodes, false);
+        this.#evaluate(nodes, 'buffers');
         return;
       }
       (node.storage as Storage).check(node.version);
@@ -175,24 +214,28 @@ export class Evaluator implements Engine {
   }
 
   #evaluateEagerly(node: Node): void {
-    this.#evaluate([node], false);
+    this.#evaluate([node], 'buffers');
     this.#pending.length = 0;
   }
 
   // ---- one evaluation -------------------------------------------------------------------------
 
-  #evaluate(requested: readonly Node[], wholeStep: boolean): void {
+  #evaluate(requested: readonly Node[], scope: Scope): void {
     if (this.#evaluating) throw internalError('evaluation inside an evaluation');
     this.#evaluating = true;
     try {
-      this.#evaluateOnce(requested, wholeStep);
+      this.#evaluateOnce(requested, scope);
+    } catch (error) {
+      // The caller hears of it now: the next step must not fail of the same values.
+      for (const node of requested) node.consumed = true;
+      throw error;
     } finally {
       this.#linear.release();
       this.#evaluating = false;
     }
   }
 
-  #evaluateOnce(requested: readonly Node[], wholeStep: boolean): void {
+  #evaluateOnce(requested: readonly Node[], scope: Scope): void {
     const linear = this.#linear;
     linear.reset();
     const assigned: Assignment[] = [];
@@ -201,7 +244,7 @@ export class Evaluator implements Engine {
     // Parameters change in steps; buffers (running statistics) whenever anything is computed, so
     // that a loop that only evaluates does not pile up their history.
     for (const { node, storage } of this.#assignments.values()) {
-      if (wholeStep || !storage.tracked) linear.add(node);
+      if (scope === 'step' || (scope === 'buffers' && !storage.tracked)) linear.add(node);
     }
     // An assignment whose value this plan computes anyway is made now.
     for (const assignment of this.#assignments.values()) {
@@ -274,6 +317,7 @@ export class Evaluator implements Engine {
       key.push(root.position);
       key.push(root.inPlaceOf);
     }
+    for (const observer of this.observers) observer.running?.(this.#linear);
     const cacheName = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}`;
     let cache = this.#caches.get(cacheName);
     if (cache === undefined) {
@@ -400,7 +444,8 @@ export class Evaluator implements Engine {
     this.#remember(entry, device);
 
     const run: Run = { runId: ++this.#runId, entry };
-    this.#storeResults(device, rootNodes, outputs, assigned.length > 0);
+    const wasStep = assigned.some(({ storage }) => storage.tracked);
+    this.#storeResults(device, rootNodes, outputs, wasStep);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
     this.#storeLearned(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
     for (let i = 0; i < nodes.length; i++) {
@@ -410,7 +455,7 @@ export class Evaluator implements Engine {
         node.originPosition = i;
       }
     }
-    if (assigned.some(({ storage }) => storage.tracked)) this.#generation++;
+    if (wasStep) this.#generation++;
     if (entry.kept.length > 0) this.#keepers.add(entry);
     for (const keeper of this.#keepers) this.#expire(keeper);
   }
@@ -531,7 +576,7 @@ export class Evaluator implements Engine {
       node.storage = storage;
       node.version = storage.version;
       node.inputs = NO_INPUTS;
-      if (this.#assignments.get(storage)?.node === node) this.#assignments.delete(storage);
+      if (this.#assignments.get(storage)?.node === node) this.#forgetAssignment(storage);
       if (holder.node === node) holder.node = leafOn(storage, node);
     }
   }

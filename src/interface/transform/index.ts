@@ -27,3 +27,4 @@ export {
   stats,
 } from './controls.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
+export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';

@@ -3,36 +3,12 @@
 import { DTypeError, ShapeError } from '../../base/errors.ts';
 import { type DType, isFloat } from '../../base/dtype.ts';
 import { formatShape, normalizeAxis, type Shape, sizeOf } from '../../base/shape.ts';
-import type { Builder } from '../../ir/builder.ts';
-import { type Expression, valueTypeOf } from '../../ir/expression.ts';
-import type { Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
-import {
-  type AttrsOf,
-  defineOp,
-  type KernelBody,
-  type KernelContext,
-  makeNode,
-  type ReferenceTensor,
-  type Sample,
-} from '../op.ts';
+import { type AttrsOf, defineOp, makeNode, type ReferenceTensor, type Sample } from '../op.ts';
 import { reshape } from './broadcast.ts';
-import { loop, unflatten } from './emit.ts';
-import {
-  elementAt,
-  fillReference,
-  flatPosition,
-  forEachIndex,
-  splitAtAxis,
-  wrapInteger,
-} from './reference.ts';
+import { elementAt, fillReference, flatPosition, forEachIndex, wrapInteger } from './reference.ts';
 import { randomTensor, tensorOf } from './samples.ts';
-
-/** An index moved into [0, size). */
-export function clampIndex(builder: Builder, index: Expression, size: number): Expression {
-  const low = builder.max(index, builder.constant(0));
-  return builder.min(low, builder.constant(Math.max(size - 1, 0)));
-}
+import { ADDING, clampIndex, lowerAddRows, lowerScatter } from './scatter-lowering.ts';
 
 function clamped(index: number, size: number): number {
   return Math.min(Math.max(index, 0), size - 1);
@@ -119,102 +95,6 @@ const gatherOp = defineOp({
   },
   cost: 3,
 });
-
-/** Columns that share one pass over the index. */
-const COLUMNS = 64;
-/** Elements of scratch that a grid item may hold, unless a single column needs more. */
-const SCRATCH_ELEMENTS = 1 << 14;
-
-/** How values that meet in one place are joined, and what stands where none comes. */
-export interface Meeting {
-  readonly initial: number;
-  combine(builder: Builder, known: Expression, value: Expression): Expression;
-}
-
-const ADDING: Meeting = {
-  initial: 0,
-  combine: (builder, known, value) => builder.add(known, value),
-};
-
-/**
- * Joins rows in scratch, one after another, so that the order is always the same; parallel over
- * what stands before the axis and over blocks of columns after it.
- */
-export function lowerScatter(
-  context: KernelContext,
-  node: Node,
-  axis: number,
-  count: number,
-  meeting: Meeting,
-  /** The index for row `along` and column `indices` of the values. */
-  readIndex: (indices: readonly Expression[]) => Expression,
-): KernelBody {
-  const { builder } = context;
-  const { outer, axisSize, inner } = splitAtAxis(node.shape, axis);
-  const fitting = Math.floor(SCRATCH_ELEMENTS / Math.max(axisSize, 1));
-  const columns = Math.max(1, Math.min(inner, COLUMNS, fitting));
-  const blocks = Math.ceil(inner / columns);
-  const gridSize = outer * blocks;
-  const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
-  const divisor = builder.constant(Math.max(blocks, 1));
-  const before = unflatten(builder, builder.div(item, divisor), node.shape.slice(0, axis));
-  const first = builder.scale(builder.rem(item, divisor), columns);
-  const wide = node.dtype === 'float16' || node.dtype === 'bfloat16' ? 'float32' : node.dtype;
-  const totals = context.scratch('totals', wide, Math.max(axisSize * columns, 1));
-
-  const overColumns = (
-    body: (column: Expression, after: readonly Expression[]) => readonly Statement[],
-    vector: boolean,
-  ): Statement[] => {
-    const whole = inner % columns === 0;
-    const index = builder.variable('column', 'i32', { min: 0, max: columns - 1 });
-    const make = (column: Expression): readonly Statement[] =>
-      body(column, unflatten(builder, builder.add(first, column), node.shape.slice(axis + 1)));
-    if (whole) return loop(builder, 'column', columns, make, { vector });
-    const left = builder.sub(builder.constant(inner), first);
-    const end = builder.min(builder.constant(columns), left);
-    const start = builder.constant(0);
-    return [{ kind: 'for', index, start, end, step: 1, body: make(index), vector }];
-  };
-  const place = (row: Expression, column: Expression): Expression =>
-    builder.add(builder.scale(row, columns), column);
-
-  const initial = builder.constant(meeting.initial, valueTypeOf(wide));
-  const body: Statement[] = [
-    ...loop(
-      builder,
-      'slot',
-      axisSize * columns,
-      (index) => [{ kind: 'store', buffer: totals, index, value: initial }],
-      { vector: true },
-    ),
-    ...loop(builder, 'row', count, (row) =>
-      overColumns((column, after) => {
-        const at = [...before, row, ...after];
-        const target = builder.variable('target', 'i32', {
-          min: 0,
-          max: Math.max(axisSize - 1, 0),
-        });
-        const value = clampIndex(builder, readIndex(at), axisSize);
-        const index = place(target, column);
-        const known = builder.load(totals, index);
-        const joined = meeting.combine(builder, known, context.read(0, at));
-        return [
-          { kind: 'let', variable: target, value },
-          { kind: 'store', buffer: totals, index, value: joined },
-        ];
-      }, false),
-    ),
-    ...loop(builder, 'result', axisSize, (row) =>
-      overColumns(
-        (column, after) =>
-          context.write([...before, row, ...after], builder.load(totals, place(row, column))),
-        true,
-      ),
-    ),
-  ];
-  return { gridIndex: item, gridSize, body };
-}
 
 const SCATTER = { axis: 'int', size: 'int' } as const;
 
@@ -373,9 +253,7 @@ const addRowsOp = defineOp({
   lower: {
     kind: 'custom',
     lower: (context, { axis }, node) =>
-      lowerScatter(context, node, axis, node.inputs[0]!.shape[axis]!, ADDING, (indices) =>
-        context.read(1, [indices[axis]!]),
-      ),
+      lowerAddRows(context, node, axis, node.inputs[0]!.shape[axis]!),
   },
   reference: ([x, index], { axis, size }, output) => {
     const data = new Float64Array(sizeOf(output.shape));

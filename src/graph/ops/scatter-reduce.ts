@@ -14,13 +14,12 @@ import {
   checkNumber,
   checkSource,
   gather,
-  lowerScatter,
-  type Meeting,
   randomIndices,
   scatterAdd,
 } from './indexing.ts';
 import { flatPosition, forEachIndex, wrapInteger } from './reference.ts';
 import { distinctTensor, randomTensor, tensorOf } from './samples.ts';
+import { lowerScatter, type Meeting } from './scatter-lowering.ts';
 import { linearScan, shift } from './scan.ts';
 import { argsort } from './sorting.ts';
 

@@ -3,7 +3,7 @@ import { DTypeError, ShapeError } from '../../base/errors.ts';
 import type { DType } from '../../base/dtype.ts';
 import { formatShape, normalizeAxis, type Shape } from '../../base/shape.ts';
 import type { Builder } from '../../ir/builder.ts';
-import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
+import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
 import {
@@ -99,17 +99,26 @@ function sortedPositions(row: readonly number[], descending: boolean): number[] 
 
 // ---- argsort ----------------------------------------------------------------------------------
 
-/** One merge pass over runs of `width`: from places [source, source + n) to [target, target + n). */
+/** Where a sort's data lies: two halves that passes alternate between. */
+interface SortPlaces {
+  /** Start of the half that is read, of the half that is written, and the length of sorted runs. */
+  readonly source: Variable;
+  readonly target: Variable;
+  readonly width: Variable;
+  /** Number of pairs of runs. */
+  readonly pairs: Variable;
+  readonly keys: Buffer;
+  readonly order: Buffer;
+}
+
+/** Merges each pair of neighbouring runs, without branches: what comes first is not predictable. */
 function mergePass(
   builder: Builder,
   length: number,
-  places: { readonly source: Variable; readonly target: Variable; readonly width: Variable },
-  pairs: Variable,
-  read: (place: Expression) => Expression,
-  write: (place: Expression, position: Expression) => Statement,
+  { source, target, width, pairs, keys, order }: SortPlaces,
   comesFirst: (left: Expression, right: Expression) => Expression,
 ): Statement {
-  const { source, target, width } = places;
+  const type = valueTypeOf(keys.dtype);
   const last = builder.constant(length - 1);
   const whole = builder.constant(length);
   const pair = builder.variable('pair', 'i32', { min: 0, max: length - 1 });
@@ -119,30 +128,35 @@ function mergePass(
   const left = builder.variable('left', 'i32', { mutable: true });
   const right = builder.variable('right', 'i32', { mutable: true });
   const place = builder.variable('place');
-  const fromLeft = builder.variable('fromLeft');
-  const fromRight = builder.variable('fromRight');
+  const leftKey = builder.variable('leftKey', type);
+  const rightKey = builder.variable('rightKey', type);
   const takeLeft = builder.variable('takeLeft', 'bool');
+  const taken = builder.variable('taken');
   const safe = (index: Expression): Expression => builder.add(source, builder.min(index, last));
-  const chosen = builder.select(takeLeft, fromLeft, fromRight);
   const both = builder.add(width, width);
+  const put = (buffer: Buffer, value: Expression): Statement => ({
+    kind: 'store',
+    buffer,
+    index: builder.add(target, place),
+    value,
+  });
+  const step = builder.convert(takeLeft, 'i32');
   const mergeOne: Statement[] = [
-    { kind: 'let', variable: fromLeft, value: read(safe(left)) },
-    { kind: 'let', variable: fromRight, value: read(safe(right)) },
+    { kind: 'let', variable: leftKey, value: builder.load(keys, safe(left)) },
+    { kind: 'let', variable: rightKey, value: builder.load(keys, safe(right)) },
     {
       kind: 'let',
       variable: takeLeft,
       value: builder.and(
         builder.compare('lt', left, middle),
-        builder.or(builder.compare('ge', right, high), comesFirst(fromLeft, fromRight)),
+        builder.or(builder.compare('ge', right, high), comesFirst(leftKey, rightKey)),
       ),
     },
-    write(builder.add(target, place), chosen),
-    { kind: 'assign', variable: left, value: builder.add(left, builder.convert(takeLeft, 'i32')) },
-    {
-      kind: 'assign',
-      variable: right,
-      value: builder.add(right, builder.convert(builder.unary('not', takeLeft), 'i32')),
-    },
+    { kind: 'let', variable: taken, value: safe(builder.select(takeLeft, left, right)) },
+    put(keys, builder.select(takeLeft, leftKey, rightKey)),
+    put(order, builder.load(order, taken)),
+    { kind: 'assign', variable: left, value: builder.add(left, step) },
+    { kind: 'assign', variable: right, value: builder.offset(builder.sub(right, step), 1) },
   ];
   return {
     kind: 'for',
@@ -161,7 +175,7 @@ function mergePass(
   };
 }
 
-/** Merge sort of positions, bottom up, between the halves of one array. */
+/** Merge sort of keys with their positions, bottom up. */
 function lowerArgsort(
   context: KernelContext,
   node: Node,
@@ -172,43 +186,34 @@ function lowerArgsort(
   const rows = rowGrid(builder, node.shape, axis);
   const { length } = rows;
   const dtype = keyDType(node.inputs[0]!.dtype);
-  const keys = context.scratch('keys', dtype, Math.max(length, 1));
-  const order = context.scratch('order', 'int32', Math.max(2 * length, 1));
   const number = (value: number): Expression => builder.constant(value);
   const mutable = (name: string): Variable => builder.variable(name, 'i32', { mutable: true });
-  const source = mutable('source');
-  const target = mutable('target');
-  const width = mutable('width');
-  const pairs = mutable('pairs');
+  const places: SortPlaces = {
+    source: mutable('source'),
+    target: mutable('target'),
+    width: mutable('width'),
+    pairs: mutable('pairs'),
+    keys: context.scratch('keys', dtype, Math.max(2 * length, 1)),
+    order: context.scratch('order', 'int32', Math.max(2 * length, 1)),
+  };
+  const { source, target, width, pairs, keys, order } = places;
   const set = (variable: Variable, value: Expression): Statement => ({
     kind: 'assign',
     variable,
     value,
   });
-  const comesFirst = (left: Expression, right: Expression): Expression => {
-    const a = builder.load(keys, left);
-    return builder.unary('not', emitPrecedes(builder, a, builder.load(keys, right), descending));
-  };
-  const merge = mergePass(
-    builder,
-    length,
-    { source, target, width },
-    pairs,
-    (index) => builder.load(order, index),
-    (index, value) => ({ kind: 'store', buffer: order, index, value }),
-    comesFirst,
+  const merge = mergePass(builder, length, places, (left, right) =>
+    builder.unary('not', emitPrecedes(builder, left, right, descending)),
   );
   const passes = Math.ceil(Math.log2(Math.max(length, 1)));
   const body: Statement[] = [
-    ...loop(builder, 'start', length, (index) => [
-      {
-        kind: 'store',
-        buffer: keys,
-        index,
-        value: builder.convert(context.read(0, rows.at(index)), valueTypeOf(dtype)),
-      },
-      { kind: 'store', buffer: order, index, value: index },
-    ]),
+    ...loop(builder, 'start', length, (index) => {
+      const value = builder.convert(context.read(0, rows.at(index)), valueTypeOf(dtype));
+      return [
+        { kind: 'store', buffer: keys, index, value },
+        { kind: 'store', buffer: order, index, value: index },
+      ];
+    }),
     { kind: 'declare', variable: source, value: number(0) },
     { kind: 'declare', variable: target, value: number(length) },
     { kind: 'declare', variable: width, value: number(1) },

@@ -1,5 +1,4 @@
 // From a group to its kernels: chooses the lowering by the kind of its main op.
-import { sizeOf } from '../../base/shape.ts';
 import type { Target } from '../../ir/kernel.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Flow } from '../flow.ts';
@@ -67,9 +66,4 @@ function kernelName(group: Group): string {
   const names = [...new Set(group.members.map(({ op }) => op.name))];
   const shown = names.length > 3 ? [...names.slice(0, 2), `${names.length - 2}_more`] : names;
   return shown.join('_');
-}
-
-/** Elements of the group's results. */
-export function groupSize(group: Group): number {
-  return sizeOf((group.anchors[0] as Node).shape);
 }

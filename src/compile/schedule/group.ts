@@ -103,8 +103,10 @@ class GroupFormer {
 
   #findHost(node: Node, cone: Cone, notes: string[]): Host | null {
     if (node.op.lower.kind === 'reduce') {
-      const group = this.#siblingReduction(node, cone);
-      return this.#rowHost(node, cone) ?? (group === null ? null : { group });
+      const rows = this.#rowHost(node, cone);
+      if (rows !== null) return rows;
+      const sibling = this.#siblingReduction(node, cone);
+      return sibling === null ? null : { group: sibling };
     }
     if (isMainOp(node.op)) return null;
     const epilogue = this.#epilogueHost(node, cone, notes);

@@ -1,6 +1,7 @@
 // How the package is built: one ES module and one declaration file per entry, shared code in chunks.
 import { defineConfig } from 'tsdown';
 import { presentEntries } from './scripts/entries.ts';
+import { withoutTestParts } from './scripts/strip-test-parts.ts';
 
 export default defineConfig({
   entry: Object.fromEntries(presentEntries().map(({ name, source }) => [name, source])),
@@ -11,5 +12,6 @@ export default defineConfig({
   outDir: 'dist',
   dts: true,
   sourcemap: true,
+  plugins: [withoutTestParts],
   outputOptions: { chunkFileNames: 'chunks/[name]-[hash].js' },
 });

@@ -5,6 +5,7 @@ import { build } from 'tsdown';
 import type { RolldownChunk } from 'tsdown';
 import { presentEntries } from './entries.ts';
 import type { Entry } from './entries.ts';
+import { withoutTestParts } from './strip-test-parts.ts';
 
 /** Ceilings in bytes, gzipped. */
 const CEILINGS: Record<string, number> = { index: 90 * 1024 };
@@ -36,6 +37,7 @@ async function bundle(entry: Entry): Promise<Chunk[]> {
     report: false,
     logLevel: 'error',
     hash: false,
+    plugins: [withoutTestParts],
   });
   return bundles.flatMap(({ chunks }) => chunks.filter((chunk) => chunk.type === 'chunk'));
 }

@@ -161,13 +161,23 @@ export interface Sample<A = Attrs> {
 
 // ---- definition -------------------------------------------------------------------------------
 
-export interface OpSpec<S extends AttrSchema> {
+/** What the package needs of an op. */
+interface OpParts<S extends AttrSchema> {
   readonly name: string;
   readonly attrs: S;
   /** Shape and dtype of the result; throws ShapeError or DTypeError with the op's name. */
   infer(inputs: readonly Node[], attrs: AttrsOf<S>): { shape: Shape; dtype: DType };
   readonly gradient: GradientRule<AttrsOf<S>>;
   readonly lower: Lowering<AttrsOf<S>>;
+  /**
+   * Rough arithmetic per output element of an elementwise or indexed op (1 = an add, 20 = an exp):
+   * decides between computing again and storing.
+   */
+  readonly cost?: number;
+}
+
+/** What tests and tables read of an op. The build leaves it out: no other code may count on it. */
+export interface OpTests<S extends AttrSchema = AttrSchema> {
   /** The result in plain TypeScript, float64, as obvious as can be. */
   reference(
     inputs: readonly ReferenceTensor[],
@@ -175,32 +185,36 @@ export interface OpSpec<S extends AttrSchema> {
     output: { readonly shape: Shape; readonly dtype: DType },
   ): Float64Array;
   samples(): readonly Sample<AttrsOf<S>>[];
-  /**
-   * Rough arithmetic per output element of an elementwise or indexed op (1 = an add, 20 = an exp):
-   * decides between computing again and storing.
-   */
-  readonly cost?: number;
   /** One line for the table of ops. */
   readonly summary: string;
 }
 
+export interface OpSpec<S extends AttrSchema> extends OpParts<S>, OpTests<S> {}
+
 /** The erased form that nodes carry: its methods take the op's own attributes. */
-export interface OpDef<S extends AttrSchema = AttrSchema> extends OpSpec<S> {
+export interface OpDef<S extends AttrSchema = AttrSchema> extends OpParts<S> {
   readonly id: number;
   readonly cost: number;
 }
 
-const registry: OpDef[] = [];
+/** An op as tests see it. */
+export type TestedOp = OpDef & OpTests;
 
-/** Registers a primitive. */
+const registry: TestedOp[] = [];
+
+/**
+ * Registers a primitive.
+ *
+ * @__NO_SIDE_EFFECTS__ for bundlers: an op that nothing uses may go, with its registration.
+ */
 export function defineOp<const S extends AttrSchema>(spec: OpSpec<S>): OpDef<S> {
-  const op: OpDef<S> = { ...spec, id: registry.length, cost: spec.cost ?? 1 };
-  registry.push(op as OpDef);
+  const op: OpDef<S> & OpTests<S> = { ...spec, id: registry.length, cost: spec.cost ?? 1 };
+  registry.push(op as TestedOp);
   return op;
 }
 
-/** Every op that has been defined, in order of definition. */
-export function allOps(): readonly OpDef[] {
+/** Every op that has been defined, in order of definition. For tests and tables. */
+export function allOps(): readonly TestedOp[] {
   return registry;
 }
 

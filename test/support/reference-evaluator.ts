@@ -1,6 +1,6 @@
 // The first oracle: runs a graph by its ops' references, in float64, one node after another.
 import type { Node } from '../../src/graph/node.ts';
-import type { ReferenceTensor } from '../../src/graph/op.ts';
+import type { OpTests, ReferenceTensor } from '../../src/graph/op.ts';
 import { sizeOf } from '../../src/base/shape.ts';
 
 /** Nodes that lead to `roots`, inputs first; stops at nodes in `known`. Iterative: graphs are deep. */
@@ -34,7 +34,8 @@ function evaluateNode(node: Node, values: ReadonlyMap<Node, ReferenceTensor>): R
   if (node.op.name === 'scalar') return { shape, dtype, data: Float64Array.of(node.value) };
   if (node.op.lower.kind === 'leaf') throw new Error(`no value given for ${node.op.name}`);
   const inputs = node.inputs.map((input) => values.get(input)!);
-  const data = node.op.reference(inputs, node.attrs, { shape, dtype });
+  const op = node.op as typeof node.op & OpTests;
+  const data = op.reference(inputs, node.attrs, { shape, dtype });
   if (data.length !== sizeOf(shape)) {
     throw new Error(`${node.op.name}: reference gave ${data.length} of ${sizeOf(shape)} elements`);
   }

@@ -169,7 +169,7 @@ export function setTensorConstructor(make: (node: Node) => Tensor): void {
 
 /** A tensor on `node` that nobody computes unless it is asked for. */
 export function tensorOn(node: Node): Tensor {
-  if (construct === null) throw internalError('tensor.ts was not loaded');
+  if (construct === null) throw internalError('installEvaluator() was not called');
   return construct(node);
 }
 

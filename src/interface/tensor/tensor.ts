@@ -111,4 +111,7 @@ export class Tensor extends IndexMethods {
   }
 }
 
-setTensorConstructor((node: Node) => new Tensor(node));
+/** Makes handles Tensors. A call and not a side effect of this module, which bundlers may drop. */
+export function installTensor(): void {
+  setTensorConstructor((node: Node) => new Tensor(node));
+}

@@ -1,5 +1,6 @@
 // The one evaluator of the process. Importing an entry of the package installs it.
 import { setEngine } from '../tensor/engine.ts';
+import { installTensor } from '../tensor/tensor.ts';
 import { Evaluator } from './evaluator.ts';
 
 let installed: Evaluator | null = null;
@@ -9,6 +10,7 @@ export function installEvaluator(): Evaluator {
   if (installed === null) {
     installed = new Evaluator();
     setEngine(installed);
+    installTensor();
   }
   return installed;
 }

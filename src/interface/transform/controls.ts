@@ -116,6 +116,11 @@ export function memory(): MemoryUse {
   return getDevice(defaultDeviceName()).memory();
 }
 
+/** Drops all compiled plans and the memory they hold. What runs again is compiled again. */
+export function clearPlans(): void {
+  evaluator().clearPlans();
+}
+
 /** Counters since the start or the last `resetStats`: runs, plan hits and misses, kernels. */
 export function stats(): Readonly<EvaluatorStats> {
   return { ...evaluator().stats };

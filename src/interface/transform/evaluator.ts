@@ -198,9 +198,19 @@ export class Evaluator implements Engine {
 
   /** Forgets what is computed or used meanwhile, so that old graphs can be collected. */
   #compactPending(): void {
-    this.#pending = this.#pending.filter((node) => !node.consumed && node.storage === null);
+    this.#dropFinished();
     this.#compactAt = Math.max(COMPACT_PENDING, 2 * this.#pending.length);
     if (this.#pending.length > PENDING_LIMIT) this.#evaluateAtLimit();
+  }
+
+  #dropFinished(): void {
+    const pending = this.#pending;
+    let kept = 0;
+    for (let i = 0; i < pending.length; i++) {
+      const node = pending[i] as Node;
+      if (!node.consumed && node.storage === null) pending[kept++] = node;
+    }
+    pending.length = kept;
   }
 
   #evaluateAtLimit(): void {
@@ -233,6 +243,8 @@ export class Evaluator implements Engine {
       this.#linear.release();
       this.#evaluating = false;
     }
+    // What was evaluated is no longer pending: on this list it would outlive its tensor.
+    if (this.#pending.length <= COMPACT_PENDING) this.#dropFinished();
   }
 
   #evaluateOnce(requested: readonly Node[], scope: Scope): void {
@@ -382,6 +394,13 @@ export class Evaluator implements Engine {
     entry.executable.dispose();
     Object.assign(entry, this.#compile(device, [...roots, ...kept]));
     entry.stale = false;
+  }
+
+  /** Drops all plans and the memory they hold; the next evaluations compile again. */
+  clearPlans(): void {
+    for (const cache of this.#caches.values()) cache.clear();
+    this.#caches.clear();
+    this.recent.length = 0;
   }
 
   #evict(device: Device, entry: Entry): void {

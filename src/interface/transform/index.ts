@@ -10,6 +10,7 @@ export {
   vjp,
 } from './autodiff.ts';
 export {
+  clearPlans,
   type Configuration,
   configure,
   debug,

@@ -57,6 +57,6 @@ export function toStorage(device: Device, buffer: DeviceBuffer, node: Node): Sto
   if (!device.collected && device.synchronous && bytes <= HOST_RESULT_BYTES) {
     storage.host = device.view(buffer).slice(0, bytes);
     device.free(buffer);
-  } else storage.adopt(device, buffer);
+  } else storage.adoptResult(device, buffer);
   return storage;
 }

@@ -8,12 +8,15 @@ class OwnedBuffers {
   readonly device: Device;
   current: DeviceBuffer | null = null;
   previous: DeviceBuffer | null = null;
+  /** The value, once it was moved to the host to make room; the storage has yet to notice. */
+  moved: Uint8Array | null = null;
 
   constructor(device: Device) {
     this.device = device;
   }
 
   release(): void {
+    limitedResults.get(this.device)?.delete(this);
     if (this.current !== null) this.device.free(this.current);
     if (this.previous !== null) this.device.free(this.previous);
     this.current = null;
@@ -22,6 +25,50 @@ class OwnedBuffers {
 }
 
 const finalizers = new FinalizationRegistry<OwnedBuffers>((owned) => owned.release());
+
+/**
+ * Most bytes that results hold on a device. Synchronous code never lets finalizers run, so a result
+ * that was dropped cannot be told from one that is in use: beyond this the oldest ones move to
+ * ordinary arrays, which the collector frees at any time if nobody holds them.
+ */
+export const RESULT_BYTES = 256 * 1024 * 1024;
+
+/** The results on a device whose values may be moved to the host, oldest first. */
+class LimitedResults {
+  readonly #bytesOf = new Map<OwnedBuffers, number>();
+  #bytes = 0;
+
+  add(owned: OwnedBuffers, bytes: number): void {
+    this.#bytesOf.set(owned, bytes);
+    this.#bytes += bytes;
+    for (const oldest of this.#bytesOf.keys()) {
+      if (this.#bytes <= RESULT_BYTES || oldest === owned) return;
+      this.#moveToHost(oldest);
+    }
+  }
+
+  delete(owned: OwnedBuffers): void {
+    this.#bytes -= this.#bytesOf.get(owned) ?? 0;
+    this.#bytesOf.delete(owned);
+  }
+
+  #moveToHost(owned: OwnedBuffers): void {
+    const bytes = this.#bytesOf.get(owned);
+    this.delete(owned);
+    const { device, current } = owned;
+    // One with two versions is no longer a mere result.
+    if (bytes === undefined || current === null || owned.previous !== null) return;
+    const copy = new Uint8Array(bytes);
+    copy.set(device.view(current).subarray(0, bytes));
+    owned.moved = copy;
+    device.free(current);
+    owned.current = null;
+    // Otherwise the finalizer's record would hold the copy until the code is asynchronous again.
+    finalizers.unregister(owned);
+  }
+}
+
+const limitedResults = new WeakMap<Device, LimitedResults>();
 
 /** Below this a finalizer's ballast would cost more than it tells the collector. */
 const BALLAST_BYTES = 65536;
@@ -33,8 +80,6 @@ export class Storage {
   readonly bytes: number;
   /** Counts overwrites. A leaf of version v reads this storage only while v is still held. */
   version = 0;
-  /** The current version's bytes, if they are on the host. */
-  host: Uint8Array | null;
   /** Bytes of the version before, if they were on the host. */
   previousHost: Uint8Array | null = null;
   /** For messages: a parameter's name, or what made the value. */
@@ -49,14 +94,39 @@ export class Storage {
   /** Bookkeeping of the plan being built: this storage's index among its leaves. */
   leafMark = 0;
   leafIndex = -1;
-  #owned: OwnedBuffers | null = null;
+  #host: Uint8Array | null;
+  #buffers: OwnedBuffers | null = null;
   /** An untouched array of the same size: V8 sees it, and collects in time. Costs no pages. */
   #ballast: ArrayBuffer | null = null;
 
   constructor(bytes: number, host: Uint8Array | null) {
     this.storageId = nextStorageId++;
     this.bytes = bytes;
-    this.host = host;
+    this.#host = host;
+  }
+
+  /** Takes over what was moved to the host. */
+  #notice(): void {
+    const moved = this.#buffers?.moved ?? null;
+    if (moved === null) return;
+    this.#host = moved;
+    this.#buffers = null;
+    this.#ballast = null;
+  }
+
+  get #owned(): OwnedBuffers | null {
+    this.#notice();
+    return this.#buffers;
+  }
+
+  /** The current version's bytes, if they are on the host. */
+  get host(): Uint8Array | null {
+    this.#notice();
+    return this.#host;
+  }
+
+  set host(bytes: Uint8Array | null) {
+    this.#host = bytes;
   }
 
   get device(): Device | null {
@@ -77,14 +147,24 @@ export class Storage {
   }
 
   #own(device: Device): OwnedBuffers {
-    if (this.#owned === null) {
-      this.#owned = new OwnedBuffers(device);
-      if (!device.collected) {
-        finalizers.register(this, this.#owned, this.#owned);
-        if (this.bytes >= BALLAST_BYTES) this.#ballast = new ArrayBuffer(this.bytes);
-      }
+    const known = this.#owned;
+    if (known !== null) return known;
+    const owned = new OwnedBuffers(device);
+    this.#buffers = owned;
+    if (!device.collected) {
+      finalizers.register(this, owned, owned);
+      if (this.bytes >= BALLAST_BYTES) this.#ballast = new ArrayBuffer(this.bytes);
     }
-    return this.#owned;
+    return owned;
+  }
+
+  /** `adopt` for a result of which there may be many: old ones give way (see RESULT_BYTES). */
+  adoptResult(device: Device, buffer: DeviceBuffer): void {
+    this.adopt(device, buffer);
+    if (device.collected || !device.synchronous) return;
+    let results = limitedResults.get(device);
+    if (results === undefined) limitedResults.set(device, (results = new LimitedResults()));
+    results.add(this.#own(device), this.bytes);
   }
 
   /** Takes over `buffer` as the value of the current version; the host copy is dropped. */
@@ -171,10 +251,10 @@ export class Storage {
     this.host = null;
     this.previousHost = null;
     this.#ballast = null;
-    if (this.#owned !== null) {
-      finalizers.unregister(this.#owned);
-      this.#owned.release();
-      this.#owned = null;
+    if (this.#buffers !== null) {
+      finalizers.unregister(this.#buffers);
+      this.#buffers.release();
+      this.#buffers = null;
     }
   }
 }

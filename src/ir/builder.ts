@@ -12,7 +12,7 @@ import {
   valueTypeOf,
 } from './expression.ts';
 import { foldBinary, foldUnary } from './fold.ts';
-import { boundsOf, linearForm, type LinearForm } from './linear.ts';
+import { boundsOf, linearForm, type LinearForm, registerBounds, wrappedSum } from './linear.ts';
 
 const COMPARE: ReadonlySet<string> = new Set(['eq', 'ne', 'lt', 'le', 'gt', 'ge']);
 
@@ -200,6 +200,8 @@ export class Builder {
   #compareBounds(op: CompareOp, left: Expression, right: Expression): Expression | undefined {
     const truth = (value: boolean): Expression => this.constant(value ? 1 : 0, 'bool');
     if (left === right) return truth(op === 'eq' || op === 'le' || op === 'ge');
+    // What is not bounded may wrap: then x + 1 is not always more than x.
+    if (!isBounded(left) || !isBounded(right)) return undefined;
     const { min, max } = boundsOf(combine(linearForm(left), linearForm(right), -1));
     switch (op) {
       case 'lt':
@@ -424,17 +426,21 @@ export class Builder {
   }
 }
 
+function isBounded({ min, max }: Expression): boolean {
+  return min > -Infinity && max < Infinity;
+}
+
 const EMPTY: LinearForm = { terms: new Map(), constant: 0 };
 
 /** `a + scale * b`. */
 function combine(a: LinearForm, b: LinearForm, scale: number): LinearForm {
   const terms = new Map(a.terms);
   for (const [atom, coefficient] of b.terms) {
-    const sum = (terms.get(atom) ?? 0) + scale * coefficient;
+    const sum = wrappedSum(terms.get(atom) ?? 0, scale, coefficient);
     if (sum === 0) terms.delete(atom);
     else terms.set(atom, sum);
   }
-  return { terms, constant: a.constant + scale * b.constant };
+  return { terms, constant: wrappedSum(a.constant, scale, b.constant) };
 }
 
 function binaryBounds(
@@ -447,9 +453,9 @@ function binaryBounds(
 } {
   switch (op) {
     case 'add':
-      return { min: left.min + right.min, max: left.max + right.max };
+      return registerBounds(left.min + right.min, left.max + right.max);
     case 'sub':
-      return { min: left.min - right.max, max: left.max - right.min };
+      return registerBounds(left.min - right.max, left.max - right.min);
     case 'mul': {
       const corners = [
         product(left.min, right.min),
@@ -457,7 +463,7 @@ function binaryBounds(
         product(left.max, right.min),
         product(left.max, right.max),
       ];
-      return { min: Math.min(...corners), max: Math.max(...corners) };
+      return registerBounds(Math.min(...corners), Math.max(...corners));
     }
     case 'div':
       return right.kind === 'constant' && right.value > 0 && left.min >= 0

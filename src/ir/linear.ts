@@ -7,6 +7,18 @@ export interface LinearForm {
   readonly constant: number;
 }
 
+/** `a + b * c` of 32-bit registers, which wrap. */
+export function wrappedSum(a: number, b: number, c = 1): number {
+  const exact = b * c;
+  return (a + (Number.isSafeInteger(exact) ? exact : Math.imul(b, c))) | 0;
+}
+
+/** Bounds of a 32-bit register; beyond its range it wraps, and nothing is known. */
+export function registerBounds(min: number, max: number): { min: number; max: number } {
+  const fits = min >= -2147483648 && max <= 2147483647;
+  return fits ? { min, max } : { min: -Infinity, max: Infinity };
+}
+
 /** The linear form of a scalar i32 expression. */
 export function linearForm(expression: Expression): LinearForm {
   const terms = new Map<Expression, number>();
@@ -16,16 +28,18 @@ export function linearForm(expression: Expression): LinearForm {
 }
 
 function accumulate(expression: Expression, scale: number, terms: Map<Expression, number>): number {
-  if (expression.kind === 'constant') return expression.value * scale;
+  if (expression.kind === 'constant') return wrappedSum(0, expression.value, scale);
   if (expression.kind === 'binary') {
     const { op, left, right } = expression;
-    if (op === 'add') return accumulate(left, scale, terms) + accumulate(right, scale, terms);
-    if (op === 'sub') return accumulate(left, scale, terms) + accumulate(right, -scale, terms);
+    if (op === 'add' || op === 'sub') {
+      const first = accumulate(left, scale, terms);
+      return wrappedSum(first, accumulate(right, op === 'add' ? scale : -scale, terms));
+    }
     if (op === 'mul' && right.kind === 'constant') {
-      return accumulate(left, scale * right.value, terms);
+      return accumulate(left, wrappedSum(0, scale, right.value), terms);
     }
   }
-  terms.set(expression, (terms.get(expression) ?? 0) + scale);
+  terms.set(expression, wrappedSum(terms.get(expression) ?? 0, scale));
   return 0;
 }
 
@@ -37,7 +51,7 @@ export function boundsOf(form: LinearForm): { min: number; max: number } {
     min += coefficient * (coefficient > 0 ? atom.min : atom.max);
     max += coefficient * (coefficient > 0 ? atom.max : atom.min);
   }
-  return { min, max };
+  return registerBounds(min, max);
 }
 
 /** Whether `variable` occurs anywhere in `expression`. `memo` may be shared between calls. */

@@ -15,6 +15,7 @@ import { Builder } from '../../src/ir/builder.ts';
 import type { Kernel, Statement } from '../../src/ir/kernel.ts';
 import { prepareKernel } from '../../src/ir/prepare.ts';
 import { mapExpressions, substitute } from '../../src/ir/rewrite.ts';
+import { verifyKernel } from '../../src/ir/verify.ts';
 import { leafFor } from '../support/graphs.ts';
 import { evaluateReference } from '../support/reference-evaluator.ts';
 import { compileRoots, execute, targetOf } from './harness.ts';
@@ -25,7 +26,7 @@ function runKernel(kernel: Kernel, values: Float32Array): Float32Array {
   const buffer = device.allocate(values.byteLength);
   device.write(buffer, 0, new Uint8Array(values.buffer.slice(0)));
   const executable = device.load({
-    kernels: [prepareKernel(kernel, targetOf(), { verify: true })],
+    kernels: [prepareKernel(kernel, targetOf(), { verify: verifyKernel })],
     dispatches: [{ kernel: 0, arguments: [{ space: 'binding', index: 0 }] }],
     arenaBytes: 0,
     bindings: [{ bytes: values.byteLength, access: 'readwrite' }],

@@ -134,11 +134,13 @@ describe('views', () => {
     const both = g.abs(g.transpose(g.reshape(g.transpose(neg), [3, 2])));
     expect(rewritten([both], [y]).text[0]).toBe('abs(neg(x))');
   });
-  test('a reduction of one element is that element', () => {
+  test('a reduction of one element is that element; a sum of -0 is 0, so only in fast numerics', () => {
     const x = f32(2, 1, 3);
-    expect(rewritten([g.abs(g.sum(x, [1]))], [x]).text[0]).toBe('abs(reshape[2,3](x))');
+    const sum = g.abs(g.sum(x, [1]));
+    expect(rewritten([sum], [x], 'fast').text[0]).toBe('abs(reshape[2,3](x))');
+    expect(rewritten([sum], [x], 'strict').text[0]).toBe('abs(sum(x))');
     expect(rewritten([g.abs(g.max(x, [1], true))], [x]).text[0]).toBe('abs(x)');
-    expect(rewritten([g.abs(g.sum(x, [0]))], [x]).text[0]).toBe('abs(sum(x))');
+    expect(rewritten([g.abs(g.sum(x, [0]))], [x], 'fast').text[0]).toBe('abs(sum(x))');
   });
 });
 

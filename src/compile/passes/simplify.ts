@@ -150,9 +150,11 @@ const transposedProduct = rule('transposed-product', ['permute'], (node, context
   return matmul(permute(operand(product, 1), axes), permute(operand(product, 0), axes));
 });
 
-/** A sum, product, minimum or maximum of one element is that element. */
-const reduceOfOne = rule('reduce-of-one', ['sum', 'prod', 'max', 'min'], (node) => {
+/** A product, minimum or maximum of one element is it; a sum but for -0, as sums start from 0. */
+const reduceOfOne = rule('reduce-of-one', ['sum', 'prod', 'max', 'min'], (node, context) => {
   const inner = operand(node, 0);
+  const exact = node.op.name !== 'sum' || !isFloat(node.dtype);
+  if (!exact && context.numerics !== 'fast') return null;
   if (inner.dtype !== node.dtype || sizeOf(inner.shape) !== sizeOf(node.shape)) return null;
   const axes = node.attrs['axes'] as readonly number[];
   return axes.every((axis) => inner.shape[axis] === 1) ? reshape(inner, node.shape) : null;

@@ -1,6 +1,7 @@
 // What the interface tests share: reading tensors, and the check that no memory is left behind.
 import { afterEach, beforeAll, expect } from 'vitest';
 import { clearPlans, evaluate, memory, tensor, type Tensor } from 'tengen';
+import 'tengen/interp';
 import { engine } from '../../src/interface/tensor/engine.ts';
 
 /** Values of tensors as nested arrays. */

@@ -65,7 +65,7 @@ function nodesTowards(outputs: readonly Node[], targets: readonly Node[]): Set<N
   const ordered = new Set<Node>();
   const stack: { node: Node; next: number }[] = [];
   for (const output of outputs) {
-    if (output.mark === mark) continue;
+    if (output.mark === mark || !(output.tracked || isTarget.has(output))) continue;
     output.mark = mark;
     stack.push({ node: output, next: 0 });
     while (stack.length > 0) {

@@ -1,47 +1,58 @@
 // Batched matrix product.
 import { type DType, isFloat } from '../../base/dtype.ts';
 import { DTypeError, ShapeError } from '../../base/errors.ts';
-import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
+import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../node.ts';
 import { defineOp, makeNode, NO_ATTRS } from '../op.ts';
 import { transpose } from './permute.ts';
 import { wrapInteger } from './reference.ts';
 import { randomTensor, tensorOf } from './samples.ts';
 
+function mismatch(a: Node, b: Node, why: string, detail: string, hint?: string): ShapeError {
+  return new ShapeError(`${why}, ${formatShape(a.shape)} @ ${formatShape(b.shape)}${detail}`, {
+    op: 'matmul',
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+/** Called for every product that is built, so it makes one array and no closure. */
+function inferProduct(a: Node, b: Node): { shape: Shape; dtype: DType } {
+  const { shape: left, dtype } = a;
+  const right = b.shape;
+  if (dtype !== b.dtype) {
+    throw new DTypeError(`operands are ${dtype} and ${b.dtype}`, { op: 'matmul' });
+  }
+  if (!isFloat(dtype) && dtype !== 'int32') {
+    throw new DTypeError(`takes floats or int32, not ${dtype}`, {
+      op: 'matmul',
+      hint: "cast to 'int32' first",
+    });
+  }
+  const rank = left.length;
+  if (rank < 2 || right.length !== rank) {
+    throw mismatch(a, b, 'operands must have equal rank of at least 2', '');
+  }
+  const shape = new Array<number>(rank);
+  for (let axis = 0; axis < rank - 2; axis++) {
+    if (left[axis] !== right[axis]) throw mismatch(a, b, 'batch sizes differ', '');
+    shape[axis] = left[axis]!;
+  }
+  const inner = left[rank - 1]!;
+  const other = right[rank - 2]!;
+  if (inner !== other) {
+    const sizes = ` (${inner} vs ${other})`;
+    throw mismatch(a, b, 'inner sizes differ', sizes, 'transpose the second argument?');
+  }
+  shape[rank - 2] = left[rank - 2]!;
+  shape[rank - 1] = right[rank - 1]!;
+  return { shape, dtype };
+}
+
 const matmulOp = defineOp({
   name: 'matmul',
   summary: '[...batch,m,k] @ [...batch,k,n], equal batch sizes',
   attrs: {},
-  infer: ([a, b]) => {
-    const fail = (why: string, hint?: string): never => {
-      throw new ShapeError(`${why}, ${formatShape(a!.shape)} @ ${formatShape(b!.shape)}`, {
-        op: 'matmul',
-        ...(hint === undefined ? {} : { hint }),
-      });
-    };
-    if (a!.dtype !== b!.dtype) {
-      throw new DTypeError(`operands are ${a!.dtype} and ${b!.dtype}`, { op: 'matmul' });
-    }
-    if (!isFloat(a!.dtype) && a!.dtype !== 'int32') {
-      throw new DTypeError(`takes floats or int32, not ${a!.dtype}`, {
-        op: 'matmul',
-        hint: "cast to 'int32' first",
-      });
-    }
-    const rank = a!.shape.length;
-    if (rank < 2 || b!.shape.length !== rank) fail('operands must have equal rank of at least 2');
-    const batch = a!.shape.slice(0, -2);
-    if (!sameShape(batch, b!.shape.slice(0, -2))) fail('batch sizes differ');
-    const inner = a!.shape[rank - 1]!;
-    const other = b!.shape[rank - 2]!;
-    if (inner !== other) {
-      throw new ShapeError(
-        `inner sizes differ, ${formatShape(a!.shape)} @ ${formatShape(b!.shape)} (${inner} vs ${other})`,
-        { op: 'matmul', hint: 'transpose the second argument?' },
-      );
-    }
-    return { shape: [...batch, a!.shape[rank - 2]!, b!.shape[rank - 1]!], dtype: a!.dtype };
-  },
+  infer: (inputs) => inferProduct(inputs[0]!, inputs[1]!),
   gradient: ({ grad, inputs, needs }) => [
     needs(0) ? matmul(grad, transpose(inputs[1]!)) : null,
     needs(1) ? matmul(transpose(inputs[0]!), grad) : null,

@@ -1,6 +1,6 @@
 // Reordering of axes: a view.
 import { ShapeError } from '../../base/errors.ts';
-import { normalizeAxes, normalizeAxis } from '../../base/shape.ts';
+import { normalizeAxis } from '../../base/shape.ts';
 import type { Node } from '../node.ts';
 import { defineOp, makeNode } from '../op.ts';
 import { elementAt, fillReference } from './reference.ts';
@@ -51,9 +51,20 @@ export function permute(x: Node, axes: readonly number[]): Node {
   if (axes.length !== rank) {
     throw new ShapeError(`${axes.length} axes for ${rank} dimension(s)`, { op: 'permute' });
   }
-  normalizeAxes('permute', axes, rank);
-  const normal = axes.map((axis) => normalizeAxis('permute', axis, rank));
-  if (normal.every((axis, position) => axis === position)) return x;
+  const normal = new Array<number>(rank);
+  let seen = 0;
+  let same = true;
+  for (let position = 0; position < rank; position++) {
+    const axis = normalizeAxis('permute', axes[position]!, rank);
+    normal[position] = axis;
+    seen |= 1 << axis;
+    if (axis !== position) same = false;
+  }
+  // Ranks never come near the 31 bits of the mask.
+  if (seen !== 2 ** rank - 1) {
+    throw new ShapeError(`axis appears twice in [${axes.join(',')}]`, { op: 'permute' });
+  }
+  if (same) return x;
   return makeNode(permuteOp, [x], { axes: normal });
 }
 

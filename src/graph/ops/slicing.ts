@@ -23,16 +23,18 @@ const sliceOp = defineOp({
   summary: 'every step-th element from a start, along each axis',
   attrs: { start: 'ints', size: 'ints', step: 'ints' },
   infer: ([x], { start, size, step }) => {
-    x!.shape.forEach((length, axis) => {
-      const [first, count, stride] = [start[axis]!, size[axis]!, step[axis]!];
-      const fits = first >= 0 && count >= 0 && stride >= 1 && first + (count - 1) * stride < length;
-      if (!fits && count !== 0) {
-        throw new ShapeError(
-          `${count} element(s) from ${first} by ${stride} leave axis ${axis} of ${formatShape(x!.shape)}`,
-          { op: 'slice' },
-        );
-      }
-    });
+    for (let axis = 0; axis < size.length; axis++) {
+      const first = start[axis]!;
+      const count = size[axis]!;
+      const stride = step[axis]!;
+      if (count === 0) continue;
+      const last = first + (count - 1) * stride;
+      if (first >= 0 && count > 0 && stride >= 1 && last < x!.shape[axis]!) continue;
+      throw new ShapeError(
+        `${count} element(s) from ${first} by ${stride} leave axis ${axis} of ${formatShape(x!.shape)}`,
+        { op: 'slice' },
+      );
+    }
     return { shape: size, dtype: x!.dtype };
   },
   gradient: ({ grad, inputs, attrs }) => {
@@ -93,6 +95,18 @@ export interface SliceRange {
   readonly step?: number | undefined;
 }
 
+function checkBound(value: number): void {
+  if (Number.isInteger(value) || Math.abs(value) === Infinity) return;
+  throw new ShapeError(`bounds must be integers, got ${value}`, { op: 'slice' });
+}
+
+/** A bound counted from the start and moved into [low, high]. */
+function clipBound(value: number, length: number, low: number, high: number): number {
+  checkBound(value);
+  const fromStart = value < 0 ? value + length : value;
+  return Math.min(Math.max(fromStart, low), high);
+}
+
 /** First index, count and step of a range over `length` elements, by Python's rules. */
 export function resolveRange(
   range: SliceRange,
@@ -102,18 +116,11 @@ export function resolveRange(
   if (!Number.isInteger(step) || step === 0) {
     throw new ShapeError(`the step must be a nonzero integer, got ${step}`, { op: 'slice' });
   }
-  const backwards = step < 0;
-  const clip = (value: number | undefined, byDefault: number): number => {
-    if (value === undefined) return byDefault;
-    if (!Number.isInteger(value) && Math.abs(value) !== Infinity) {
-      throw new ShapeError(`bounds must be integers, got ${value}`, { op: 'slice' });
-    }
-    const fromStart = value < 0 ? value + length : value;
-    const [low, high] = backwards ? [-1, length - 1] : [0, length];
-    return Math.min(Math.max(fromStart, low), high);
-  };
-  const start = clip(range.start, backwards ? length - 1 : 0);
-  const stop = clip(range.stop, backwards ? -1 : length);
+  const low = step < 0 ? -1 : 0;
+  const high = step < 0 ? length - 1 : length;
+  const { start: from, stop: to } = range;
+  const start = from === undefined ? (step < 0 ? high : low) : clipBound(from, length, low, high);
+  const stop = to === undefined ? (step < 0 ? low : high) : clipBound(to, length, low, high);
   return { start, size: Math.max(0, Math.ceil((stop - start) / step)), step };
 }
 
@@ -126,21 +133,22 @@ export function slice(x: Node, ranges: readonly (SliceRange | null)[]): Node {
   if (ranges.length > rank) {
     throw new ShapeError(`${ranges.length} ranges for ${rank} dimension(s)`, { op: 'slice' });
   }
-  const start: number[] = [];
-  const size: number[] = [];
-  const step: number[] = [];
+  const start = new Array<number>(rank).fill(0);
+  const size = [...x.shape];
+  const step = new Array<number>(rank).fill(1);
   const flipped: number[] = [];
   let whole = true;
-  x.shape.forEach((length, axis) => {
-    const range = resolveRange(ranges[axis] ?? {}, length);
-    const backwards = range.step < 0;
-    const first = backwards ? range.start + (range.size - 1) * range.step : range.start;
-    if (backwards) flipped.push(axis);
-    start.push(range.size === 0 ? 0 : first);
-    size.push(range.size);
-    step.push(Math.abs(range.step));
-    if (range.size !== length || (step[axis] !== 1 && length > 1)) whole = false;
-  });
+  for (let axis = 0; axis < ranges.length; axis++) {
+    const given = ranges[axis];
+    if (given === null || given === undefined) continue;
+    const range = resolveRange(given, x.shape[axis]!);
+    const last = range.start + (range.size - 1) * range.step;
+    if (range.step < 0) flipped.push(axis);
+    start[axis] = range.size === 0 ? 0 : Math.min(range.start, last);
+    size[axis] = range.size;
+    step[axis] = range.size > 1 ? Math.abs(range.step) : 1;
+    if (range.size !== x.shape[axis]) whole = false;
+  }
   const result = whole ? x : makeNode(sliceOp, [x], { start, size, step });
   return flipped.length === 0 ? result : flip(result, flipped);
 }

@@ -1,17 +1,10 @@
 // Entry 'tengen': tensors, functions, layers, optimizers and transforms, on the WebAssembly
-// backend. Importing it registers the backends and installs the evaluator.
-import { InterpDevice } from './backends/interp/device.ts';
+// backend. Importing it registers the backend and installs the evaluator.
 import { wasmBackend } from './backends/wasm/index.ts';
 import { installEvaluator } from './interface/transform/install.ts';
 import { registerBackend } from './runtime/registry.ts';
 
 registerBackend(wasmBackend);
-registerBackend({
-  name: 'interp',
-  priority: 0,
-  unavailable: () => null,
-  create: () => new InterpDevice(),
-});
 installEvaluator();
 
 export type { DType, TypedArray } from './base/dtype.ts';

@@ -132,12 +132,19 @@ function checkpointBeside(file: string): string {
   return `${file.replace(/\.safetensors$/, '')}.checkpoint.safetensors`;
 }
 
-/** The signal of a first Ctrl-C; a second one ends the process at once, as usual. */
+/** One key press may arrive several times: from the terminal, from npm, from tsx. */
+const SAME_KEY_PRESS_MS = 1000;
+
+/** Aborted by a first Ctrl-C; a second one ends the process at once. */
 function abortedByInterrupt(): AbortSignal {
   const controller = new AbortController();
-  process.once('SIGINT', () => {
-    console.error('\nfinishing the step; once more to stop at once');
-    controller.abort();
+  let first = 0;
+  process.on('SIGINT', () => {
+    if (!controller.signal.aborted) {
+      first = performance.now();
+      console.error('\nfinishing the step; once more to stop at once');
+      controller.abort();
+    } else if (performance.now() - first > SAME_KEY_PRESS_MS) process.exit(130);
   });
   return controller.signal;
 }
@@ -172,6 +179,7 @@ function report(run: TrainingRun, result: Result, data: Pick<RunOptions, 'train'
 }
 
 async function main(flags: Flags): Promise<void> {
+  if (flags.device === 'interp') await import('tengen/interp');
   configure({
     device: flags.device,
     threads: numberAfter(flags, 'threads', 1),

@@ -15,6 +15,7 @@ import {
   vjp,
 } from '../../src/index.ts';
 import * as tengen from '../../src/index.ts';
+import '../../src/interp.ts';
 import type { HostTensor } from './compare.ts';
 import type { GoldenTensor, Json } from './manifest.ts';
 

@@ -40,7 +40,7 @@ export function getDevice(name: string): Device {
   const backend = backends.get(name);
   if (backend === undefined) {
     throw new DeviceError(`there is no device '${name}'`, {
-      hint: `registered: ${[...backends.keys()].join(', ') || 'none'}`,
+      hint: `registered: ${[...backends.keys()].join(', ') || 'none'}; importing 'tengen/interp' registers interp`,
     });
   }
   const reason = backend.unavailable();

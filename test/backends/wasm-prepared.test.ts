@@ -8,6 +8,7 @@ import { Builder } from '../../src/ir/builder.ts';
 import type { Expression, MathUnary } from '../../src/ir/expression.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
 import { prepareKernel } from '../../src/ir/prepare.ts';
+import { verifyKernel } from '../../src/ir/verify.ts';
 import type { Device } from '../../src/runtime/device.ts';
 
 const COLUMNS = 87;
@@ -96,7 +97,7 @@ function sample(dtype: DType, shift: number): Uint8Array {
 
 function runOn(device: Device, kernel: Kernel, dtype: DType): unknown[] {
   const target = device.target('strict');
-  const prepared = prepareKernel(kernel, { ...target, mulHigh: true }, { verify: true });
+  const prepared = prepareKernel(kernel, { ...target, mulHigh: true }, { verify: verifyKernel });
   const data = [sample(dtype, 0), sample(dtype, 7)];
   const bytes = (data[0] as Uint8Array).length;
   const executable = device.load({

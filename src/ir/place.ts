@@ -367,11 +367,15 @@ class Placer {
     const expression = this.#outerFirst(given);
     const facts = this.#factsOf(expression);
     if (facts.trivial) return this.#rebuild(expression, scope, point);
-    const home = this.#climb(facts, scope, point);
-    const epoch = facts.reads.length === 0 ? -1 : this.#lastWrite(facts.reads, home.point.number);
-    const site = findSite(facts, home.scope, home.point, epoch);
+    const site = facts.sites.length === 1 ? facts.sites[0] : this.#siteFor(facts, scope, point);
     if (site === undefined) throw internalError(`no site for ${expression.kind}`);
     return site.variable ?? this.#define(site);
+  }
+
+  #siteFor(facts: Facts, scope: Scope, point: Point): Site | undefined {
+    const home = this.#climb(facts, scope, point);
+    const epoch = facts.reads.length === 0 ? -1 : this.#lastWrite(facts.reads, home.point.number);
+    return findSite(facts, home.scope, home.point, epoch);
   }
 
   #define(site: Site): Expression {

@@ -324,7 +324,7 @@ function fmod(m: MathEmitter, x: Expression, y: Expression): Expression {
     m.builder.unary('not', m.compare('gt', divisor, 0)),
     m.builder.unary('not', m.compare('lt', rest, divisor)),
   );
-  return m.copySign(m.select(undefinedResult, NaN, rest), x);
+  return m.select(undefinedResult, NaN, m.copySign(rest, x));
 }
 
 const ERF_SERIES = range(24).map(

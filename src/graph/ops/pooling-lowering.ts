@@ -5,7 +5,7 @@ import { type Expression, type ValueType, valueTypeOf } from '../../ir/expressio
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
 import type { KernelBody, KernelContext } from '../op.ts';
-import { flatten, loop, unflatten } from './emit.ts';
+import { flatten, loop, loops, unflatten } from './emit.ts';
 import type { PoolWindow } from './pooling.ts';
 
 /** Windows of up to this many elements are unrolled. */
@@ -205,6 +205,81 @@ export function lowerWindows(
   return { gridIndex: grid.gridIndex, gridSize: grid.gridSize, body: rows([]) };
 }
 
+/** What the window at `window` gives to the element at row-major space `position`. */
+type Contribution = (window: readonly Expression[], position: Expression) => Expression;
+
+/** Sizes along the space axes of a walk over input elements in blocks of one stride. */
+interface Spread extends PoolWindow {
+  readonly lead: readonly Expression[];
+  readonly space: readonly number[];
+  readonly out: readonly number[];
+  readonly blocks: readonly number[];
+  /** How many blocks back a window may start that still covers an element. */
+  readonly reach: readonly number[];
+  readonly type: ValueType;
+}
+
+/** The sum of what the windows over element `rest` of `block` contribute. */
+function spreadSum(
+  builder: Builder,
+  spread: Spread,
+  block: readonly Expression[],
+  rest: readonly Expression[],
+  position: Expression,
+  contribution: Contribution,
+): { before: Statement[]; values: readonly Expression[] } {
+  const { kernel, stride, dilation, out, type } = spread;
+  const zero = builder.constant(0);
+  const candidates = spread.reach.map((back) => back + 1);
+  return reduceLoops(builder, candidates, [{ type, initial: 0 }], (total, back) => {
+    let valid: Expression = builder.constant(1, 'bool');
+    const window = back.map((blocksBack, axis) => {
+      const offset = builder.add(builder.scale(blocksBack, stride[axis]!), rest[axis]!);
+      const apart = builder.constant(dilation[axis]!);
+      const tap = builder.div(offset, apart);
+      const index = builder.sub(block[axis]!, blocksBack);
+      const conditions = [
+        builder.compare('eq', builder.rem(offset, apart), zero),
+        builder.compare('lt', tap, builder.constant(kernel[axis]!)),
+        builder.compare('ge', index, zero),
+        builder.compare('lt', index, builder.constant(out[axis]!)),
+      ];
+      for (const condition of conditions) valid = builder.and(valid, condition);
+      return builder.min(builder.max(index, zero), builder.constant(out[axis]! - 1));
+    });
+    if (valid.kind === 'constant' && valid.value === 0) return null;
+    const term = contribution([...spread.lead, ...window], position);
+    const checked = builder.select(valid, term, builder.constant(0, type));
+    return [total === null ? checked : builder.add(total[0]!, checked)];
+  });
+}
+
+/** Computes and writes element `rest` of `block`, if the input has it. */
+function spreadElement(
+  context: KernelContext,
+  spread: Spread,
+  block: readonly Expression[],
+  rest: readonly Expression[],
+  contribution: Contribution,
+): readonly Statement[] {
+  const { builder } = context;
+  const { stride, padding, space, lead } = spread;
+  let inside: Expression = builder.constant(1, 'bool');
+  const at = block.map((index, axis) => {
+    const start = builder.offset(builder.scale(index, stride[axis]!), -padding[2 * axis]!);
+    const where = builder.add(start, rest[axis]!);
+    const low = builder.compare('ge', where, builder.constant(0));
+    const high = builder.compare('lt', where, builder.constant(space[axis]!));
+    inside = builder.and(inside, builder.and(low, high));
+    return where;
+  });
+  if (inside.kind === 'constant' && inside.value === 0) return [];
+  const position = flatten(builder, at, space);
+  const { before, values } = spreadSum(builder, spread, block, rest, position, contribution);
+  const store = [...before, ...context.write([...lead, ...at], values[0]!)];
+  return inside.kind === 'constant' ? store : [branch(inside, store)];
+}
+
 /**
  * Gives every input element the sum of what the windows over it contribute. Elements are taken in
  * blocks of one stride: a window then meets a block's element r at tap (q * stride + r) / dilation,
@@ -213,11 +288,11 @@ export function lowerWindows(
 export function lowerSpread(
   context: KernelContext,
   node: Node,
-  { kernel, stride, padding, dilation }: PoolWindow,
-  /** What the window at `window` gives to the element at row-major space `position`. */
-  contribution: (window: readonly Expression[], position: Expression) => Expression,
+  window: PoolWindow,
+  contribution: Contribution,
 ): KernelBody {
   const { builder } = context;
+  const { kernel, stride, padding, dilation } = window;
   const rank = kernel.length;
   const space = node.shape.slice(-rank);
   const out = node.inputs[0]!.shape.slice(-rank);
@@ -225,66 +300,18 @@ export function lowerSpread(
   const reach = kernel.map((taps, axis) =>
     Math.floor((dilation[axis]! * (taps - 1)) / stride[axis]!),
   );
-  const candidates = reach.map((back) => back + 1);
   const grid = sliceGrid(builder, node.shape.slice(0, -rank), blocks[0]!);
   const type = valueTypeOf(node.dtype);
-
-  const element = (
-    block: readonly Expression[],
-    rest: readonly Expression[],
-  ): readonly Statement[] => {
-    let inside: Expression = builder.constant(1, 'bool');
-    const at = block.map((index, axis) => {
-      const start = builder.offset(builder.scale(index, stride[axis]!), -padding[2 * axis]!);
-      const where = builder.add(start, rest[axis]!);
-      const low = builder.compare('ge', where, builder.constant(0));
-      const high = builder.compare('lt', where, builder.constant(space[axis]!));
-      inside = builder.and(inside, builder.and(low, high));
-      return where;
-    });
-    if (inside.kind === 'constant' && inside.value === 0) return [];
-    const position = flatten(builder, at, space);
-    const states = [{ type, initial: 0 }];
-    const { before, values } = reduceLoops(builder, candidates, states, (total, back) => {
-      let valid: Expression = builder.constant(1, 'bool');
-      const window = back.map((blocksBack, axis) => {
-        const offset = builder.add(builder.scale(blocksBack, stride[axis]!), rest[axis]!);
-        const spread = builder.constant(dilation[axis]!);
-        const tap = builder.div(offset, spread);
-        const hits = builder.compare('eq', builder.rem(offset, spread), builder.constant(0));
-        const within = builder.compare('lt', tap, builder.constant(kernel[axis]!));
-        const index = builder.sub(block[axis]!, blocksBack);
-        const low = builder.compare('ge', index, builder.constant(0));
-        const high = builder.compare('lt', index, builder.constant(out[axis]!));
-        for (const condition of [hits, within, low, high]) valid = builder.and(valid, condition);
-        const last = builder.constant(out[axis]! - 1);
-        return builder.min(builder.max(index, builder.constant(0)), last);
-      });
-      if (valid.kind === 'constant' && valid.value === 0) return null;
-      const term = contribution([...grid.lead, ...window], position);
-      const zero = builder.constant(0, type);
-      const checked = builder.select(valid, term, zero);
-      return [total === null ? checked : builder.add(total[0]!, checked)];
-    });
-    const store = [...before, ...context.write([...grid.lead, ...at], values[0]!)];
-    if (inside.kind === 'constant') return store;
-    return [branch(inside, store)];
-  };
-
+  const spread: Spread = { ...window, lead: grid.lead, space, out, blocks, reach, type };
   const perBlock = stride.reduce((a, b) => a * b, 1);
-  const residues = (block: readonly Expression[]): readonly Statement[] => {
-    if (perBlock <= UNROLLED) {
-      return Array.from({ length: perBlock }, (_, flat) =>
-        element(block, unflatten(builder, builder.constant(flat), stride)),
-      ).flat();
-    }
-    const nest = (rest: readonly Expression[]): readonly Statement[] =>
-      rest.length === rank
-        ? element(block, rest)
-        : loop(builder, `rest${rest.length}`, stride[rest.length]!, (index) =>
-            nest([...rest, index]),
-          );
-    return nest([]);
+
+  const elements = (block: readonly Expression[]): readonly Statement[] => {
+    const element = (rest: readonly Expression[]): readonly Statement[] =>
+      spreadElement(context, spread, block, rest, contribution);
+    if (perBlock > UNROLLED) return loops(builder, 'rest', stride, element);
+    return Array.from({ length: perBlock }, (_, flat) =>
+      element(unflatten(builder, builder.constant(flat), stride)),
+    ).flat();
   };
 
   const rows = (block: readonly Expression[]): readonly Statement[] => {
@@ -293,12 +320,12 @@ export function lowerSpread(
     if (axis < rank - 1) {
       return loop(builder, `block${axis}`, blocks[axis]!, (index) => rows([...block, index]));
     }
-    if (axis === rank) return residues(block);
+    if (axis === rank) return elements(block);
     const before = padding[2 * axis]!;
     const low = Math.max(Math.ceil(before / stride[axis]!), reach[axis]!);
     const high = Math.min(Math.floor((space[axis]! + before) / stride[axis]!), out[axis]!);
     return splitLoop(builder, 'block', blocks[axis]!, [low, high], (index) =>
-      residues([...block, index]),
+      elements([...block, index]),
     );
   };
   return { gridIndex: grid.gridIndex, gridSize: grid.gridSize, body: rows([]) };

@@ -1,6 +1,6 @@
 // Loops that join values at computed positions, always in the same order.
 import type { Builder } from '../../ir/builder.ts';
-import { type Expression, valueTypeOf } from '../../ir/expression.ts';
+import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
 import type { KernelBody, KernelContext } from '../op.ts';
@@ -31,6 +31,69 @@ export const ADDING: Meeting = {
   combine: (builder, known, value) => builder.add(known, value),
 };
 
+/** A block of rows and columns of the result that one grid item owns, in scratch. */
+interface Tile {
+  readonly item: Variable;
+  readonly gridSize: number;
+  /** Indices before the axis. */
+  readonly before: readonly Expression[];
+  readonly firstRow: Expression;
+  readonly totals: Buffer;
+  /** A loop over the tile's columns, with the indices after the axis. */
+  overColumns(
+    vector: boolean,
+    body: (column: Expression, after: readonly Expression[]) => readonly Statement[],
+  ): Statement[];
+  /** Position in scratch. */
+  place(row: Expression, column: Expression): Expression;
+  /** Fills scratch with a number. */
+  clear(value: number): Statement[];
+  /** Writes scratch to the result. */
+  finish(): Statement[];
+}
+
+/** Divides the result along `axis` into tiles of `rows` by `columns`. */
+function makeTile(
+  context: KernelContext,
+  node: Node,
+  axis: number,
+  rows: number,
+  columns: number,
+): Tile {
+  const { builder } = context;
+  const { outer, axisSize, inner } = splitAtAxis(node.shape, axis);
+  const grid = [outer, Math.ceil(axisSize / rows), Math.ceil(inner / columns)];
+  const gridSize = grid.reduce((a, b) => a * b, 1);
+  const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
+  const [slice, rowBlock, columnBlock] = unflatten(builder, item, grid);
+  const before = unflatten(builder, slice!, node.shape.slice(0, axis));
+  const firstRow = builder.scale(rowBlock!, rows);
+  const firstColumn = builder.scale(columnBlock!, columns);
+  const wide = node.dtype === 'float16' || node.dtype === 'bfloat16' ? 'float32' : node.dtype;
+  const totals = context.scratch('totals', wide, rows * columns);
+  const overColumns: Tile['overColumns'] = (vector, body) =>
+    partialLoop(builder, 'column', columns, inner, firstColumn, vector, (column) => {
+      const flat = builder.add(firstColumn, column);
+      return body(column, unflatten(builder, flat, node.shape.slice(axis + 1)));
+    });
+  const place: Tile['place'] = (row, column) => builder.add(builder.scale(row, columns), column);
+  const clear: Tile['clear'] = (number) => {
+    const value = builder.constant(number, valueTypeOf(wide));
+    const body = (index: Expression): Statement[] => [
+      { kind: 'store', buffer: totals, index, value },
+    ];
+    return loop(builder, 'slot', rows * columns, body, { vector: true });
+  };
+  const finish: Tile['finish'] = () =>
+    partialLoop(builder, 'result', rows, axisSize, firstRow, false, (row) =>
+      overColumns(true, (column, after) => {
+        const indices = [...before, builder.add(firstRow, row), ...after];
+        return context.write(indices, builder.load(totals, place(row, column)));
+      }),
+    );
+  return { item, gridSize, before, firstRow, totals, overColumns, place, clear, finish };
+}
+
 /**
  * Joins rows in scratch, one after another, so that the order is always the same; parallel over
  * what stands before the axis and over blocks of columns after it.
@@ -41,78 +104,40 @@ export function lowerScatter(
   axis: number,
   count: number,
   meeting: Meeting,
-  /** The index for row `along` and column `indices` of the values. */
+  /** The index for the value at `indices`. */
   readIndex: (indices: readonly Expression[]) => Expression,
 ): KernelBody {
   const { builder } = context;
-  const { outer, axisSize, inner } = splitAtAxis(node.shape, axis);
-  const fitting = Math.floor(SCRATCH_ELEMENTS / Math.max(axisSize, 1));
-  const columns = Math.max(1, Math.min(inner, COLUMNS, fitting));
-  const blocks = Math.ceil(inner / columns);
-  const gridSize = outer * blocks;
-  const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
-  const divisor = builder.constant(Math.max(blocks, 1));
-  const before = unflatten(builder, builder.div(item, divisor), node.shape.slice(0, axis));
-  const first = builder.scale(builder.rem(item, divisor), columns);
-  const wide = node.dtype === 'float16' || node.dtype === 'bfloat16' ? 'float32' : node.dtype;
-  const totals = context.scratch('totals', wide, Math.max(axisSize * columns, 1));
-
-  const overColumns = (
-    body: (column: Expression, after: readonly Expression[]) => readonly Statement[],
-    vector: boolean,
-  ): Statement[] => {
-    const after = (column: Expression): Expression[] =>
-      unflatten(builder, builder.add(first, column), node.shape.slice(axis + 1));
-    return partialLoop(builder, 'column', columns, inner, first, vector, (column) =>
-      body(column, after(column)),
-    );
-  };
-  const place = (row: Expression, column: Expression): Expression =>
-    builder.add(builder.scale(row, columns), column);
-
-  const initial = builder.constant(meeting.initial, valueTypeOf(wide));
-  const body: Statement[] = [
-    ...loop(
-      builder,
-      'slot',
-      axisSize * columns,
-      (index) => [{ kind: 'store', buffer: totals, index, value: initial }],
-      { vector: true },
-    ),
-    ...loop(builder, 'row', count, (row) =>
-      overColumns((column, after) => {
-        const at = [...before, row, ...after];
-        const target = builder.variable('target', 'i32', {
-          min: 0,
-          max: Math.max(axisSize - 1, 0),
-        });
-        const value = clampIndex(builder, readIndex(at), axisSize);
-        const index = place(target, column);
-        const known = builder.load(totals, index);
-        const joined = meeting.combine(builder, known, context.read(0, at));
-        return [
-          { kind: 'let', variable: target, value },
-          { kind: 'store', buffer: totals, index, value: joined },
-        ];
-      }, false),
-    ),
-    ...loop(builder, 'result', axisSize, (row) =>
-      overColumns(
-        (column, after) =>
-          context.write([...before, row, ...after], builder.load(totals, place(row, column))),
-        true,
-      ),
-    ),
+  const { axisSize, inner } = splitAtAxis(node.shape, axis);
+  const rows = Math.max(axisSize, 1);
+  const columns = Math.max(1, Math.min(inner, COLUMNS, Math.floor(SCRATCH_ELEMENTS / rows)));
+  const tile = makeTile(context, node, axis, rows, columns);
+  const join = (row: Expression): Statement[] =>
+    tile.overColumns(false, (column, after) => {
+      const at = [...tile.before, row, ...after];
+      const target = builder.variable('target', 'i32', { min: 0, max: rows - 1 });
+      const index = tile.place(target, column);
+      const known = builder.load(tile.totals, index);
+      const value = meeting.combine(builder, known, context.read(0, at));
+      return [
+        { kind: 'let', variable: target, value: clampIndex(builder, readIndex(at), axisSize) },
+        { kind: 'store', buffer: tile.totals, index, value },
+      ];
+    });
+  const body = [
+    ...tile.clear(meeting.initial),
+    ...loop(builder, 'row', count, join),
+    ...tile.finish(),
   ];
-  return { gridIndex: item, gridSize, body };
+  return { gridIndex: tile.item, gridSize: tile.gridSize, body };
 }
 
 /** Columns that one grid item of `lowerAddRows` takes. */
 const ROW_COLUMNS = 256;
 
 /**
- * Adds whole rows at a one-dimensional index (input 1). A grid item owns a block of rows and columns
- * of the result in scratch, goes through the index and adds what falls into its block.
+ * Adds whole rows at a one-dimensional index (input 1). A grid item goes through the index and adds
+ * what falls into its tile.
  */
 export function lowerAddRows(
   context: KernelContext,
@@ -121,74 +146,32 @@ export function lowerAddRows(
   count: number,
 ): KernelBody {
   const { builder } = context;
-  const { outer, axisSize, inner } = splitAtAxis(node.shape, axis);
+  const { axisSize, inner } = splitAtAxis(node.shape, axis);
   const columns = Math.max(1, Math.min(inner, ROW_COLUMNS));
   const rows = Math.max(1, Math.min(axisSize, Math.floor(ROW_SCRATCH_ELEMENTS / columns)));
-  const grid = [outer, Math.ceil(axisSize / rows), Math.ceil(inner / columns)];
-  const gridSize = grid.reduce((a, b) => a * b, 1);
-  const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
-  const [slice, rowBlock, columnBlock] = unflatten(builder, item, grid) as [
-    Expression,
-    Expression,
-    Expression,
-  ];
-  const before = unflatten(builder, slice, node.shape.slice(0, axis));
-  const firstRow = builder.scale(rowBlock, rows);
-  const firstColumn = builder.scale(columnBlock, columns);
-  const wide = node.dtype === 'float16' || node.dtype === 'bfloat16' ? 'float32' : node.dtype;
-  const totals = context.scratch('totals', wide, rows * columns);
-
-  const overColumns = (
-    body: (column: Expression, after: readonly Expression[]) => readonly Statement[],
-  ): Statement[] =>
-    partialLoop(builder, 'column', columns, inner, firstColumn, true, (column) =>
-      body(
-        column,
-        unflatten(builder, builder.add(firstColumn, column), node.shape.slice(axis + 1)),
-      ),
-    );
-  const place = (row: Expression, column: Expression): Expression =>
-    builder.add(builder.scale(row, columns), column);
-
+  const tile = makeTile(context, node, axis, rows, columns);
   const add = (row: Expression): Statement[] => {
     const target = builder.variable('target');
     const own = builder.variable('own', 'i32', { min: 0, max: rows - 1 });
-    const index = clampIndex(builder, context.read(1, [row]), axisSize);
     const addRow: Statement[] = [
       { kind: 'let', variable: own, value: target },
-      ...overColumns((column, after) => {
-        const slot = place(own, column);
-        const value = builder.add(
-          builder.load(totals, slot),
-          context.read(0, [...before, row, ...after]),
-        );
-        return [{ kind: 'store', buffer: totals, index: slot, value }];
+      ...tile.overColumns(true, (column, after) => {
+        const index = tile.place(own, column);
+        const term = context.read(0, [...tile.before, row, ...after]);
+        const value = builder.add(builder.load(tile.totals, index), term);
+        return [{ kind: 'store', buffer: tile.totals, index, value }];
       }),
     ];
     const low = builder.compare('ge', target, builder.constant(0));
     const high = builder.compare('lt', target, builder.constant(rows));
+    const index = clampIndex(builder, context.read(1, [row]), axisSize);
     return [
-      { kind: 'let', variable: target, value: builder.sub(index, firstRow) },
+      { kind: 'let', variable: target, value: builder.sub(index, tile.firstRow) },
       ...(rows >= axisSize ? addRow : [branch(builder.and(low, high), addRow)]),
     ];
   };
-  const value = builder.constant(0, valueTypeOf(wide));
-  const clear = (index: Expression): Statement[] => [
-    { kind: 'store', buffer: totals, index, value },
-  ];
-  const body: Statement[] = [
-    ...loop(builder, 'slot', rows * columns, clear, { vector: true }),
-    ...loop(builder, 'row', count, add),
-    ...partialLoop(builder, 'result', rows, axisSize, firstRow, false, (row) =>
-      overColumns((column, after) =>
-        context.write(
-          [...before, builder.add(firstRow, row), ...after],
-          builder.load(totals, place(row, column)),
-        ),
-      ),
-    ),
-  ];
-  return { gridIndex: item, gridSize, body };
+  const body = [...tile.clear(0), ...loop(builder, 'row', count, add), ...tile.finish()];
+  return { gridIndex: tile.item, gridSize: tile.gridSize, body };
 }
 
 /** A loop over a block of `length` from `first`, cut off where `total` ends. */

@@ -134,12 +134,7 @@ function mergePass(
   const taken = builder.variable('taken');
   const safe = (index: Expression): Expression => builder.add(source, builder.min(index, last));
   const both = builder.add(width, width);
-  const put = (buffer: Buffer, value: Expression): Statement => ({
-    kind: 'store',
-    buffer,
-    index: builder.add(target, place),
-    value,
-  });
+  const index = builder.add(target, place);
   const step = builder.convert(takeLeft, 'i32');
   const mergeOne: Statement[] = [
     { kind: 'let', variable: leftKey, value: builder.load(keys, safe(left)) },
@@ -153,8 +148,8 @@ function mergePass(
       ),
     },
     { kind: 'let', variable: taken, value: safe(builder.select(takeLeft, left, right)) },
-    put(keys, builder.select(takeLeft, leftKey, rightKey)),
-    put(order, builder.load(order, taken)),
+    { kind: 'store', buffer: keys, index, value: builder.select(takeLeft, leftKey, rightKey) },
+    { kind: 'store', buffer: order, index, value: builder.load(order, taken) },
     { kind: 'assign', variable: left, value: builder.add(left, step) },
     { kind: 'assign', variable: right, value: builder.offset(builder.sub(right, step), 1) },
   ];

@@ -1,14 +1,37 @@
-// Bundle-size report: every entry bundled alone as a web application would get it, minified, gzipped.
+// Bundle-size report: every entry bundled alone as a web application would get it, minified, gzipped,
+// and applications that use some of 'tengen', with what a bundler leaves of it.
 // Fails when the core passes its ceiling, or when an entry imports a Node module statically.
 import { gzipSync } from 'node:zlib';
 import { build } from 'tsdown';
 import type { RolldownChunk } from 'tsdown';
-import { presentEntries } from './entries.ts';
-import type { Entry } from './entries.ts';
+import { presentEntries, root } from './entries.ts';
 import { withoutTestParts } from './strip-test-parts.ts';
 
 /** Ceilings in bytes, gzipped. */
 const CEILINGS: Record<string, number> = { index: 90 * 1024 };
+
+/** What an application imports, by what it does. The ceiling is on the whole entry, not on these. */
+const APPLICATIONS: Readonly<Record<string, string>> = {
+  'all but F, nn and optim': `
+    export * from '${root}src/interface/tensor/index.ts';
+    export * from '${root}src/interface/transform/index.ts';
+    import 'tengen';`,
+  'tensor arithmetic': `
+    import { tensor } from 'tengen';
+    console.log(await tensor([1, 2]).add(1).array());`,
+  'inference, Conv2d and Linear': `
+    import { nn, noGrad, tensor } from 'tengen';
+    class Net extends nn.Module {
+      conv = new nn.Conv2d(1, 8, 3);
+      fc = new nn.Linear(8, 2);
+      forward(x) { return this.fc.forward(this.conv.forward(x).relu().mean([2, 3])); }
+    }
+    console.log(noGrad(() => new Net().forward(tensor([[[[1]]]]))));`,
+  'training, examples/mnist': `
+    export { DigitNet, trainEpoch } from '${root}examples/mnist/model.ts';
+    import { optim } from 'tengen';
+    export const { SGD, OneCycleLR } = optim;`,
+};
 
 /** Backends that a browser loads only when asked, each in a chunk of its own. */
 const LAZY_BACKEND = /\/src\/backends\/(interp|native|webgpu)\//;
@@ -23,10 +46,18 @@ interface EntrySize {
   nodeImports: string[];
 }
 
-async function bundle(entry: Entry): Promise<Chunk[]> {
+/** Serves one source text as the module 'application', and the sources as 'tengen'. */
+const serve = (text: string) => ({
+  name: 'application',
+  resolveId: (id: string) =>
+    id === 'application' ? '\0application.ts' : id === 'tengen' ? `${root}src/index.ts` : null,
+  load: (id: string) => (id === '\0application.ts' ? `// @ts-nocheck\n${text}` : null),
+});
+
+async function bundle(name: string, source: string, application = ''): Promise<Chunk[]> {
   const bundles = await build({
     config: false,
-    entry: { [entry.name]: entry.source },
+    entry: { [name]: source },
     format: 'esm',
     platform: 'neutral',
     target: 'es2022',
@@ -37,7 +68,7 @@ async function bundle(entry: Entry): Promise<Chunk[]> {
     report: false,
     logLevel: 'error',
     hash: false,
-    plugins: [withoutTestParts],
+    plugins: [withoutTestParts, serve(application)],
   });
   return bundles.flatMap(({ chunks }) => chunks.filter((chunk) => chunk.type === 'chunk'));
 }
@@ -73,7 +104,7 @@ async function main(): Promise<void> {
   for (const entry of presentEntries()) {
     let size: EntrySize;
     try {
-      size = measure(await bundle(entry));
+      size = measure(await bundle(entry.name, entry.source));
     } catch (error) {
       problems.push(`${entry.specifier}: cannot be bundled: ${String(error)}`);
       continue;
@@ -93,6 +124,11 @@ async function main(): Promise<void> {
         `${entry.specifier}: imports ${specifier} statically, which no browser can load. hint: await import('${specifier}') behind a check that this is Node`,
       );
     }
+  }
+  console.log('\nan application that uses             min KB    gzip KB');
+  for (const [use, text] of Object.entries(APPLICATIONS)) {
+    const size = measure(await bundle('application', 'application', text));
+    console.log(`${use.padEnd(33)} ${kilobytes(size.minified)}   ${kilobytes(size.gzipped)}`);
   }
   for (const problem of problems) console.error(problem);
   if (problems.length > 0) process.exitCode = 1;

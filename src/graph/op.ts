@@ -202,11 +202,7 @@ export type TestedOp = OpDef & OpTests;
 
 const registry: TestedOp[] = [];
 
-/**
- * Registers a primitive.
- *
- * @__NO_SIDE_EFFECTS__ for bundlers: an op that nothing uses may go, with its registration.
- */
+/** Registers a primitive. */
 export function defineOp<const S extends AttrSchema>(spec: OpSpec<S>): OpDef<S> {
   const op: OpDef<S> & OpTests<S> = { ...spec, id: registry.length, cost: spec.cost ?? 1 };
   registry.push(op as TestedOp);

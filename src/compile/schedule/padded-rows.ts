@@ -3,7 +3,7 @@
 import { type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
-import type { Statement } from '../../ir/kernel.ts';
+import { branch, type Statement } from '../../ir/kernel.ts';
 import type { ContractionContext } from '../lower/contraction.ts';
 import { flatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
@@ -104,7 +104,7 @@ export function padStage(
   let body: Statement[] =
     inside.kind === 'constant'
       ? copy
-      : [{ kind: 'if', condition: inside, then: copy, otherwise: outside }];
+      : [branch(inside, copy, outside)];
   for (let axis = at.length - 1; axis >= 0; axis--) {
     body = [loop(builder, at[axis] as Variable, padded[axis] as number, body)];
   }

@@ -1,7 +1,7 @@
 // Casting, moving, reading and printing.
 import { describe, expect, test, vi } from 'vitest';
 import { inspect } from 'node:util';
-import * as tg from 'tengen';
+import type * as tg from 'tengen';
 import { arange, format, ShapeError, tensor, zeros } from 'tengen';
 import { checkLeaks, expectValues, ints } from './support.ts';
 

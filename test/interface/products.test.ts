@@ -100,34 +100,39 @@ describe('matmul', () => {
 });
 
 describe('einsum', () => {
-  const reference = (equation: string, result: Tensor, ...operands: Tensor[]): void => {
+  const checkEquation = (equation: string, result: Tensor, ...operands: Tensor[]): void => {
     expectValues(einsum(equation, ...operands), result.arraySync());
   };
 
   test('products, traces, transposes, sums', () => {
-    reference('ij,jk->ik', a().matmul(b()), a(), b());
-    reference('ij,kj->ik', a().matmul(b().t()), a(), b());
-    reference('ij->ji', a().t(), a());
-    reference('ij->', a().sum(), a());
-    reference('ii->', a().trace(), a());
-    reference('ii->i', a().diagonal(), a());
-    reference('ij,ij->', a().mul(b()).sum(), a(), b());
-    reference('ij,ij->ij', a().mul(b()), a(), b());
-    reference('i,j->ij', tg.outer(tensor([1, 2]), tensor([3, 4])), tensor([1, 2]), tensor([3, 4]));
-    reference('ba', a().t(), a());
-    reference('ij,jk', a().matmul(b()), a(), b());
-    reference('ij,jk,kl->il', a().matmul(b()).matmul(a()), a(), b(), a());
-    reference(' i j , j -> i ', tensor([3, 7]), a(), tensor([1, 1]));
+    checkEquation('ij,jk->ik', a().matmul(b()), a(), b());
+    checkEquation('ij,kj->ik', a().matmul(b().t()), a(), b());
+    checkEquation('ij->ji', a().t(), a());
+    checkEquation('ij->', a().sum(), a());
+    checkEquation('ii->', a().trace(), a());
+    checkEquation('ii->i', a().diagonal(), a());
+    checkEquation('ij,ij->', a().mul(b()).sum(), a(), b());
+    checkEquation('ij,ij->ij', a().mul(b()), a(), b());
+    checkEquation(
+      'i,j->ij',
+      tg.outer(tensor([1, 2]), tensor([3, 4])),
+      tensor([1, 2]),
+      tensor([3, 4]),
+    );
+    checkEquation('ba', a().t(), a());
+    checkEquation('ij,jk', a().matmul(b()), a(), b());
+    checkEquation('ij,jk,kl->il', a().matmul(b()).matmul(a()), a(), b(), a());
+    checkEquation(' i j , j -> i ', tensor([3, 7]), a(), tensor([1, 1]));
   });
 
   test('batches and ellipsis', () => {
     const x = arange(12).reshape(2, 2, 3).float();
     const y = arange(12).reshape(2, 3, 2).float();
-    reference('bij,bjk->bik', x.matmul(y), x, y);
-    reference('...ij,...jk->...ik', x.matmul(y), x, y);
-    reference('...ij->...ji', x.transpose(), x);
-    reference('...i->...', x.sum(-1), x);
-    reference('bij->j', x.sum([0, 1]), x);
+    checkEquation('bij,bjk->bik', x.matmul(y), x, y);
+    checkEquation('...ij,...jk->...ik', x.matmul(y), x, y);
+    checkEquation('...ij->...ji', x.transpose(), x);
+    checkEquation('...i->...', x.sum(-1), x);
+    checkEquation('bij->j', x.sum([0, 1]), x);
     expect(einsum('...ij,jk->...ik', zeros(5, 4, 2, 3), zeros(3, 6)).shape).toEqual([5, 4, 2, 6]);
   });
 

@@ -100,17 +100,20 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
     const owner = ownerOf(leaf);
     return owner === null ? [] : [{ leaf, owner }];
   });
-  if (owned.length === 0) {
-    throw new ArgumentError('the result does not depend on any parameter', {
-      op: 'backward',
-      hint: 'was it made inside noGrad(), from detached values, or before the last step()?',
-    });
-  }
+  if (owned.length === 0) throw independent();
   const nodes = owned.map(({ leaf }) => leaf);
   const results = gradientNodes('backward', output, nodes, options);
+  if (results.every((node) => node === null)) throw independent();
   owned.forEach(({ owner }, i) => {
     const node = results[i];
     if (node === null || node === undefined) return;
     accumulateGrad(owner, wrap(node), options.createGraph === true);
+  });
+}
+
+function independent(): ArgumentError {
+  return new ArgumentError('the result does not depend on any parameter', {
+    op: 'backward',
+    hint: 'was it made inside noGrad(), from detached values or integers, or before the last step()?',
   });
 }

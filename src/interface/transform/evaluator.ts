@@ -404,6 +404,9 @@ export class Evaluator implements Engine {
   }
 
   #evict(device: Device, entry: Entry): void {
+    // What it kept belongs to whoever still holds the nodes.
+    this.#keepers.delete(entry);
+    entry.kept.length = 0;
     entry.executable.dispose();
     for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
     entry.staging.length = 0;

@@ -7,8 +7,11 @@ import type { RolldownChunk } from 'tsdown';
 import { presentEntries, root } from './entries.ts';
 import { withoutTestParts } from './strip-test-parts.ts';
 
-/** Ceilings in bytes, gzipped. */
-const CEILINGS: Record<string, number> = { index: 90 * 1024 };
+/** Targets in bytes, gzipped. Missed so far: docs/decisions/0006-bundle-size.md. */
+const TARGETS: Record<string, number> = { index: 90 * 1024 };
+
+/** What is reached today, in bytes: more fails the check, so that the gap to a target only shrinks. */
+const CEILINGS: Record<string, number> = { index: 142 * 1024 };
 
 /** What an application imports, by what it does. The ceiling is on the whole entry, not on these. */
 const APPLICATIONS: Readonly<Record<string, string>> = {
@@ -117,6 +120,12 @@ async function main(): Promise<void> {
     if (ceiling !== undefined && size.gzipped > ceiling) {
       problems.push(
         `${entry.specifier}: ${size.gzipped} bytes gzipped, over its ceiling of ${ceiling}. hint: move what few programs need behind a dynamic import or into another entry`,
+      );
+    }
+    const target = TARGETS[entry.name];
+    if (target !== undefined && size.gzipped > target) {
+      console.log(
+        `  the target of ${kilobytes(target).trim()} KB is missed by ${kilobytes(size.gzipped - target).trim()} KB: docs/decisions/0006-bundle-size.md`,
       );
     }
     for (const specifier of new Set(size.nodeImports)) {

@@ -13,7 +13,7 @@ import { greyLevels } from './pixels.ts';
 import { predict, type Predictions, testImages } from './predict.ts';
 import { TrainingRun } from './training.ts';
 
-const TRAIN_IMAGES = 10_000;
+const TRAIN_IMAGES = 6_000;
 const TEST_IMAGES = 2_000;
 const WANTED_ACCURACY = 0.97;
 const folder = 'out/demo';

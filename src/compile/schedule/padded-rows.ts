@@ -101,10 +101,7 @@ export function padStage(
     ...clear(builder.offset(row, border + width), rowLength - border - width),
   ];
   const outside = clear(row, rowLength);
-  let body: Statement[] =
-    inside.kind === 'constant'
-      ? copy
-      : [branch(inside, copy, outside)];
+  let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
   for (let axis = at.length - 1; axis >= 0; axis--) {
     body = [loop(builder, at[axis] as Variable, padded[axis] as number, body)];
   }

@@ -325,9 +325,12 @@ describe('a worker that is terminated', () => {
     const { id, run } = load(addModule(1));
     expect(pool.waitUntilReady(id, 10_000)).toBe(2);
     void workers[1]?.terminate();
+    // Until the thread is really gone it may still take part in a run or two.
     const start = performance.now();
-    expect(() => pool.run(id, run, TABLE)).toThrow(/^run: tengen worker 2 died/);
-    expect(performance.now() - start).toBeLessThan(5000);
+    const runUntilItFails = (): void => {
+      while (performance.now() - start < 5000) pool.run(id, run, TABLE);
+    };
+    expect(runUntilItFails).toThrow(/^run: tengen worker 2 died/);
     expect(pool.run(id, run, TABLE)).toBe(2);
   });
 

@@ -10,6 +10,10 @@ class OwnedBuffers {
   previous: DeviceBuffer | null = null;
   /** The value, once it was moved to the host to make room; the storage has yet to notice. */
   moved: Uint8Array | null = null;
+  /** Place among the results of the device (see LimitedResults); -1 bytes: not one of them. */
+  resultBytes = -1;
+  older: OwnedBuffers | null = null;
+  newer: OwnedBuffers | null = null;
 
   constructor(device: Device) {
     this.device = device;
@@ -33,31 +37,45 @@ const finalizers = new FinalizationRegistry<OwnedBuffers>((owned) => owned.relea
  */
 export const RESULT_BYTES = 256 * 1024 * 1024;
 
-/** The results on a device whose values may be moved to the host, oldest first. */
+/**
+ * The results on a device whose values may be moved to the host, oldest first. A list through the
+ * records themselves: a map's outgrown tables would keep records alive that nobody uses.
+ */
 class LimitedResults {
-  readonly #bytesOf = new Map<OwnedBuffers, number>();
+  #oldest: OwnedBuffers | null = null;
+  #newest: OwnedBuffers | null = null;
   #bytes = 0;
 
   add(owned: OwnedBuffers, bytes: number): void {
-    this.#bytesOf.set(owned, bytes);
+    owned.resultBytes = bytes;
+    owned.older = this.#newest;
+    if (this.#newest === null) this.#oldest = owned;
+    else this.#newest.newer = owned;
+    this.#newest = owned;
     this.#bytes += bytes;
-    for (const oldest of this.#bytesOf.keys()) {
-      if (this.#bytes <= RESULT_BYTES || oldest === owned) return;
-      this.#moveToHost(oldest);
+    while (this.#bytes > RESULT_BYTES && this.#oldest !== null && this.#oldest !== owned) {
+      this.#moveToHost(this.#oldest);
     }
   }
 
   delete(owned: OwnedBuffers): void {
-    this.#bytes -= this.#bytesOf.get(owned) ?? 0;
-    this.#bytesOf.delete(owned);
+    if (owned.resultBytes < 0) return;
+    this.#bytes -= owned.resultBytes;
+    if (owned.older === null) this.#oldest = owned.newer;
+    else owned.older.newer = owned.newer;
+    if (owned.newer === null) this.#newest = owned.older;
+    else owned.newer.older = owned.older;
+    owned.older = null;
+    owned.newer = null;
+    owned.resultBytes = -1;
   }
 
   #moveToHost(owned: OwnedBuffers): void {
-    const bytes = this.#bytesOf.get(owned);
+    const bytes = owned.resultBytes;
     this.delete(owned);
     const { device, current } = owned;
     // One with two versions is no longer a mere result.
-    if (bytes === undefined || current === null || owned.previous !== null) return;
+    if (current === null || owned.previous !== null) return;
     const copy = new Uint8Array(bytes);
     copy.set(device.view(current).subarray(0, bytes));
     owned.moved = copy;
@@ -164,7 +182,9 @@ export class Storage {
     if (device.collected || !device.synchronous) return;
     let results = limitedResults.get(device);
     if (results === undefined) limitedResults.set(device, (results = new LimitedResults()));
-    results.add(this.#own(device), this.bytes);
+    const owned = this.#own(device);
+    results.delete(owned);
+    results.add(owned, this.bytes);
   }
 
   /** Takes over `buffer` as the value of the current version; the host copy is dropped. */

@@ -97,9 +97,9 @@ export class Evaluator implements Engine {
   readonly #linear = new Linearization();
   readonly #caches = new Map<string, PlanCache<Entry>>();
   /** Latest pending assignment of each storage. */
-  readonly #assignments = new Map<Storage, Assignment>();
+  #assignments = new Map<Storage, Assignment>();
   /** Their nodes: each may be the value of one storage only. */
-  readonly #assignedNodes = new Set<Node>();
+  #assignedNodes = new Set<Node>();
   #pending: Node[] = [];
   #compactAt = COMPACT_PENDING;
   #keep: Node[] = [];
@@ -245,6 +245,7 @@ export class Evaluator implements Engine {
     }
     // What was evaluated is no longer pending: on this list it would outlive its tensor.
     if (this.#pending.length <= COMPACT_PENDING) this.#dropFinished();
+    if (this.#keep.length > 0) this.#keep = this.#keep.filter((node) => node.storage === null);
   }
 
   #evaluateOnce(requested: readonly Node[], scope: Scope): void {
@@ -600,6 +601,12 @@ export class Evaluator implements Engine {
       node.inputs = NO_INPUTS;
       if (this.#assignments.get(storage)?.node === node) this.#forgetAssignment(storage);
       if (holder.node === node) holder.node = leafOn(storage, node);
+    }
+    if (assigned.length > 0 && this.#assignments.size === 0) {
+      // V8 links the table that a map outgrows to its successor. Once such a table is old, it would
+      // keep this step's graph, and all later ones, until the next full collection.
+      this.#assignments = new Map();
+      this.#assignedNodes = new Set();
     }
   }
 

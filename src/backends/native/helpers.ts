@@ -1,0 +1,235 @@
+// C types and small functions that rendered kernels use, each emitted once and only if needed.
+// Vector functions are loops over lanes: gcc and clang turn them into single instructions.
+import type { DType } from '../../base/dtype.ts';
+import { internalError } from '../../base/errors.ts';
+import type { ValueType } from '../../ir/expression.ts';
+
+const REGISTER: Readonly<Record<ValueType, string>> = {
+  f32: 'float',
+  f64: 'double',
+  i32: 'int',
+  u32: 'unsigned',
+  bool: 'int',
+};
+
+const STORED: Readonly<Record<DType, string>> = {
+  float32: 'float',
+  float64: 'double',
+  float16: 'unsigned short',
+  bfloat16: 'unsigned short',
+  int8: 'signed char',
+  uint8: 'unsigned char',
+  int16: 'short',
+  int32: 'int',
+  uint32: 'unsigned',
+  bool: 'unsigned char',
+};
+
+/** The C type of an element in memory. */
+export function storedType(dtype: DType): string {
+  return STORED[dtype];
+}
+
+/** Whether memory holds a dtype as registers do, so that vectors load and store whole. */
+export function isStoredWhole(dtype: DType): boolean {
+  return dtype === 'float32' || dtype === 'float64' || dtype === 'int32' || dtype === 'uint32';
+}
+
+/** Types and functions of one translation unit, in the order in which they were first needed. */
+export class CHelpers {
+  readonly #parts = new Map<string, string>();
+
+  /** The text to put before the kernels. */
+  text(): string {
+    return [...this.#parts.values()].join('\n');
+  }
+
+  /**
+   * The C type of a register. Masks are vectors of int, all bits set or none, whatever they mask;
+   * scalar bools are 0 or 1.
+   */
+  type(type: ValueType, lanes: number): string {
+    if (lanes === 1) return REGISTER[type];
+    const element = type === 'bool' ? 'i32' : type;
+    const name = `${element}x${lanes}`;
+    const bytes = lanes * (element === 'f64' ? 8 : 4);
+    this.#add(name, () => {
+      const vector = `vector_size(${bytes})`;
+      return (
+        `typedef ${REGISTER[type]} ${name} __attribute__((${vector}));\n` +
+        `typedef ${REGISTER[type]} ${name}_u ` +
+        `__attribute__((${vector}, aligned(${bytes / lanes}), may_alias));`
+      );
+    });
+    return name;
+  }
+
+  /** A vector type that may be read and written at any element. */
+  unaligned(type: ValueType, lanes: number): string {
+    return `${this.type(type, lanes)}_u`;
+  }
+
+  /**
+   * A function of registers. `body` gets the operands of one lane, or of the scalar, and gives the
+   * value of the result; in vectors, bools come and go as masks.
+   */
+  perLane(
+    name: string,
+    result: ValueType,
+    operands: readonly ValueType[],
+    lanes: number,
+    body: (...operands: string[]) => string,
+  ): string {
+    const key = lanes === 1 ? `${name}_s` : `${name}x${lanes}`;
+    this.#add(key, () => {
+      const letters = ['a', 'b', 'c'].slice(0, operands.length);
+      const list = letters.map((letter, i) => {
+        return `${this.type(operands[i] ?? 'i32', lanes)} ${letter}`;
+      });
+      const type = this.type(result, lanes);
+      const head = `static inline ${type} ${key}(${list.join(', ')})`;
+      if (lanes === 1) return `${head} { return ${body(...letters)}; }`;
+      const value = body(...letters.map((letter) => `${letter}[i]`));
+      const masked = result === 'bool' ? `-(${value})` : value;
+      return (
+        `${head} {\n  ${type} r;\n` +
+        `  for (int i = 0; i < ${lanes}; i++) r[i] = ${masked};\n  return r;\n}`
+      );
+    });
+    return key;
+  }
+
+  /** A scalar in every lane. Not `x + (vector){}`: that loses the sign of zero. */
+  splat(type: ValueType, lanes: number): string {
+    const key = `splat_${type}x${lanes}`;
+    this.#add(key, () => {
+      const vector = this.type(type, lanes);
+      const value = type === 'bool' ? '-a' : 'a';
+      const list = Array.from({ length: lanes }, () => value).join(', ');
+      return `static inline ${vector} ${key}(${REGISTER[type]} a) { return (${vector}){${list}}; }`;
+    });
+    return key;
+  }
+
+  /** Reinterprets 32 bits. */
+  bitcast(from: ValueType, to: ValueType): string {
+    const key = `bits_${from}_${to}`;
+    this.#add(key, () => {
+      const [source, target] = [REGISTER[from], REGISTER[to]];
+      return `static inline ${target} ${key}(${source} a) { ${target} r; __builtin_memcpy(&r, &a, 4); return r; }`;
+    });
+    return key;
+  }
+
+  /**
+   * The negative of a float by its sign bit. gcc contracts `-fma(a, b, c)` to an instruction that
+   * gives the other zero where the sum cancels; it leaves bits alone.
+   */
+  flipSign(type: 'f32' | 'f64', lanes: number): string {
+    const scalar = `flip_${type}`;
+    const [bits, mask] =
+      type === 'f32' ? ['unsigned', '1u << 31'] : ['unsigned long long', '1ull << 63'];
+    const register = REGISTER[type];
+    this.#add(scalar, () => {
+      const copy = `__builtin_memcpy(&u, &a, sizeof u); u ^= ${mask}; __builtin_memcpy(&a, &u, sizeof u);`;
+      return `static inline ${register} ${scalar}(${register} a) { ${bits} u; ${copy} return a; }`;
+    });
+    if (lanes === 1) return scalar;
+    return this.perLane(`flip_${type}`, type, [type], lanes, (a) => `${scalar}(${a})`);
+  }
+
+  /** Reads elements whose stored form differs from their register form. */
+  loadNarrow(dtype: DType, type: ValueType, lanes: number): string {
+    const key = `load_${dtype}x${lanes}`;
+    const element = this.#decode(dtype, 'p[i]', type, lanes);
+    this.#add(key, () => {
+      const vector = this.type(type, lanes);
+      return (
+        `static inline ${vector} ${key}(const ${STORED[dtype]}* p) {\n  ${vector} r;\n` +
+        `  for (int i = 0; i < ${lanes}; i++) r[i] = ${element};\n  return r;\n}`
+      );
+    });
+    return key;
+  }
+
+  /** Writes elements whose stored form differs from their register form. */
+  storeNarrow(dtype: DType, type: ValueType, lanes: number): string {
+    const key = `store_${dtype}x${lanes}`;
+    const element = this.encode(dtype, 'v[i]');
+    this.#add(key, () => {
+      const vector = this.type(type, lanes);
+      return (
+        `static inline void ${key}(${STORED[dtype]}* p, ${vector} v) {\n` +
+        `  for (int i = 0; i < ${lanes}; i++) p[i] = ${element};\n}`
+      );
+    });
+    return key;
+  }
+
+  /** The register value of one stored element. */
+  decode(dtype: DType, stored: string, type: ValueType): string {
+    return this.#decode(dtype, stored, type, 1);
+  }
+
+  #decode(dtype: DType, stored: string, type: ValueType, lanes: number): string {
+    if (dtype === 'float16') return `${this.#fromHalf()}(${stored})`;
+    if (dtype === 'bfloat16') return `${this.bitcast('u32', 'f32')}((unsigned)${stored} << 16)`;
+    if (dtype === 'bool') return lanes === 1 ? `(${stored} != 0)` : `-(${stored} != 0)`;
+    return type === 'i32' ? `(int)${stored}` : stored;
+  }
+
+  /** What one register value is stored as. */
+  encode(dtype: DType, value: string): string {
+    if (dtype === 'float16') return `${this.#toHalf()}(${value})`;
+    if (dtype === 'bfloat16') return `${this.#toBfloat()}(${value})`;
+    if (dtype === 'bool') return `(${value} != 0)`;
+    return isStoredWhole(dtype) ? value : `(${STORED[dtype]})(${value})`;
+  }
+
+  #fromHalf(): string {
+    const toFloat = this.bitcast('u32', 'f32');
+    this.#add('from_half', () => {
+      // Subnormal halves are multiples of 2^-24, which float32 holds exactly.
+      return `static inline float from_half(unsigned short h) {
+  unsigned s = (h & 0x8000u) << 16, e = (h >> 10) & 31u, m = h & 0x3ffu;
+  if (e == 0) { float r = m * 0x1p-24f; return s ? -r : r; }
+  return ${toFloat}(s | (e == 31 ? 0x7f800000u : (e + 112) << 23) | m << 13);
+}`;
+    });
+    return 'from_half';
+  }
+
+  #toHalf(): string {
+    const toBits = this.bitcast('f32', 'u32');
+    this.#add('to_half', () => {
+      return `static inline unsigned short to_half(float f) {
+  unsigned x = ${toBits}(f), s = (x >> 16) & 0x8000u, m = x & 0x7fffffffu;
+  if (m > 0x7f800000u) return s | 0x7e00u;
+  if (m >= 0x477ff000u) return s | 0x7c00u;
+  if (m < 0x38800000u) return s | (unsigned)__builtin_rintf(__builtin_fabsf(f) * 0x1p24f);
+  return s | (m - 0x38000000u + 0xfffu + ((m >> 13) & 1u)) >> 13;
+}`;
+    });
+    return 'to_half';
+  }
+
+  #toBfloat(): string {
+    const toBits = this.bitcast('f32', 'u32');
+    this.#add('to_bfloat', () => {
+      return `static inline unsigned short to_bfloat(float f) {
+  unsigned x = ${toBits}(f);
+  if ((x & 0x7fffffffu) > 0x7f800000u) return x >> 16 | 0x40u;
+  return (x + 0x7fffu + ((x >> 16) & 1u)) >> 16;
+}`;
+    });
+    return 'to_bfloat';
+  }
+
+  /** Reserves the place after what `make` itself asks for: a type comes before its users. */
+  #add(key: string, make: () => string): void {
+    if (this.#parts.has(key)) return;
+    const text = make();
+    if (this.#parts.has(key)) throw internalError(`C helper ${key} needs itself`);
+    this.#parts.set(key, text);
+  }
+}

@@ -89,7 +89,7 @@ export function chooseTiles(sizes: ProductSizes, target: Target, dtype: DType): 
 /**
  * The register tile with the most arithmetic per load that does not spill. WebAssembly engines
  * issue a loop body's loads first, so a row of splats is live beside the accumulators; C compilers
- * fold the splat into the multiply (docs/decisions/0001-kernel-ir.md has the measurements).
+ * fold the splat into the multiply (docs/decisions/0003-one-module-per-plan.md has the measurements).
  */
 export function registerTileFor(target: Target): { rows: number; vectors: number } {
   let best = { rows: 1, vectors: 1 };

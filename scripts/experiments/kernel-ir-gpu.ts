@@ -5,12 +5,12 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { chromium } from 'playwright-core';
 import { InterpreterProgram } from '../../src/backends/interp/program.ts';
+import { renderWgsl } from '../../src/backends/webgpu/renderer.ts';
 import { Builder } from '../../src/ir/builder.ts';
 import type { Expression } from '../../src/ir/expression.ts';
 import { branch, type Kernel, type Statement, type Target } from '../../src/ir/kernel.ts';
 import { prepareKernel } from '../../src/ir/prepare.ts';
 import { verifyKernel } from '../../src/ir/verify.ts';
-import { printWgsl } from './kernel-ir-wgsl.ts';
 import { noise } from './kernel-ir-product.ts';
 
 const TARGET: Target = {
@@ -176,7 +176,7 @@ function jobs(): Job[] {
 /** What the page gets and gives: plain numbers. */
 interface Task {
   readonly code: string;
-  readonly groups: number;
+  readonly groups: readonly number[];
   readonly inputs: readonly (readonly number[])[];
   readonly length: number;
 }
@@ -205,7 +205,7 @@ const IN_PAGE = `async (tasks) => {
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
-    pass.dispatchWorkgroups(groups);
+    pass.dispatchWorkgroups(...groups);
     pass.end();
     encoder.copyBufferToBuffer(out, 0, read, 0, 4 * length);
     device.queue.submit([encoder.finish()]);
@@ -230,12 +230,15 @@ export async function runGpu(executablePath: string): Promise<boolean> {
     verifyKernel(kernel, { decomposed: true });
     return { ...job, kernel };
   });
-  const tasks: Task[] = all.map(({ kernel, inputs, length }) => ({
-    code: printWgsl(kernel),
-    groups: kernel.gridSize,
-    inputs: inputs.map((values) => [...values]),
-    length,
-  }));
+  const tasks: Task[] = all.map(({ kernel, inputs, length }) => {
+    const { source, workgroups } = renderWgsl(kernel);
+    return {
+      code: source,
+      groups: workgroups,
+      inputs: inputs.map((values) => [...values]),
+      length,
+    };
+  });
   // WebGPU is for secure pages, and this machine's own address is one.
   const server = createServer((_, response) => {
     response.setHeader('Content-Type', 'text/html');

@@ -54,7 +54,7 @@ const SINGLE_BINARY: MathBinaryTable = {
  *
  * Errors in float32, in units of the last place: at most 2, but for erfinv (4), and lgamma and digamma
  * (8, relative to max(1, |value|)). sin, cos and tan are NaN beyond |x| = 2^17 (2^22 where the target
- * has fma). In float64: 1e-14 relative; lgamma and digamma 1e-13, relative to max(1, |value|); fmod is
+ * has fma). Where the target reassociates, these are a few units more. In float64: 1e-14 relative; lgamma and digamma 1e-13, relative to max(1, |value|); fmod is
  * NaN for quotients beyond 2^150.
  */
 export function decompose(
@@ -63,20 +63,20 @@ export function decompose(
   builder: Builder,
   options: { readonly mulHigh?: boolean } = {},
 ): Kernel {
-  const decomposer = new Decomposer(builder, target.fma, options.mulHigh === true);
+  const decomposer = new Decomposer(builder, target, options.mulHigh === true);
   const body = mapExpressions(kernel.body, (expression) => decomposer.expression(expression));
   return body === kernel.body ? kernel : { ...kernel, body };
 }
 
 class Decomposer {
   readonly #builder: Builder;
-  readonly #fused: boolean;
+  readonly #target: Target;
   readonly #hasMulHigh: boolean;
   readonly #done = new Map<Expression, Expression>();
 
-  constructor(builder: Builder, fused: boolean, hasMulHigh: boolean) {
+  constructor(builder: Builder, target: Target, hasMulHigh: boolean) {
     this.#builder = builder;
-    this.#fused = fused;
+    this.#target = target;
     this.#hasMulHigh = hasMulHigh;
   }
 
@@ -117,6 +117,8 @@ class Decomposer {
 
   #emitter({ type, lanes }: Expression): MathEmitter {
     if (type !== 'f32' && type !== 'f64') throw internalError(`a function of ${type}`);
-    return new MathEmitter(this.#builder, type, lanes, this.#fused);
+    const { fma, reassociates } = this.#target;
+    const numerics = { fused: fma, reordered: reassociates === true };
+    return new MathEmitter(this.#builder, type, lanes, numerics);
   }
 }

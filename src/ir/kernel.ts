@@ -83,6 +83,11 @@ export interface Target {
   readonly foldsSplats?: boolean;
   /** Whether renderers have `mulHigh`; if not it is made of 16-bit products. */
   readonly mulHigh?: boolean;
+  /**
+   * Whether the target's own compiler may reorder float arithmetic, as WGSL's may: functions then do
+   * without tricks that live on rounding.
+   */
+  readonly reassociates?: boolean;
   /** Whether kernels run as workgroups with shared memory (GPUs). */
   readonly workgroups: boolean;
   /** Bytes of first- and second-level cache a thread may count on. */

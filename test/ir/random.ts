@@ -6,7 +6,9 @@ import { branch, type Kernel, type Statement } from '../../src/ir/kernel.ts';
 /** Elements of every input. */
 export const INPUT_LENGTH = 64;
 /** Elements of the output. */
-export const OUTPUT_LENGTH = 4096;
+export const OUTPUT_LENGTH = 16384;
+/** Elements of the output that one store statement has: more than any index times any stride. */
+const REGION = 64;
 
 /** Numbers in [0, 1) from a seed (mulberry32). */
 export function randomNumbers(seed: number): () => number {
@@ -22,6 +24,8 @@ export function randomNumbers(seed: number): () => number {
 export interface RandomOptions {
   /** Use fused multiply-adds. */
   readonly fma?: boolean;
+  /** Leave out what makes infinities and NaN of finite numbers: division and square roots. */
+  readonly finite?: boolean;
   /** Mark innermost loops for vectorization. */
   readonly vector?: boolean;
 }
@@ -136,15 +140,17 @@ class Generator {
     };
   }
 
-  /** Each store has a region of its own, in which every iteration has an element of its own. */
+  /**
+   * Each store has a region of its own, in which every iteration has an element of its own: what a
+   * loop marked for vectors promises.
+   */
   #store(scope: Scope): Statement {
     const builder = this.#builder;
-    const region = builder.constant(this.#stores++ % 128);
+    if (this.#stores >= OUTPUT_LENGTH / REGION) throw new Error('too many stores for the output');
+    const region = builder.constant(this.#stores++ * REGION);
     const inner = scope.indices.at(-1) ?? region;
     const stride = this.#pick([1, 1, 1, 2]);
-    let index = builder.add(builder.scale(region, 32), builder.scale(inner, stride));
-    // Wraps only for strides beyond the region, which may then overlap: still below the length.
-    index = builder.rem(index, builder.constant(OUTPUT_LENGTH));
+    const index = builder.add(region, builder.scale(inner, stride));
     return { kind: 'store', buffer: this.#y, index, value: this.#float(scope, 4) };
   }
 
@@ -196,7 +202,15 @@ class Generator {
     switch (this.#below(9)) {
       case 0:
         return builder.unary(
-          this.#pick(['neg', 'abs', 'sqrt', 'floor', 'ceil', 'trunc', 'round']),
+          this.#pick([
+            'neg',
+            'abs',
+            this.#options.finite === true ? 'abs' : 'sqrt',
+            'floor',
+            'ceil',
+            'trunc',
+            'round',
+          ]),
           next(),
         );
       case 1:
@@ -210,7 +224,7 @@ class Generator {
       case 4:
         return builder.binary(this.#pick(['min', 'max'] as const), next(), next());
       case 5:
-        return builder.binary('div', next(), next());
+        return builder.binary(this.#options.finite === true ? 'sub' : 'div', next(), next());
       default: {
         const shared = next();
         const other = this.#random() < 0.3 ? shared : next();
@@ -220,12 +234,12 @@ class Generator {
   }
 }
 
-/** Inputs for a random kernel, with some awkward numbers among them. */
-export function randomViews(seed: number): (Float32Array | Int32Array)[] {
+/** Inputs for a random kernel, with some awkward numbers among them unless they are to be finite. */
+export function randomViews(seed: number, finite = false): (Float32Array | Int32Array)[] {
   const random = randomNumbers(seed ^ 0x5bd1e995);
   const floats = (): Float32Array =>
     Float32Array.from({ length: INPUT_LENGTH }, () => {
-      const kind = random();
+      const kind = random() + (finite ? 1 : 0);
       if (kind < 0.03) return NaN;
       if (kind < 0.06) return -0;
       if (kind < 0.08) return Infinity;

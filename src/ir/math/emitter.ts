@@ -13,13 +13,22 @@ export class MathEmitter {
   readonly builder: Builder;
   readonly type: 'f32' | 'f64';
   readonly lanes: number;
+  /** Whether fma may be used. */
   readonly fused: boolean;
+  /** Whether sums may be reordered behind our back. */
+  readonly reordered: boolean;
 
-  constructor(builder: Builder, type: 'f32' | 'f64', lanes: number, fused: boolean) {
+  constructor(
+    builder: Builder,
+    type: 'f32' | 'f64',
+    lanes: number,
+    numerics: { readonly fused: boolean; readonly reordered: boolean },
+  ) {
     this.builder = builder;
     this.type = type;
     this.lanes = lanes;
-    this.fused = fused;
+    this.fused = numerics.fused;
+    this.reordered = numerics.reordered;
   }
 
   /** A float constant in every lane. */

@@ -22,6 +22,11 @@ export function nearestInteger(
   x: Expression,
   scale: number,
 ): { readonly float: Expression; readonly integer: Expression } {
+  if (m.reordered) {
+    // (t + c) - c would become t.
+    const rounded = m.builder.unary('round', m.mul(x, scale));
+    return { float: rounded, integer: m.builder.convert(rounded, 'i32') };
+  }
   const shifted = m.fma(x, scale, ROUNDING);
   return {
     float: m.sub(shifted, ROUNDING),

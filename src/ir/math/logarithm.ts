@@ -97,7 +97,8 @@ export function log10(m: MathEmitter, x: Expression): Expression {
 export function log1p(m: MathEmitter, x: Expression): Expression {
   const u = m.add(x, 1);
   const { mantissa, power } = splitNormal(m, u);
-  const lost = m.sub(x, m.sub(u, 1));
+  // Where sums are reordered, (x + 1) - 1 would become x; u is positive where it counts.
+  const lost = m.sub(x, m.sub(m.reordered ? m.abs(u) : u, 1));
   // Nothing is lost of large numbers, whose scale would not be a normal number.
   const biased = m.builder.max(m.sub(m.i(127), power), m.i(0));
   const scale = m.float(m.binary('shl', biased, 23));

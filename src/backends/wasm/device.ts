@@ -16,7 +16,7 @@ import { type RunPart, threadsAvailable, WorkerPool } from '../../runtime/worker
 import { LOW_BYTES } from './addresses.ts';
 import { relaxedSimdAvailable, simdAvailable } from './features.ts';
 import { MAXIMUM_PAGES, type Program, renderProgram } from './program.ts';
-import { WORK_LIMITS, type WorkLimits } from './schedule.ts';
+import { WORK_LIMITS, type WorkLimits } from '../../runtime/work-sharing.ts';
 
 const PAGE_BYTES = 65536;
 const BARRIER_ADDRESS = 64;

@@ -6,7 +6,7 @@ import type { Location, Plan } from '../../runtime/plan.ts';
 import { type FunctionBuilder, ModuleBuilder } from './encoder.ts';
 import { Helpers } from './helpers.ts';
 import { type RenderedKernel, renderKernel } from './renderer.ts';
-import { scheduleOf, type Step, type WorkLimits } from './schedule.ts';
+import { scheduleOf, type Step, type WorkLimits } from '../../runtime/work-sharing.ts';
 
 /** Pages a 32-bit memory can have. */
 export const MAXIMUM_PAGES = 65536;

@@ -1,7 +1,7 @@
 // Who runs each dispatch of a plan - all threads or the first alone - and where threads must meet.
-import type { Kernel } from '../../ir/kernel.ts';
-import type { Dispatch, Location, Plan } from '../../runtime/plan.ts';
-import { touchedBytes, workPerItem } from './work.ts';
+import type { Kernel } from '../ir/kernel.ts';
+import type { Dispatch, Location, Plan } from './plan.ts';
+import { touchedBytes, workPerItem } from './kernel-work.ts';
 
 // Work is counted in instructions (see workPerItem), of which a core does about seven a nanosecond.
 

@@ -1,9 +1,9 @@
 // How much a kernel does and what it touches, read off its IR: decides who runs a dispatch.
-import { byteSize } from '../../base/dtype.ts';
-import type { Buffer, Expression } from '../../ir/expression.ts';
-import { operandsOf } from '../../ir/expression.ts';
-import type { For, Kernel, Statement } from '../../ir/kernel.ts';
-import { boundsOf, linearForm } from '../../ir/linear.ts';
+import { byteSize } from '../base/dtype.ts';
+import type { Buffer, Expression } from '../ir/expression.ts';
+import { operandsOf } from '../ir/expression.ts';
+import type { For, Kernel, Statement } from '../ir/kernel.ts';
+import { boundsOf, linearForm } from '../ir/linear.ts';
 
 /** Trips assumed of a loop whose bounds are not known. */
 const UNKNOWN_TRIPS = 64;

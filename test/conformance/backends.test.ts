@@ -2,6 +2,8 @@
 // the reference evaluator.
 import { afterAll, describe, expect, test } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
+import { NativeDevice } from '../../src/backends/native/device.ts';
+import { nativeUnavailable } from '../../src/backends/native/host.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
 import { type DType, isFloat } from '../../src/base/dtype.ts';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
@@ -76,6 +78,7 @@ const setups: readonly (readonly [string, () => Device, RunOptions])[] = [
   ['interp, strict', () => new InterpDevice({ vectorBytes: 16 }), { numerics: 'strict' }],
   ['wasm, fast', () => new WasmDevice({ threads: 1 }), { numerics: 'fast' }],
   ['wasm, no fusion', () => new WasmDevice({ threads: 1 }), { numerics: 'fast', fusion: false }],
+  ['native, fast', () => new NativeDevice({ threads: 1 }), { numerics: 'fast' }],
 ];
 
 describe.each(setups)('%s', (_name, create, options) => {

@@ -51,13 +51,19 @@ export function renderC(kernels: readonly Kernel[]): RenderedC {
   const helpers = new CHelpers();
   let scratchBytes = 0;
   const functions = kernels.map((kernel, n) => {
-    const renderer = new KernelRenderer(kernel, helpers);
-    const text = renderer.render(`kernel_${n}`);
-    scratchBytes = Math.max(scratchBytes, renderer.scratchBytes);
-    return text;
+    const rendered = renderKernelC(kernel, `kernel_${n}`, helpers);
+    scratchBytes = Math.max(scratchBytes, rendered.scratchBytes);
+    return rendered.source;
   });
   const source = [helpers.text(), ...functions].filter((part) => part !== '').join('\n\n');
   return { source: `${source}\n`, scratchBytes };
+}
+
+/** One kernel as a function called `name`; what it needs before it goes to `helpers`. */
+export function renderKernelC(kernel: Kernel, name: string, helpers: CHelpers): RenderedC {
+  const renderer = new KernelRenderer(kernel, helpers);
+  const source = renderer.render(name);
+  return { source, scratchBytes: renderer.scratchBytes };
 }
 
 const INFIX: Partial<Record<Binary['op'], string>> = {

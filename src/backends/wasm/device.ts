@@ -1,5 +1,4 @@
 // The WebAssembly device: one linear memory, an allocator on it, and plans compiled to modules.
-import { toBfloat16Bits, toFloat16Bits, type DType } from '../../base/dtype.ts';
 import {
   ArgumentError,
   CompileError,
@@ -12,6 +11,7 @@ import type { Kernel, Target } from '../../ir/kernel.ts';
 import { Allocator, formatBytes } from '../../runtime/allocator.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import type { Plan } from '../../runtime/plan.ts';
+import { writeScalars } from '../../runtime/scalars.ts';
 import { type RunPart, threadsAvailable, WorkerPool } from '../../runtime/workers.ts';
 import { LOW_BYTES } from './addresses.ts';
 import { relaxedSimdAvailable, simdAvailable } from './features.ts';
@@ -484,53 +484,5 @@ function compile(code: Uint8Array<ArrayBuffer>, kernels: readonly Kernel[]): Web
       op: 'wasm',
       cause,
     });
-  }
-}
-
-/** Writes each number in its slot's type; a slot has 8 bytes. */
-function writeScalars(
-  view: DataView,
-  address: number,
-  dtypes: readonly DType[],
-  scalars: Float64Array,
-): void {
-  if (scalars.length < dtypes.length) {
-    throw internalError(`${scalars.length} scalars for a plan of ${dtypes.length}`);
-  }
-  for (let slot = 0; slot < dtypes.length; slot++) {
-    writeScalar(view, address + 8 * slot, dtypes[slot] as DType, scalars[slot] as number);
-  }
-}
-
-function writeScalar(view: DataView, at: number, dtype: DType, value: number): void {
-  switch (dtype) {
-    case 'float32':
-      view.setFloat32(at, value, true);
-      break;
-    case 'float64':
-      view.setFloat64(at, value, true);
-      break;
-    case 'float16':
-      view.setUint16(at, toFloat16Bits(value), true);
-      break;
-    case 'bfloat16':
-      view.setUint16(at, toBfloat16Bits(value), true);
-      break;
-    case 'int32':
-    case 'uint32':
-      view.setInt32(at, value, true);
-      break;
-    case 'int16':
-      view.setInt16(at, value, true);
-      break;
-    case 'int8':
-    case 'uint8':
-      view.setInt8(at, value);
-      break;
-    case 'bool':
-      view.setUint8(at, value === 0 ? 0 : 1);
-      break;
-    default:
-      dtype satisfies never;
   }
 }

@@ -1,0 +1,331 @@
+// The native device: ordinary array buffers as memory, and plans run by compiled C on a pool of
+// threads.
+import { DeviceError, DisposedError, internalError, OutOfMemoryError } from '../../base/errors.ts';
+import type { Target } from '../../ir/kernel.ts';
+import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
+import { threadsAvailable } from '../../runtime/host-threads.ts';
+import type { Plan } from '../../runtime/plan.ts';
+import { WORK_LIMITS, type WorkLimits } from '../../runtime/work-sharing.ts';
+import { AlignedMemory, MemoryPool } from './memory.ts';
+import { type NativeHost, nativeHost, nativeUnavailable } from './host.ts';
+import { NativeProgram } from './program.ts';
+
+/** Estimated work (about 1 ms) from which a plan runs beside the program, which goes on meanwhile. */
+const WORK_WORTH_QUEUEING = 7e6;
+
+export interface NativeDeviceOptions {
+  /** Threads, the caller's included. Default: TENGEN_THREADS, else the cores there are. */
+  readonly threads?: number;
+  /** Least work for which threads are used, for experiments and tests. */
+  readonly limits?: Partial<WorkLimits>;
+  /** Least work of plans that run beside the program, for tests. */
+  readonly queueFrom?: number;
+}
+
+/** Counters since the device was made. */
+export interface NativeStatistics {
+  /** Kernels executed: dispatches of all runs. */
+  dispatches: number;
+  runs: number;
+  /** Runs that went on while the program did. */
+  queued: number;
+  /** Kernels that were compiled, or found in the cache on disk. */
+  kernels: number;
+  /** Milliseconds spent in rendering, compiling and loading. */
+  compileMs: number;
+}
+
+class NativeBuffer implements DeviceBuffer {
+  readonly bytes: number;
+  readonly memory: AlignedMemory;
+  readonly owner: NativeDevice;
+  freed = false;
+  /** Number of the run that last bound it, to find buffers that are bound twice. */
+  boundIn = 0;
+
+  constructor(owner: NativeDevice, memory: AlignedMemory, bytes: number) {
+    this.owner = owner;
+    this.memory = memory;
+    this.bytes = bytes;
+  }
+}
+
+/** What a run that is under way needs: nothing of it may be collected. */
+interface Underway {
+  readonly ticket: number;
+  readonly memory: readonly unknown[];
+}
+
+/**
+ * Runs plans as machine code that the system's C compiler made.
+ *
+ * @example no-run: needs a C compiler
+ * const device = new NativeDevice({ threads: 2 });
+ * device.target('fast').vectorBytes; // 64 with AVX-512, 32 with AVX2, 16 elsewhere
+ * device.close();
+ */
+export class NativeDevice implements Device {
+  readonly name = 'native';
+  readonly synchronous = true;
+  readonly collected = true;
+  readonly threads: number;
+  readonly statistics: NativeStatistics = {
+    dispatches: 0,
+    runs: 0,
+    queued: 0,
+    kernels: 0,
+    compileMs: 0,
+  };
+  readonly #host: NativeHost;
+  readonly #limits: WorkLimits;
+  readonly #queueFrom: number;
+  readonly #pool = new MemoryPool();
+  readonly #executables = new Set<NativeExecutable>();
+  /** Buffers that the collector took are no longer allocated. */
+  readonly #finalizers = new FinalizationRegistry<number>((bytes) => {
+    this.#allocated -= bytes;
+  });
+  #arena: AlignedMemory;
+  #scratch: AlignedMemory;
+  #underway: Underway[] = [];
+  #allocated = 0;
+  #runNumber = 0;
+  #closed = false;
+
+  /** @throws DeviceError if there is no C compiler or no way to call what it makes. */
+  constructor(options: NativeDeviceOptions = {}) {
+    const reason = nativeUnavailable();
+    if (reason !== null) throw new DeviceError(reason, { op: 'native' });
+    this.#host = nativeHost();
+    this.#limits = { ...WORK_LIMITS, ...options.limits };
+    this.#queueFrom = options.queueFrom ?? WORK_WORTH_QUEUEING;
+    this.threads = this.#host.start(options.threads ?? threadsAvailable().threads);
+    this.#arena = this.#pool.take(0);
+    this.#scratch = this.#pool.take(0);
+  }
+
+  target(numerics: 'fast' | 'strict'): Target {
+    const { vectorBytes, vectorRegisters, fma, cacheBytes } = this.#host.cpu;
+    return {
+      name: 'native',
+      vectorBytes,
+      fma: fma && numerics === 'fast',
+      numerics,
+      vectorRegisters,
+      foldsSplats: true,
+      mulHigh: true,
+      workgroups: false,
+      cacheBytes,
+    };
+  }
+
+  allocate(bytes: number): DeviceBuffer {
+    this.#checkOpen('allocate');
+    if (!Number.isFinite(bytes) || bytes < 0) throw internalError(`allocate: ${bytes} bytes`);
+    const buffer = new NativeBuffer(this, this.#take(bytes), bytes);
+    this.#finalizers.register(buffer, bytes, buffer);
+    this.#allocated += bytes;
+    return buffer;
+  }
+
+  free(buffer: DeviceBuffer): void {
+    if (this.#closed) return;
+    const own = this.#own(buffer, 'free');
+    own.freed = true;
+    this.#finalizers.unregister(own);
+    this.#allocated -= own.bytes;
+    // Used again by a later run only, which comes after those under way; writing waits for them.
+    this.#pool.give(own.memory);
+  }
+
+  write(buffer: DeviceBuffer, byteOffset: number, source: Uint8Array): void {
+    const { memory } = this.#range(buffer, byteOffset, source.length, 'write');
+    this.#finish();
+    memory.view(byteOffset, source.length).set(source);
+  }
+
+  async read(buffer: DeviceBuffer, byteOffset: number, bytes: number): Promise<Uint8Array> {
+    const { memory } = this.#range(buffer, byteOffset, bytes, 'read');
+    const last = this.#underway.at(-1);
+    if (last !== undefined) {
+      await this.#host.waitAsync(last.ticket);
+      this.#release();
+    }
+    return memory.view(byteOffset, bytes).slice();
+  }
+
+  view(buffer: DeviceBuffer): Uint8Array {
+    const { memory, bytes } = this.#own(buffer, 'view');
+    this.#finish();
+    return memory.view(0, bytes);
+  }
+
+  load(plan: Plan): NativeExecutable {
+    this.#checkOpen('load');
+    const started = performance.now();
+    const program = new NativeProgram(plan, this.#host, this.#limits, this.threads);
+    const executable = new NativeExecutable(this, program);
+    this.#executables.add(executable);
+    this.statistics.kernels += program.newKernels;
+    this.statistics.compileMs += performance.now() - started;
+    return executable;
+  }
+
+  memory(): { readonly allocated: number; readonly reserved: number } {
+    return {
+      allocated: this.#allocated,
+      reserved: this.#arena.bytes + this.#scratch.bytes + this.#pool.bytes,
+    };
+  }
+
+  /** Lets go of the memory for intermediates until the next run needs it. */
+  trim(): void {
+    this.#arena = new AlignedMemory(0);
+    this.#scratch = new AlignedMemory(0);
+    this.#pool.clear();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#finish();
+    this.#closed = true;
+    this.#executables.clear();
+    this.trim();
+  }
+
+  /** For NativeExecutable: runs a loaded plan once, or queues it. */
+  execute(program: NativeProgram, bindings: readonly DeviceBuffer[], scalars: Float64Array): void {
+    this.#checkOpen('run');
+    const { plan } = program;
+    if (this.#arena.bytes < plan.arenaBytes) this.#arena = this.#replace(plan.arenaBytes);
+    const scratchBytes = program.scratchBytes * this.threads;
+    if (this.#scratch.bytes < scratchBytes) this.#scratch = this.#replace(scratchBytes);
+    // The program's table is overwritten: a run of it that is under way must be over.
+    if (program.ticket !== 0 && !this.#host.done(program.ticket)) this.#finish();
+    this.#bind(program, bindings);
+    program.prepare(this.#arena, this.#scratch, scalars);
+    this.statistics.runs++;
+    this.statistics.dispatches += program.steps;
+    if (program.parallel && program.parallelWork >= this.#queueFrom) {
+      this.#release();
+      program.ticket = this.#host.submit(program.address);
+      const memory = [program, this.#arena, this.#scratch, ...bindings];
+      this.#underway.push({ ticket: program.ticket, memory });
+      this.statistics.queued++;
+    } else {
+      this.#host.run(program.address);
+      this.#underway.length = 0;
+    }
+  }
+
+  /** For NativeExecutable: forgets a loaded plan. */
+  unload(executable: NativeExecutable): void {
+    if (this.#closed || !this.#executables.delete(executable)) return;
+    let largest = 0;
+    for (const { arenaBytes } of this.#executables) largest = Math.max(largest, arenaBytes);
+    if (largest < this.#arena.bytes) this.#arena = new AlignedMemory(0);
+  }
+
+  #bind(program: NativeProgram, bindings: readonly DeviceBuffer[]): void {
+    const { plan } = program;
+    if (bindings.length !== plan.bindings.length) {
+      throw internalError(`${bindings.length} bindings for a plan of ${plan.bindings.length}`);
+    }
+    const run = ++this.#runNumber;
+    for (let i = 0; i < bindings.length; i++) {
+      const { bytes, access } = plan.bindings[i] as Plan['bindings'][number];
+      const buffer = this.#own(bindings[i] as DeviceBuffer, 'run');
+      if (buffer.bytes < bytes) {
+        throw internalError(`binding ${i} has ${buffer.bytes} bytes, the plan wants ${bytes}`);
+      }
+      // Threads meet only where bindings show a hazard, so two that are one buffer must not write.
+      if (Math.abs(buffer.boundIn) === run && (access !== 'read' || buffer.boundIn < 0)) {
+        throw internalError(`binding ${i} is a buffer that is bound twice and written`);
+      }
+      buffer.boundIn = access === 'read' ? run : -run;
+      program.bind(i, buffer.memory.address);
+    }
+  }
+
+  /** Waits for everything under way. */
+  #finish(): void {
+    const last = this.#underway.at(-1);
+    if (last === undefined) return;
+    this.#host.wait(last.ticket);
+    this.#underway.length = 0;
+  }
+
+  /** Forgets what is done. */
+  #release(): void {
+    while (this.#underway.length > 0 && this.#host.done((this.#underway[0] as Underway).ticket)) {
+      this.#underway.shift();
+    }
+  }
+
+  #replace(bytes: number): AlignedMemory {
+    return this.#take(bytes);
+  }
+
+  /** Memory from the pool or the host; before giving up, what no run needs now is let go. */
+  #take(bytes: number): AlignedMemory {
+    try {
+      return this.#pool.take(bytes);
+    } catch {
+      this.#finish();
+      this.trim();
+    }
+    try {
+      return this.#pool.take(bytes);
+    } catch (cause) {
+      throw new OutOfMemoryError(`cannot allocate ${bytes} bytes`, { op: 'native', cause });
+    }
+  }
+
+  #own(buffer: DeviceBuffer, op: string): NativeBuffer {
+    if (!(buffer instanceof NativeBuffer) || buffer.owner !== this) {
+      throw internalError(`${op}: a buffer of another device`);
+    }
+    if (buffer.freed) throw internalError(`${op}: a buffer that was freed`);
+    return buffer;
+  }
+
+  #range(buffer: DeviceBuffer, byteOffset: number, bytes: number, op: string): NativeBuffer {
+    const own = this.#own(buffer, op);
+    this.#checkOpen(op);
+    if (byteOffset < 0 || byteOffset + bytes > own.bytes) {
+      throw internalError(`${op}: bytes ${byteOffset} to ${byteOffset + bytes} of ${own.bytes}`);
+    }
+    return own;
+  }
+
+  #checkOpen(op: string): void {
+    if (this.#closed) throw new DisposedError('the native device is closed', { op });
+  }
+}
+
+/** A plan compiled for the native device. */
+export class NativeExecutable implements Executable {
+  readonly #device: NativeDevice;
+  readonly #program: NativeProgram;
+  #disposed = false;
+
+  constructor(device: NativeDevice, program: NativeProgram) {
+    this.#device = device;
+    this.#program = program;
+  }
+
+  get arenaBytes(): number {
+    return this.#program.plan.arenaBytes;
+  }
+
+  run(bindings: readonly DeviceBuffer[], scalars: Float64Array): void {
+    if (this.#disposed) throw new DisposedError('the plan was disposed of', { op: 'run' });
+    this.#device.execute(this.#program, bindings, scalars);
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#device.unload(this);
+  }
+}

@@ -63,11 +63,15 @@ function flopsOf(node: Node): number {
   return sizeOf(node.shape) * node.op.cost;
 }
 
-/** The kernels of a program as a table, with the reasons for where they end, and its memory. */
-export function formatExplanation(compiled: CompiledProgram): string {
+/**
+ * The kernels of a program as a table, with the reasons for where they end, and its memory. With
+ * `times`, milliseconds of each kernel, also what it reaches.
+ */
+export function formatExplanation(compiled: CompiledProgram, times?: Float64Array): string {
   const { kernels, plan, arenaLowerBound } = compiled;
   const rows = kernels.map((kernel, i) => [
     String(i),
+    ...measuredText(kernel, times?.[i]),
     kernel.name,
     `[${kernel.shape.join(',')}]`,
     kernel.schedule,
@@ -76,7 +80,18 @@ export function formatExplanation(compiled: CompiledProgram): string {
     amount(kernel.bytesWritten, 'B'),
     opsText(kernel.ops),
   ]);
-  const header = ['#', 'kernel', 'shape', 'schedule', 'work', 'read', 'written', 'ops'];
+  const measured = times === undefined ? [] : ['ms', 'reached'];
+  const header = [
+    '#',
+    ...measured,
+    'kernel',
+    'shape',
+    'schedule',
+    'work',
+    'read',
+    'written',
+    'ops',
+  ];
   const widths = header.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => (row[column] as string).length)),
   );
@@ -91,10 +106,25 @@ export function formatExplanation(compiled: CompiledProgram): string {
     for (const reason of (kernels[i] as KernelExplanation).reasons) lines.push(`     ${reason}`);
   });
   const distinct = plan.kernels.length;
+  if (times !== undefined) {
+    lines.push(`${times.reduce((sum, ms) => sum + ms, 0).toFixed(3)} ms in kernels`);
+  }
   lines.push(
     `${kernels.length} kernels (${distinct} distinct), arena ${amount(plan.arenaBytes, 'B')} (no less than ${amount(arenaLowerBound, 'B')} is possible in this order)`,
   );
   return lines.join('\n');
+}
+
+/** Time, and arithmetic or, where there is little of it, traffic per second. */
+function measuredText(kernel: KernelExplanation, ms: number | undefined): string[] {
+  if (ms === undefined) return [];
+  const bytes = kernel.bytesRead + kernel.bytesWritten;
+  // Ten operations a byte is where a core's arithmetic and its memory take the same time.
+  const reached =
+    kernel.flops > 10 * bytes
+      ? amount(Number((kernel.flops / ms / 1e-3).toPrecision(3)), 'flop/s')
+      : amount(Number((bytes / ms / 1e-3).toPrecision(3)), 'B/s');
+  return [ms.toFixed(3), bytes + kernel.flops === 0 ? '' : reached];
 }
 
 /** Ops with repetition counted: `mul x3, add`. */

@@ -12,9 +12,15 @@ export interface DeviceBuffer {
 export interface Executable {
   /**
    * Runs the plan. `bindings` are in the plan's order; `scalars` holds one number per slot.
-   * Returns when results may be read with `Device.read` or, on CPU devices, `Device.view`.
+   * Returns when results may be read with `Device.read` or, on CPU devices, `Device.view`. In the
+   * `background` the device may go on after that, and what reads or writes its memory waits.
    */
-  run(bindings: readonly DeviceBuffer[], scalars: Float64Array): void;
+  run(bindings: readonly DeviceBuffer[], scalars: Float64Array, background?: boolean): void;
+  /**
+   * Runs the plan and measures each of its dispatches, one after the other: milliseconds, in the
+   * plan's order. Missing where a device cannot.
+   */
+  profile?(bindings: readonly DeviceBuffer[], scalars: Float64Array): Float64Array;
   /** Frees code and arena. */
   dispose(): void;
 }

@@ -3,7 +3,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { NativeDevice } from '../../src/backends/native/device.ts';
-import { nativeUnavailable } from '../../src/backends/native/host.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
 import { type DType, isFloat } from '../../src/base/dtype.ts';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';

@@ -194,7 +194,12 @@ export class NativeDevice implements Device {
   }
 
   /** For NativeExecutable: runs a loaded plan once, or queues it. */
-  execute(program: NativeProgram, bindings: readonly DeviceBuffer[], scalars: Float64Array): void {
+  execute(
+    program: NativeProgram,
+    bindings: readonly DeviceBuffer[],
+    scalars: Float64Array,
+    background: boolean,
+  ): void {
     this.#checkOpen('run');
     const { plan } = program;
     if (this.#arena.bytes < plan.arenaBytes) this.#arena = this.#replace(plan.arenaBytes);
@@ -205,8 +210,8 @@ export class NativeDevice implements Device {
     this.#bind(program, bindings);
     program.prepare(this.#arena, this.#scratch, scalars);
     this.statistics.runs++;
-    this.statistics.dispatches += program.steps;
-    if (program.parallel && program.parallelWork >= this.#queueFrom) {
+    this.statistics.dispatches += program.dispatches.length;
+    if (background && program.work >= this.#queueFrom) {
       this.#release();
       program.ticket = this.#host.submit(program.address);
       const memory = [program, this.#arena, this.#scratch, ...bindings];
@@ -216,6 +221,24 @@ export class NativeDevice implements Device {
       this.#host.run(program.address);
       this.#underway.length = 0;
     }
+  }
+
+  /** For NativeExecutable: runs a loaded plan and measures each dispatch, in milliseconds. */
+  profile(
+    program: NativeProgram,
+    bindings: readonly DeviceBuffer[],
+    scalars: Float64Array,
+  ): Float64Array {
+    const times = new AlignedMemory(8 * program.dispatches.length);
+    program.measure(times);
+    this.execute(program, bindings, scalars, false);
+    program.measure(null);
+    const measured = times.numbers(program.dispatches.length);
+    const result = new Float64Array(program.plan.dispatches.length);
+    program.dispatches.forEach((dispatch, step) => {
+      result[dispatch] = (measured[step] as number) / 1e6;
+    });
+    return result;
   }
 
   /** For NativeExecutable: forgets a loaded plan. */
@@ -318,9 +341,14 @@ export class NativeExecutable implements Executable {
     return this.#program.plan.arenaBytes;
   }
 
-  run(bindings: readonly DeviceBuffer[], scalars: Float64Array): void {
+  run(bindings: readonly DeviceBuffer[], scalars: Float64Array, background = false): void {
     if (this.#disposed) throw new DisposedError('the plan was disposed of', { op: 'run' });
-    this.#device.execute(this.#program, bindings, scalars);
+    this.#device.execute(this.#program, bindings, scalars, background);
+  }
+
+  profile(bindings: readonly DeviceBuffer[], scalars: Float64Array): Float64Array {
+    if (this.#disposed) throw new DisposedError('the plan was disposed of', { op: 'profile' });
+    return this.#device.profile(this.#program, bindings, scalars);
   }
 
   dispose(): void {

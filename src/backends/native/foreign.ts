@@ -4,7 +4,9 @@ export function addressOf(buffer: ArrayBuffer): number {
   return Number(koffi.address(buffer));
 }
 export function open(path: string) {
-  const l = koffi.load(path); kept.push(l); return l;
+  const l = koffi.load(path);
+  kept.push(l);
+  return l;
 }
 const kept: unknown[] = [];
 export const koffiRaw = koffi;

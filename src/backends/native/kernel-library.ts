@@ -30,10 +30,7 @@ export class KernelLibrary {
   readonly #parallelUnits: number;
   readonly #addresses = new Map<string, number>();
 
-  constructor(
-    compile: (units: readonly string[]) => readonly LoadedUnit[],
-    parallelUnits: number,
-  ) {
+  constructor(compile: (units: readonly string[]) => readonly LoadedUnit[], parallelUnits: number) {
     this.#compile = compile;
     this.#parallelUnits = parallelUnits;
   }

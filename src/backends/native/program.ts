@@ -24,9 +24,10 @@ export class NativeProgram {
   readonly scratchBytes: number;
   /** Whether any dispatch is worth several threads. */
   readonly parallel: boolean;
-  readonly parallelWork: number;
-  /** Dispatches that one run executes. */
-  readonly steps: number;
+  /** Estimated instructions of a run in all parallel steps. */
+  readonly work: number;
+  /** Numbers of the dispatches that a run executes: not those of empty grids. */
+  readonly dispatches: readonly number[];
   /** Kernels that no plan of this process had. */
   readonly newKernels: number;
   /** Of the run that was queued last; 0 if none was. */
@@ -47,8 +48,8 @@ export class NativeProgram {
     this.scratchBytes = library.scratchBytes;
     this.newKernels = library.compiled;
     this.parallel = parallel && threads > 1;
-    this.parallelWork = parallelWork;
-    this.steps = steps.length;
+    this.work = parallelWork;
+    this.dispatches = steps.map(({ dispatch }) => plan.dispatches.indexOf(dispatch));
     const parallelSteps = steps.filter((step) => step.parallel).length;
     this.#counters = new AlignedMemory(parallelSteps * threads * COUNTER_BYTES);
     this.#bindings = new AlignedMemory(8 * plan.bindings.length);
@@ -74,6 +75,11 @@ export class NativeProgram {
 
   bind(index: number, address: number): void {
     this.#addresses[index] = address;
+  }
+
+  /** Makes the next runs measure their steps, or, with null, not. */
+  measure(times: AlignedMemory | null): void {
+    this.#numbers[HEADER.times] = times?.address ?? 0;
   }
 
   /** Writes what the next run finds in the block. */

@@ -13,8 +13,10 @@ export const HEADER = {
   /** Counters of what was dealt out: a cache line for each thread and parallel step. */
   dealt: 7,
   parallelSteps: 8,
+  /** Where to write how long each step took, in nanoseconds; 0 to measure nothing. */
+  times: 9,
 } as const;
-export const HEADER_LENGTH = 9;
+export const HEADER_LENGTH = 10;
 
 /** Doubles of a step before its arguments. */
 export const STEP = { kernel: 0, gridSize: 1, itemsPerCall: 2, flags: 3, arguments: 4 } as const;
@@ -48,6 +50,7 @@ export const RUNTIME_SOURCE = `
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #define MAXIMUM_THREADS 256
 #define IDLE_SPINS 4000
@@ -142,6 +145,12 @@ static int deal(char* counters, int thread, int threads, long grid, long items, 
   return 0;
 }
 
+static double nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
+}
+
 static void take_part(const double* block, int thread, int threads) {
   long steps = (long)block[${HEADER.steps}];
   const double* bindings = (const double*)(uintptr_t)block[${HEADER.bindings}];
@@ -149,6 +158,8 @@ static void take_part(const double* block, int thread, int threads) {
   char* arena = (char*)(uintptr_t)block[${HEADER.arena}];
   char* scratch = (char*)(uintptr_t)block[${HEADER.scratch}] + (long)block[${HEADER.scratchStride}] * thread;
   char* counters = (char*)(uintptr_t)block[${HEADER.dealt}];
+  double* times = (double*)(uintptr_t)block[${HEADER.times}];
+  double before = 0;
   const double* at = block + ${HEADER_LENGTH};
   void* arguments[MAXIMUM_ARGUMENTS + 1];
   for (long step = 0; step < steps; step++) {
@@ -156,7 +167,13 @@ static void take_part(const double* block, int thread, int threads) {
     long grid = (long)at[${STEP.gridSize}], items = (long)at[${STEP.itemsPerCall}];
     int flags = (int)at[${STEP.flags}], count = (int)at[${STEP.arguments}];
     at += ${STEP_LENGTH};
-    if ((flags & ${BARRIER}) && threads > 1) barrier(threads);
+    /* What is measured runs step by step. */
+    if (((flags & ${BARRIER}) || times) && threads > 1) barrier(threads);
+    if (times && thread == 0) {
+      double now = nanoseconds();
+      if (step > 0) times[step - 1] = now - before;
+      before = now;
+    }
     int shared = threads > 1 && (flags & ${PARALLEL});
     if (shared || thread == 0) {
       for (int i = 0; i < count; i++) {
@@ -176,6 +193,10 @@ static void take_part(const double* block, int thread, int threads) {
     }
     if (flags & ${PARALLEL}) counters += ${COUNTER_BYTES} * threads;
     at += 2 * count;
+  }
+  if (times) {
+    if (threads > 1) barrier(threads);
+    if (thread == 0 && steps > 0) times[steps - 1] = nanoseconds() - before;
   }
 }
 

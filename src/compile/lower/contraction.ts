@@ -62,10 +62,15 @@ export interface ContractionContext {
   readonly hasEpilogue: boolean;
 }
 
-/** One way to compute contractions. The first one that is usable is used. */
+/** One way to compute contractions. Of those that are usable, the one that costs least is used. */
 export interface ContractionSchedule {
   readonly name: string;
   usable(context: ContractionContext): boolean;
+  /**
+   * Estimated nanoseconds on one thread, all kernels together: see `cost.ts` for what a target
+   * reaches. Only the order of the schedules' estimates matters.
+   */
+  cost(context: ContractionContext): number;
   /** The kernels, in order. Together they write every element of the result exactly once. */
   lower(context: ContractionContext): readonly Stage[];
 }

@@ -1,4 +1,4 @@
-// The schedules for contractions, fastest first. The reduction at the end can do everything.
+// The schedules for contractions. The reduction at the end can do everything.
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
@@ -26,10 +26,15 @@ export function lowerContraction(
     return { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
   }
   const context = contractionContext(view, node);
+  let best: ContractionSchedule | null = null;
+  let lowest = Infinity;
   for (const schedule of SCHEDULES) {
-    if (schedule.usable(context)) {
-      return { stages: schedule.lower(context), schedule: schedule.name };
-    }
+    if (!schedule.usable(context)) continue;
+    const cost = schedule.cost(context);
+    if (cost >= lowest) continue;
+    best = schedule;
+    lowest = cost;
   }
-  return { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
+  if (best === null) return { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
+  return { stages: best.lower(context), schedule: best.name };
 }

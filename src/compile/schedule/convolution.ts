@@ -9,7 +9,7 @@ import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
 import type { ContractionSchedule } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
-import { type ProductProblem, productStages } from './product.ts';
+import { productCost, type ProductProblem, productStages } from './product.ts';
 
 /** Sizes of a convolution, whichever of the three roles a node plays in it. */
 export interface Dimensions {
@@ -250,6 +250,11 @@ export const implicitProduct: ContractionSchedule = {
     const { m, n, k } = problemOf(node, geometry).sizes;
     // One channel per group gives products of a single row: no panel is reused.
     return m >= 2 && n >= 2 && k >= 2;
+  },
+  cost: ({ node, target }) => {
+    const geometry = geometryOf(node);
+    if (geometry === null) return Infinity;
+    return productCost(problemOf(node, geometry).sizes, target, 3);
   },
   lower: (context) => {
     const geometry = geometryOf(context.node);

@@ -9,6 +9,7 @@ import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
+import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
@@ -134,6 +135,18 @@ function weightStage(plan: Plan, backward: boolean, target: Scratch): Stage {
 export const directConvolution: ContractionSchedule = {
   name: 'direct convolution',
   usable: isUsable,
+  cost: ({ node, target }) => {
+    const geometry = geometryOf(node);
+    if (geometry === null) return Infinity;
+    const d = dimensionsOf(node, geometry);
+    const taps = sizeOf(d.kernel);
+    const positions = d.images * sizeOf(d.result);
+    const work = positions * d.inputs * d.outputs * taps;
+    const copied = positions * (d.inputs + d.outputs);
+    return (
+      work / (0.65 * multiplyAddsPerNanosecond(target)) + copied / elementsPerNanosecond(target)
+    );
+  },
   lower: (context) => {
     const geometry = geometryOf(context.node);
     if (geometry === null) throw internalError('direct convolution of something else');

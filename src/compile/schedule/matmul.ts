@@ -3,7 +3,7 @@ import type { Node } from '../../graph/node.ts';
 import type { Expression } from '../../ir/expression.ts';
 import type { ContractionKernel, ContractionSchedule } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
-import { type ProductProblem, productStages } from './product.ts';
+import { productCost, type ProductProblem, productStages } from './product.ts';
 
 /** The product that a matmul node, [...batch, m, k] @ [...batch, k, n], asks for. */
 export function matmulProblem(node: Node): ProductProblem {
@@ -39,5 +39,6 @@ export const packedProduct: ContractionSchedule = {
     // A vector times a matrix reads every element once: packing would only copy it.
     return m >= 4 && n >= 4 && k >= 4;
   },
+  cost: ({ node, target }) => productCost(matmulProblem(node).sizes, target, 1),
   lower: (context) => productStages(context, matmulProblem(context.node)),
 };

@@ -15,6 +15,7 @@ import { branch, type Statement, type Target } from '../../ir/kernel.ts';
 import { dependsOn } from '../../ir/linear.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
+import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { loop, loopIndex, multiplyAdd } from './loops.ts';
 
 /** Sizes of `batch` products [m, k] @ [k, n]. */
@@ -106,6 +107,23 @@ export function registerTileFor(target: Target): { rows: number; vectors: number
     }
   }
   return best;
+}
+
+/**
+ * Estimated nanoseconds of `productStages`. `gather` is how much dearer packing b is than copying it:
+ * 1 for a matrix, more for elements that are looked for.
+ */
+export function productCost(sizes: ProductSizes, target: Target, gather: number): number {
+  const { batch, m, n, k } = sizes;
+  const { rows, vectors } = registerTileFor(target);
+  const width = vectors * Math.max(1, target.vectorBytes / 4);
+  const wholeM = Math.ceil(m / rows) * rows;
+  const wholeN = Math.ceil(n / width) * width;
+  const packed = batch * (wholeM * k + wholeN * k * gather);
+  return (
+    (batch * wholeM * wholeN * k) / (0.85 * multiplyAddsPerNanosecond(target)) +
+    (packed + batch * m * n) / elementsPerNanosecond(target)
+  );
 }
 
 /** Stages that compute the product: pack a, pack b, multiply. Sums run over k in order. */

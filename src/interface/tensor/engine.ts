@@ -18,8 +18,11 @@ export interface AssignOptions {
 export interface Engine {
   /** A result was made by the public interface: a step computes it if nothing consumes it. */
   created(node: Node): void;
-  /** Computes what is missing of `nodes`; afterwards each has a storage. */
-  evaluate(nodes: readonly Node[]): void;
+  /**
+   * Computes what is missing of `nodes`; afterwards each has a storage. In the `background` the
+   * device may still be at work then, and reading waits for it.
+   */
+  evaluate(nodes: readonly Node[], background?: boolean): void;
   /** Computes all pending assignments, kept values and unconsumed results. */
   step(): void;
   /** The value of `holder` becomes `value` at the next step. */

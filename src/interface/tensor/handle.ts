@@ -63,7 +63,7 @@ export class TensorHandle implements NodeHolder {
 
   /** Computes what is missing and resolves to a copy of the elements, row-major. */
   async data(): Promise<TypedArray> {
-    engine().evaluate([this.node]);
+    engine().evaluate([this.node], true);
     const bytes = await engine().read(this.node);
     return this.#typed(bytes);
   }

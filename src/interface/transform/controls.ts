@@ -145,9 +145,32 @@ export function explain(options: { plans?: number } = {}): string {
       const kept = entry.learnedRoots.length;
       const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
       const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
-      return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled)}`;
+      const times = entry.measured?.dispatches.map((sum) => sum / (entry.measured?.runs ?? 1));
+      return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
     })
     .join('\n\n');
+}
+
+/**
+ * Runs `work` and measures every kernel that it executes; `explain()` then shows the times, the mean
+ * of all runs, and what each kernel reaches. Kernels run one after the other meanwhile. Devices that
+ * cannot measure (wasm) just run.
+ *
+ * @example
+ * ```ts
+ * const x = randn([64, 64]);
+ * await profile(() => evaluate(x.matmul(x)));
+ * explain(); // has the columns ms and reached
+ * ```
+ */
+export async function profile(work: () => unknown): Promise<void> {
+  const before = settings.profiling;
+  settings.profiling = true;
+  try {
+    await work();
+  } finally {
+    settings.profiling = before;
+  }
 }
 
 /** Switches for finding mistakes. Each costs time; none changes results. */

@@ -63,6 +63,14 @@ interface Entry {
   stagedVersion: number[];
   kept: KeptValues[];
   runs: number;
+  /** What `profile` measured of the present executable. */
+  measured: Measured | null;
+}
+
+/** Sums over runs, in milliseconds: of each dispatch. */
+export interface Measured {
+  runs: number;
+  readonly dispatches: Float64Array;
 }
 
 /** Counters since the start or the last `resetStats`. */
@@ -172,16 +180,16 @@ export class Evaluator implements Engine {
     for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
-    this.#evaluate(roots, 'step');
+    this.#evaluate(roots, 'step', true);
     this.#pending.length = 0;
     this.#keep.length = 0;
   }
 
-  evaluate(nodes: readonly Node[]): void {
+  evaluate(nodes: readonly Node[], background = false): void {
     for (const observer of this.observers) observer.reading?.();
     for (const node of nodes) {
       if (node.storage === null) {
-        this.#evaluate(nodes, 'buffers');
+        this.#evaluate(nodes, 'buffers', background);
         return;
       }
       (node.storage as Storage).check(node.version);
@@ -230,11 +238,11 @@ export class Evaluator implements Engine {
 
   // ---- one evaluation -------------------------------------------------------------------------
 
-  #evaluate(requested: readonly Node[], scope: Scope): void {
+  #evaluate(requested: readonly Node[], scope: Scope, background = false): void {
     if (this.#evaluating) throw internalError('evaluation inside an evaluation');
     this.#evaluating = true;
     try {
-      this.#evaluateOnce(requested, scope);
+      this.#evaluateOnce(requested, scope, background);
     } catch (error) {
       // The caller hears of it now: the next step must not fail of the same values.
       for (const node of requested) node.consumed = true;
@@ -248,7 +256,7 @@ export class Evaluator implements Engine {
     if (this.#keep.length > 0) this.#keep = this.#keep.filter((node) => node.storage === null);
   }
 
-  #evaluateOnce(requested: readonly Node[], scope: Scope): void {
+  #evaluateOnce(requested: readonly Node[], scope: Scope, background: boolean): void {
     const linear = this.#linear;
     linear.reset();
     const assigned: Assignment[] = [];
@@ -279,7 +287,7 @@ export class Evaluator implements Engine {
     const entry = this.#entryFor(device, roots);
     this.#learn(rootNodes);
     if (entry.stale) this.#recompile(entry, device, roots);
-    this.#run(entry, device, rootNodes, assigned, roots);
+    this.#run(entry, device, rootNodes, assigned, roots, background);
   }
 
   #deviceOf(linear: Linearization): Device {
@@ -359,6 +367,7 @@ export class Evaluator implements Engine {
       stagedVersion: [],
       kept: [],
       runs: 0,
+      measured: null,
     };
     cache.insert(key.words, key.length, entry);
     return entry;
@@ -395,6 +404,7 @@ export class Evaluator implements Engine {
     entry.executable.dispose();
     Object.assign(entry, this.#compile(device, [...roots, ...kept]));
     entry.stale = false;
+    entry.measured = null;
   }
 
   /** Drops all plans and the memory they hold; the next evaluations compile again. */
@@ -455,12 +465,14 @@ export class Evaluator implements Engine {
     rootNodes: readonly Node[],
     assigned: readonly Assignment[],
     roots: readonly Root[],
+    background: boolean,
   ): void {
     const { nodes, scalars } = this.#linear;
     for (let i = 0; i < scalars.length; i++) entry.scalars[i] = (scalars[i] as Node).value;
     this.#bindLeaves(entry, device);
     const outputs = this.#bindRoots(entry, device, nodes, rootNodes, assigned, roots);
-    entry.executable.run(entry.bindings, entry.scalars);
+    if (settings.profiling) this.#measure(entry);
+    else entry.executable.run(entry.bindings, entry.scalars, background);
     this.stats.runs++;
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
@@ -481,6 +493,21 @@ export class Evaluator implements Engine {
     if (wasStep) this.#generation++;
     if (entry.kept.length > 0) this.#keepers.add(entry);
     for (const keeper of this.#keepers) this.#expire(keeper);
+  }
+
+  #measure(entry: Entry): void {
+    const { executable, bindings, scalars } = entry;
+    if (executable.profile === undefined) {
+      executable.run(bindings, scalars);
+      return;
+    }
+    const times = executable.profile(bindings, scalars);
+    entry.measured ??= { runs: 0, dispatches: new Float64Array(times.length) };
+    const { dispatches } = entry.measured;
+    for (let i = 0; i < times.length; i++) {
+      dispatches[i] = (dispatches[i] as number) + (times[i] as number);
+    }
+    entry.measured.runs++;
   }
 
   #bindLeaves(entry: Entry, device: Device): void {

@@ -18,6 +18,7 @@ export {
   type Environment,
   evaluate,
   explain,
+  profile,
   keep,
   memory,
   type MemoryUse,

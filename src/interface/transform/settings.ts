@@ -9,6 +9,8 @@ export interface Settings {
   checkNaN: boolean;
   /** Join operations into kernels. Off only to find out whether fusion changes a result. */
   fusion: boolean;
+  /** Measure every kernel that runs. */
+  profiling: boolean;
   /** Plans kept per device. */
   planCacheSize: number;
 }
@@ -18,5 +20,6 @@ export const settings: Settings = {
   eager: false,
   checkNaN: false,
   fusion: true,
+  profiling: false,
   planCacheSize: 256,
 };

@@ -16,6 +16,7 @@ import {
 } from '../../src/index.ts';
 import * as tengen from '../../src/index.ts';
 import '../../src/interp.ts';
+import '../../src/native.ts';
 import type { HostTensor } from './compare.ts';
 import type { GoldenTensor, Json } from './manifest.ts';
 
@@ -184,7 +185,7 @@ export function derivative(fn: (x: Tensor) => Tensor): (x: Tensor) => Tensor {
 
 /** Computes on the named device from now on, by default on the preferred one; describes it. */
 export function useDevice(name: string | undefined): string {
-  if (name !== undefined) setDefaultDevice(name);
+  setDefaultDevice(name ?? 'wasm');
   const { device, threads, numerics } = env();
   return `device ${device}, ${threads} thread${threads === 1 ? '' : 's'}, ${numerics} numerics`;
 }

@@ -21,7 +21,7 @@ case failed.
   --family f,...        only these families
   --op name             only this op
   --id id               only this case, as conv2d/3
-  --device name         wasm (default) or interp
+  --device name         wasm (default), native or interp
   --json FILE           write the results as JSON
   --verbose             a line per case
   --help                this text`;

@@ -1,0 +1,236 @@
+// The native device: plans of several dispatches on one and more threads, runs beside the program,
+// memory, measuring.
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import { InterpDevice } from '../../src/backends/interp/device.ts';
+import { NativeDevice } from '../../src/backends/native/device.ts';
+import { nativeUnavailable } from '../../src/backends/native/host.ts';
+import { byteSize, type DType, DTYPES } from '../../src/base/dtype.ts';
+import { DisposedError } from '../../src/base/errors.ts';
+import { Builder } from '../../src/ir/builder.ts';
+import type { Kernel } from '../../src/ir/kernel.ts';
+import type { Device } from '../../src/runtime/device.ts';
+import type { Location, Plan } from '../../src/runtime/plan.ts';
+import {
+  arena,
+  binding,
+  BYTES,
+  call,
+  mirrorKernel,
+  mirrorPlan,
+  ROWS,
+  SIZE,
+} from '../support/mirror-plan.ts';
+
+const missing = nativeUnavailable();
+const LIMITS = { dispatch: 2500, plan: 0 };
+
+// Where there is no compiler every test below is skipped, with the reason in its title.
+describe.skipIf(missing !== null)(`native device${missing === null ? '' : ` (${missing})`}`, () => {
+  const devices: readonly NativeDevice[] =
+    missing === null
+      ? [
+          new NativeDevice({ threads: 1 }),
+          new NativeDevice({ threads: 2, limits: LIMITS }),
+          // More threads than cores, and every plan beside the program.
+          new NativeDevice({ threads: 5, limits: LIMITS, queueFrom: 0 }),
+        ]
+      : [];
+  afterAll(() => devices.forEach((device) => device.close()));
+  const single = devices[0] as NativeDevice;
+  const queueing = devices[2] as NativeDevice;
+
+  async function runMirror(device: Device, plan: Plan, runs: number): Promise<Uint8Array> {
+    const executable = device.load(plan);
+    const input = device.allocate(BYTES);
+    const result = device.allocate(BYTES);
+    const values = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(i) + i / SIZE);
+    device.write(input, 0, new Uint8Array(values.buffer));
+    device.write(result, 0, new Uint8Array(values.buffer));
+    for (let run = 0; run < runs; run++) {
+      executable.run([input, result], Float64Array.of(0.7), true);
+    }
+    const bytes = await device.read(result, 0, BYTES);
+    executable.dispose();
+    device.free(input);
+    device.free(result);
+    return bytes;
+  }
+
+  it('gives the interpreter’s bits for random plans, at any thread count', async () => {
+    const slot = fc.oneof(
+      fc.integer({ min: 0, max: 9 }).map(arena),
+      fc.integer({ min: 0, max: 1 }).map(binding),
+    );
+    const step = fc.record({
+      x: slot,
+      y: slot,
+      out: slot.filter((to) => to.space === 'arena' || (to.space === 'binding' && to.index === 1)),
+      kernel: fc.nat(3).map((kernel) => (kernel === 0 ? 1 : 0)),
+    });
+    const overlap = (a: Location, b: Location): boolean =>
+      a.space === 'arena' && b.space === 'arena'
+        ? Math.abs(a.offset - b.offset) < BYTES
+        : a.space === 'binding' && b.space === 'binding' && a.index === b.index;
+    // Every arena byte gets a value first.
+    const begin = [0, 2, 4, 6, 8, 10].map((at) => call(binding(0), binding(0), arena(at)));
+    const interp = new InterpDevice();
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
+        const dispatches = steps
+          .filter(({ x, y, out }) => !overlap(x, out) && !overlap(y, out))
+          .map(({ x, y, out, kernel }) => call(x, y, out, kernel));
+        const plan = mirrorPlan([...begin, ...dispatches, call(arena(3), arena(7), binding(1))]);
+        const wanted = await runMirror(interp, plan, 2);
+        for (const device of devices) {
+          expect(Buffer.compare(await runMirror(device, plan, 2), wanted)).toBe(0);
+        }
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it('runs beside the program in order: writes, views and later runs wait', () => {
+    const plan = mirrorPlan([
+      call(binding(0), binding(0), arena(0)),
+      call(arena(0), binding(0), binding(1)),
+    ]);
+    const executable = queueing.load(plan);
+    const input = queueing.allocate(BYTES);
+    const result = queueing.allocate(BYTES);
+    const before = queueing.statistics.queued;
+    for (let round = 1; round <= 50; round++) {
+      const values = new Float32Array(SIZE).fill(round);
+      queueing.write(input, 0, new Uint8Array(values.buffer));
+      executable.run([input, result], Float64Array.of(2), true);
+      // (x * 2 + x) * 2 + x
+      const last = new Float32Array(queueing.view(result).slice().buffer);
+      expect([last[0], last[SIZE - 1]]).toEqual([7 * round, 7 * round]);
+    }
+    expect(queueing.statistics.queued - before).toBe(50);
+    executable.dispose();
+    queueing.free(input);
+    queueing.free(result);
+  });
+
+  it('counts runs and what it holds', async () => {
+    const device = new NativeDevice({ threads: 1 });
+    await runMirror(device, mirrorPlan([call(binding(0), binding(0), binding(1))]), 7);
+    expect(device.statistics).toMatchObject({ runs: 7, dispatches: 7 });
+    expect(device.memory().allocated).toBe(0);
+    device.close();
+  });
+
+  it('takes what the collector freed off the count', async () => {
+    const device = new NativeDevice({ threads: 1 });
+    for (let i = 0; i < 20; i++) device.allocate(1 << 20);
+    expect(device.memory().allocated).toBe(20 << 20);
+    for (let i = 0; i < 20 && device.memory().allocated > 0; i++) {
+      globalThis.gc?.();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect(device.memory().allocated).toBeLessThan(2 << 20);
+    device.close();
+  });
+
+  it('skips dispatches over an empty grid, and measures the others', () => {
+    const plan = mirrorPlan([
+      call(binding(0), binding(0), arena(0)),
+      call(binding(0), binding(0), arena(2), 1),
+      call(binding(0), binding(0), binding(1)),
+    ]);
+    const empty = { ...mirrorKernel(2), gridSize: 0 };
+    const [whole] = plan.kernels as readonly [Kernel, Kernel];
+    for (const device of devices) {
+      const executable = device.load({ ...plan, kernels: [whole, empty] });
+      const buffers = [device.allocate(BYTES), device.allocate(BYTES)];
+      const times = executable.profile(buffers, Float64Array.of(1));
+      expect(times).toHaveLength(3);
+      expect(times[0]).toBeGreaterThan(0);
+      expect(times[1]).toBe(0);
+      expect(times[2]).toBeGreaterThan(0);
+      executable.dispose();
+      buffers.forEach((buffer) => device.free(buffer));
+    }
+  });
+
+  it.each(DTYPES)('hands scalars of %s to the kernel in their own type', (dtype) => {
+    const value = dtype === 'bool' ? 1 : dtype.startsWith('u') ? 200 : -3;
+    expect(readScalar(dtype, value)).toBe(value);
+    if (dtype === 'float32') expect(readScalar(dtype, 0.1)).toBe(Math.fround(0.1));
+  });
+
+  function readScalar(dtype: DType, value: number): number {
+    const b = new Builder();
+    const slot = b.buffer('slot', dtype, 'read', { length: 1 });
+    const out = b.buffer('out', 'float64', 'write', { length: 1 });
+    expect(byteSize(dtype)).toBeLessThanOrEqual(8);
+    const kernel: Kernel = {
+      name: 'scalar',
+      buffers: [slot, out],
+      scratch: [],
+      gridIndex: b.variable('g', 'i32', { min: 0, max: 0 }),
+      gridSize: 1,
+      body: [
+        {
+          kind: 'store',
+          buffer: out,
+          index: b.constant(0),
+          value: b.convert(b.load(slot, b.constant(0)), 'f64'),
+        },
+      ],
+    };
+    const executable = single.load({
+      kernels: [kernel],
+      dispatches: [{ kernel: 0, arguments: [{ space: 'scalar', slot: 1 }, binding(0)] }],
+      arenaBytes: 0,
+      bindings: [{ bytes: 8, access: 'write' }],
+      scalars: ['float64', dtype],
+    });
+    const result = single.allocate(8);
+    executable.run([result], Float64Array.of(99, value));
+    const [number] = new Float64Array(single.view(result).slice().buffer);
+    executable.dispose();
+    single.free(result);
+    return number as number;
+  }
+
+  it('keeps buffers at multiples of 64 bytes, and each to itself', () => {
+    const buffers = [1, 63, 64, 65, 4096, 1 << 20].map((bytes) => single.allocate(bytes));
+    buffers.forEach((buffer, i) => single.view(buffer).fill(i + 1));
+    buffers.forEach((buffer, i) => {
+      expect(single.view(buffer).every((byte) => byte === i + 1)).toBe(true);
+      single.free(buffer);
+    });
+  });
+
+  it('refuses what would corrupt it', () => {
+    const buffer = single.allocate(16);
+    expect(() => single.write(buffer, 10, new Uint8Array(7))).toThrow(/internal: write: bytes 10/);
+    expect(() => queueing.view(buffer)).toThrow(/internal: view: a buffer of another device/);
+    const executable = single.load(mirrorPlan([call(binding(0), binding(0), binding(1))]));
+    const whole = single.allocate(BYTES);
+    const factor = Float64Array.of(1);
+    expect(() => executable.run([whole, whole], factor)).toThrow(/internal: .* bound twice/);
+    expect(() => executable.run([whole, buffer], factor)).toThrow(/internal: binding 1 has 16/);
+    expect(() => executable.run([whole], factor)).toThrow(/internal: 1 bindings for a plan of 2/);
+    executable.dispose();
+    expect(() => executable.run([whole, whole], factor)).toThrow(DisposedError);
+    single.free(whole);
+    single.free(buffer);
+    expect(() => single.free(buffer)).toThrow(/internal: free: a buffer that was freed/);
+  });
+
+  it('can be closed, and then says so', () => {
+    const device = new NativeDevice({ threads: 1 });
+    const buffer = device.allocate(4);
+    device.close();
+    device.close();
+    expect(() => device.allocate(4)).toThrow(DisposedError);
+    expect(() => device.free(buffer)).not.toThrow();
+  });
+
+  it(`splits ${ROWS} rows among more threads than there are cores`, () => {
+    expect(queueing.threads).toBe(5);
+  });
+});

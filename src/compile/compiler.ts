@@ -22,12 +22,15 @@ import { SIMPLIFICATIONS } from './passes/simplify.ts';
 import type { CompiledProgram, KernelExplanation, Program } from './program.ts';
 import { AccessMap } from './schedule/access.ts';
 import { formGroups, type Group, type Grouping } from './schedule/group.ts';
+import type { AlgorithmPolicy } from './tune/algorithms.ts';
 import { materialise } from './schedule/materialise.ts';
 import { orderGroups } from './schedule/order.ts';
 
 export interface CompileOptions {
   /** Whether kernels are fused (default). Without, every node is simplified by nothing and stored. */
   readonly fusion?: boolean;
+  /** How schedules are chosen; by estimate if nothing is said. */
+  readonly algorithms?: AlgorithmPolicy;
 }
 
 /**
@@ -57,9 +60,10 @@ export function compile(
   for (const group of order.groups) {
     const outputs = outputsOf(group, bindings, read);
     for (const { node } of outputs) stored.add(node);
-    const view = viewOf(group, flow, grouping, target, outputs);
-    const { stages, schedule } = lowerGroup(group, view);
-    kernels.push(...explainStages(group, flow, accesses, grouping, outputs, stages, schedule));
+    const view = viewOf(group, flow, grouping, target, outputs, options.algorithms);
+    const lowered = lowerGroup(group, view);
+    const { stages } = lowered;
+    kernels.push(...explainStages(group, flow, accesses, grouping, outputs, lowered));
     for (const stage of stages) {
       steps.push({
         stage,

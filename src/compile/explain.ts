@@ -4,8 +4,9 @@ import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import type { Flow } from './flow.ts';
 import type { GroupOutput } from './lower/emit.ts';
-import type { Stage } from './lower/kernel-builder.ts';
+import type { LoweredGroup } from './lower/schedules.ts';
 import { contractionFlops } from './lower/naive-contraction.ts';
+import type { Alternative } from './tune/algorithms.ts';
 import type { CompiledProgram, KernelExplanation } from './program.ts';
 import type { AccessMap } from './schedule/access.ts';
 import { coneOf } from './schedule/cone.ts';
@@ -20,8 +21,7 @@ export function explainStages(
   accesses: AccessMap,
   { groupOf }: Grouping,
   outputs: readonly GroupOutput[],
-  stages: readonly Stage[],
-  schedule: string,
+  { stages, schedule, alternatives }: LoweredGroup,
 ): KernelExplanation[] {
   const inside = new Map<Node, number>();
   for (const member of group.members) {
@@ -51,9 +51,20 @@ export function explainStages(
       flops: last ? flops : 0,
       bytesRead: last ? bytesRead : 0,
       bytesWritten: last ? bytesWritten : 0,
-      reasons: last ? group.reasons : [],
+      reasons: last ? [...choiceText(schedule, alternatives), ...group.reasons] : [],
     };
   });
+}
+
+/** What a schedule was chosen of, if there was a choice. */
+function choiceText(schedule: string, alternatives: readonly Alternative[] = []): string[] {
+  if (alternatives.length < 2) return [];
+  const list = alternatives.map(({ schedule: name, estimate, measured }) => {
+    const time =
+      measured === null ? `${estimate.toFixed(3)} ms estimated` : `${measured.toFixed(3)} ms`;
+    return `${name} ${time}`;
+  });
+  return [`${schedule} is chosen of: ${list.join(', ')}`];
 }
 
 function flopsOf(node: Node): number {

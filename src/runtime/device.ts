@@ -27,6 +27,8 @@ export interface Executable {
 
 export interface Device {
   readonly name: string;
+  /** What measurements of kernels depend on: processor, instruction sets, threads. */
+  readonly fingerprint?: string;
   /** Whether results can be read without waiting (`dataSync`). */
   readonly synchronous: boolean;
   /** How many threads kernels run on. */

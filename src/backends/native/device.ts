@@ -61,7 +61,7 @@ interface Underway {
  *
  * @example no-run: needs a C compiler
  * const device = new NativeDevice({ threads: 2 });
- * device.target('fast').vectorBytes; // 64 with AVX-512, 32 with AVX2, 16 elsewhere
+ * const bytes = device.target('fast').vectorBytes;
  * device.close();
  */
 export class NativeDevice implements Device {

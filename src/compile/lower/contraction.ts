@@ -65,6 +65,11 @@ export interface ContractionContext {
 /** One way to compute contractions. Of those that are usable, the one that costs least is used. */
 export interface ContractionSchedule {
   readonly name: string;
+  /**
+   * Whether an element's result depends on its operands alone, not on the sizes around it: sums run in
+   * one fixed order. Results never depend on the number of threads.
+   */
+  readonly reproducible: boolean;
   usable(context: ContractionContext): boolean;
   /**
    * Estimated nanoseconds on one thread, all kernels together: see `cost.ts` for what a target

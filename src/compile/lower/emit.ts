@@ -5,12 +5,15 @@ import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement, Target } from '../../ir/kernel.ts';
+import type { AlgorithmPolicy } from '../tune/algorithms.ts';
 import { flatten, unflatten } from './indexing.ts';
 import type { KernelBuilder, Memory } from './kernel-builder.ts';
 
 /** What lowering knows about the group whose kernels it writes. */
 export interface GroupView {
   readonly target: Target;
+  /** How schedules are chosen; by estimate if nothing is said. */
+  readonly algorithms?: AlgorithmPolicy | undefined;
   /** Main ops, or the first elementwise value. */
   readonly anchors: readonly Node[];
   /** Values to be written, and where. */

@@ -3,19 +3,13 @@ import type { Target } from '../../ir/kernel.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Flow } from '../flow.ts';
 import type { Group, Grouping } from '../schedule/group.ts';
+import type { AlgorithmPolicy } from '../tune/algorithms.ts';
 import { lowerCustom } from './custom.ts';
 import { lowerElementwise } from './elementwise.ts';
 import type { GroupOutput, GroupView } from './emit.ts';
-import type { Stage } from './kernel-builder.ts';
 import { hasPhases, lowerPhases } from './phases.ts';
 import { lowerReduction, reduceSpec } from './reduction.ts';
-import { lowerContraction } from './schedules.ts';
-
-export interface LoweredGroup {
-  readonly stages: readonly Stage[];
-  /** How it is computed, for explain(). */
-  readonly schedule: string;
-}
+import { lowerContraction, type LoweredGroup } from './schedules.ts';
 
 /** What lowering is told about a group; `outputs` are the values it must write. */
 export function viewOf(
@@ -24,9 +18,11 @@ export function viewOf(
   { groupOf }: Grouping,
   target: Target,
   outputs: readonly GroupOutput[],
+  algorithms?: AlgorithmPolicy,
 ): GroupView {
   return {
     target,
+    algorithms,
     anchors: group.anchors,
     outputs,
     name: kernelName(group),

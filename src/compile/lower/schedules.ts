@@ -6,8 +6,18 @@ import { directConvolution } from '../schedule/direct-convolution.ts';
 import { packedProduct } from '../schedule/matmul.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
 import type { GroupView } from './emit.ts';
+import { type Alternative, chooseSchedule, DEFAULT_POLICY } from '../tune/algorithms.ts';
 import type { Stage } from './kernel-builder.ts';
 import { lowerNaiveContraction } from './naive-contraction.ts';
+
+/** The kernels of a group. */
+export interface LoweredGroup {
+  readonly stages: readonly Stage[];
+  /** How it is computed, for explain(). */
+  readonly schedule: string;
+  /** What the schedule was chosen of. */
+  readonly alternatives?: readonly Alternative[];
+}
 
 const SCHEDULES: readonly ContractionSchedule[] = [
   directConvolution,
@@ -15,26 +25,14 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   packedProduct,
 ];
 
-/** The kernels of a contraction and the name of the schedule that was chosen. */
-export function lowerContraction(
-  view: GroupView,
-  node: Node,
-): { readonly stages: readonly Stage[]; readonly schedule: string } {
+/** The kernels of a contraction, the name of the schedule that was chosen, and what it was chosen of. */
+export function lowerContraction(view: GroupView, node: Node): LoweredGroup {
   // Nothing to compute, or sums over nothing: schedules may take for granted that there is work.
   if (sizeOf(node.shape) === 0) return { stages: [], schedule: 'nothing' };
-  if (node.inputs.some((input) => sizeOf(input.shape) === 0)) {
-    return { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
-  }
-  const context = contractionContext(view, node);
-  let best: ContractionSchedule | null = null;
-  let lowest = Infinity;
-  for (const schedule of SCHEDULES) {
-    if (!schedule.usable(context)) continue;
-    const cost = schedule.cost(context);
-    if (cost >= lowest) continue;
-    best = schedule;
-    lowest = cost;
-  }
-  if (best === null) return { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
-  return { stages: best.lower(context), schedule: best.name };
+  const empty = node.inputs.some((input) => sizeOf(input.shape) === 0);
+  const policy = view.algorithms ?? DEFAULT_POLICY;
+  const choice = empty
+    ? null
+    : chooseSchedule(SCHEDULES, contractionContext(view, node), view, policy);
+  return choice ?? { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
 }

@@ -244,6 +244,7 @@ export function geometryOf(node: Node): ConvolutionGeometry | null {
 /** Convolutions as products whose panels are packed straight from the image. */
 export const implicitProduct: ContractionSchedule = {
   name: 'implicit product',
+  reproducible: true,
   usable: ({ node, target }) => {
     const geometry = geometryOf(node);
     if (geometry === null || target.workgroups) return false;

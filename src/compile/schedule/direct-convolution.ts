@@ -134,6 +134,8 @@ function weightStage(plan: Plan, backward: boolean, target: Scratch): Stage {
 /** Convolutions of stride 1 from padded rows. */
 export const directConvolution: ContractionSchedule = {
   name: 'direct convolution',
+  // The filter's derivative sums by groups of images.
+  reproducible: false,
   usable: isUsable,
   cost: ({ node, target }) => {
     const geometry = geometryOf(node);

@@ -33,6 +33,7 @@ export function matmulProblem(node: Node): ProductProblem {
 /** Packed, register-tiled products: worth it when panels are reused. */
 export const packedProduct: ContractionSchedule = {
   name: 'packed product',
+  reproducible: true,
   usable: ({ node, target }) => {
     if (node.op.lower.kind !== 'matmul' || target.workgroups) return false;
     const { m, n, k } = matmulProblem(node).sizes;

@@ -12,6 +12,7 @@ import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import { policyFor, policyKey } from './algorithms.ts';
 import { checkForNaN } from './check-nan.ts';
 import { settings } from './settings.ts';
 import { allocateFor, bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
@@ -339,7 +340,7 @@ export class Evaluator implements Engine {
       key.push(root.inPlaceOf);
     }
     for (const observer of this.observers) observer.running?.(this.#linear);
-    const cacheName = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}`;
+    const cacheName = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}:${policyKey()}`;
     let cache = this.#caches.get(cacheName);
     if (cache === undefined) {
       cache = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) =>
@@ -388,6 +389,7 @@ export class Evaluator implements Engine {
     };
     const compiled = compile(program, device.target(settings.numerics), {
       fusion: settings.fusion,
+      algorithms: policyFor(device),
     });
     // Compilation may number nodes anew; the walk's positions are needed below.
     for (let i = 0; i < nodes.length; i++) (nodes[i] as Node).position = i;

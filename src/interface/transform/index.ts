@@ -28,5 +28,11 @@ export {
   setNumerics,
   stats,
 } from './controls.ts';
+export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';
+export {
+  clearChoices as clearMeasuredAlgorithms,
+  type StoredChoice as MeasuredAlgorithm,
+  storedChoices as measuredAlgorithms,
+} from './algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
 export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';

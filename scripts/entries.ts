@@ -13,18 +13,30 @@ export interface Entry {
   name: string;
   /** Source file relative to the root: `src/nn.ts`. */
   source: string;
+  /** Whether only Node loads it: browsers never see its imports. */
+  nodeOnly: boolean;
 }
+
+/** Entries of their own that no browser can use. */
+const NODE_ONLY: ReadonlySet<string> = new Set(['native']);
 
 function readEntries(): Entry[] {
   const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as {
     name: string;
-    exports: Record<string, unknown>;
+    exports: Record<string, { readonly node?: string }>;
   };
-  return Object.keys(manifest.exports)
-    .filter((subpath) => subpath !== './package.json')
-    .map((subpath) => {
+  return Object.entries(manifest.exports)
+    .filter(([subpath]) => subpath !== './package.json')
+    .flatMap(([subpath, conditions]) => {
+      const specifier = manifest.name + subpath.slice(1);
       const name = subpath === '.' ? 'index' : subpath.slice(2);
-      return { specifier: manifest.name + subpath.slice(1), name, source: `src/${name}.ts` };
+      const nodeOnly = NODE_ONLY.has(name);
+      const entry = { specifier, name, source: `src/${name}.ts`, nodeOnly };
+      // 'tengen' is another file in Node: './dist/node.js' comes of src/node.ts.
+      const inNode = conditions.node;
+      if (inNode === undefined) return [entry];
+      const special = inNode.replace(/^.*\/|\.js$/g, '');
+      return [entry, { specifier, name: special, source: `src/${special}.ts`, nodeOnly: true }];
     });
 }
 

@@ -104,7 +104,7 @@ const kilobytes = (bytes: number): string => (bytes / 1024).toFixed(1).padStart(
 async function main(): Promise<void> {
   const problems: string[] = [];
   console.log('entry             min KB    gzip KB   lazy KB   ceiling (1 KB = 1024 bytes)');
-  for (const entry of presentEntries()) {
+  for (const entry of presentEntries().filter(({ nodeOnly }) => !nodeOnly)) {
     let size: EntrySize;
     try {
       size = measure(await bundle(entry.name, entry.source));

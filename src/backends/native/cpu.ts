@@ -85,17 +85,24 @@ export function describeCpu(
     arch === 'x64'
       ? Object.keys(X86_FEATURES).filter((name) => flags.has(X86_FEATURES[name] ?? name))
       : [];
+  return { cpu: `${model.trim()} (${arch})`, ...vectorsOf(arch, features, env), cacheBytes };
+}
+
+/** What follows from the instruction sets that processor and compiler have in common. */
+export function vectorsOf(
+  arch: string,
+  features: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Pick<Cpu, 'features' | 'vectorBytes' | 'registers' | 'fma'> {
   const has = (...names: string[]): boolean => names.every((name) => features.includes(name));
   const wide = has('avx512f', 'avx512vl', 'avx512dq', 'avx512bw');
   // A 512-bit unit of two halves (Zen 4) has the same peak at both widths: 64 bytes are half the code.
   const width = wide ? 64 : has('avx2', 'fma') ? 32 : 16;
   return {
-    cpu: `${model.trim()} (${arch})`,
     features,
     vectorBytes: vectorBytesOf(env) ?? width,
     registers: wide || arch === 'arm64' ? 32 : 16,
     fma: has('fma') || arch === 'arm64',
-    cacheBytes,
   };
 }
 
@@ -126,8 +133,7 @@ export function parseCpuinfo(text: string): ReadonlySet<string> {
   let common: Set<string> | undefined;
   for (const [, list] of text.matchAll(/^flags\s*:(.*)$/gm)) {
     const flags = new Set((list ?? '').trim().split(/\s+/));
-    common =
-      common === undefined ? flags : new Set([...common].filter((name) => flags.has(name)));
+    common = common === undefined ? flags : new Set([...common].filter((name) => flags.has(name)));
   }
   return common ?? new Set();
 }

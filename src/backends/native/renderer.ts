@@ -12,6 +12,7 @@ import type {
 import type { For, Kernel, Statement, Store } from '../../ir/kernel.ts';
 import { forEachExpression } from '../../ir/walk.ts';
 import { CHelpers, isStoredWhole, storedType } from './helpers.ts';
+import type { CUnit } from './units.ts';
 
 /**
  * Flags that the rendered code needs to mean what the IR says: wrapping integers, buffers that may
@@ -58,6 +59,25 @@ export function renderC(kernels: readonly Kernel[]): RenderedC {
   });
   const source = [helpers.text(), ...functions].filter((part) => part !== '').join('\n\n');
   return { source: `${source}\n`, scratchBytes };
+}
+
+export interface RenderedUnit {
+  /** Exports `kernel`, with the arguments that `renderC` describes. */
+  readonly unit: CUnit;
+  readonly scratchBytes: number;
+}
+
+/**
+ * One kernel as a unit of its own: equal kernels of different plans are equal text, and compiled once.
+ *
+ * @throws CompileError for kernels of workgroups, which are a GPU's.
+ */
+export function renderUnit(kernel: Kernel): RenderedUnit {
+  const helpers = new CHelpers();
+  const renderer = new KernelRenderer(kernel, helpers);
+  const definition = renderer.render('kernel');
+  const unit = { declarations: helpers.parts(), definition, exports: ['kernel'] };
+  return { unit, scratchBytes: renderer.scratchBytes };
 }
 
 const INFIX: Partial<Record<Binary['op'], string>> = {

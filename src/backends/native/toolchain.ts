@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, isAbsolute, join, sep } from 'node:path';
-import { type Cpu, detectCpu } from './cpu.ts';
+import { type Cpu, detectCpu, vectorsOf } from './cpu.ts';
 import { C_FLAGS } from './renderer.ts';
 
 export interface Toolchain extends Cpu {
@@ -49,7 +49,7 @@ export function detectToolchain(env: NodeJS.ProcessEnv, cpu?: Cpu): Toolchain | 
   const given = env['CC']?.trim();
   const candidates = chosen
     ? [chosen]
-    : [...(given ? [given] : []), ...['cc', 'gcc', 'clang']].filter(
+    : [...(given ? [given] : []), 'cc', 'gcc', 'clang'].filter(
         (name, i, all) => all.indexOf(name) === i,
       );
   const machine = cpu ?? detectCpu(env);
@@ -71,12 +71,18 @@ function tryCompiler(command: string, env: NodeJS.ProcessEnv, cpu: Cpu): Toolcha
   if (asked.failure !== undefined) return asked.failure;
   const named = identify(asked.text);
   if (named === undefined) return 'neither gcc nor clang by its answer to -v';
-  const flags = acceptedFlags(compiler, leading, cpu, env);
-  if (typeof flags === 'string') return flags;
+  const features = acceptedFeatures(compiler, leading, cpu, env);
+  if (typeof features === 'string') return features;
+  const flags = flagsFor(features);
   const identity = createHash('sha256')
     .update(JSON.stringify([asked.text, stamp(compiler), leading, flags]))
     .digest('hex');
-  return { ...cpu, compiler, leading, ...named, flags, identity };
+  const vectors = vectorsOf(process.arch, features, env);
+  return { ...cpu, ...vectors, compiler, leading, ...named, flags, identity };
+}
+
+function flagsFor(features: readonly string[]): readonly string[] {
+  return [...C_FLAGS, ...SHARED_FLAGS, ...features.map((name) => `-m${name}`)];
 }
 
 /** A path or a name, possibly with arguments behind it, as a shell would find it; no shell runs. */
@@ -125,30 +131,30 @@ function identify(text: string): Pick<Toolchain, 'kind' | 'version' | 'target'> 
 }
 
 /**
- * Flags that the compiler takes. One run over an empty file tells; what it refuses by name is dropped
- * and the rest asked again, so an old compiler costs one run for each refusal.
+ * The processor's features that the compiler knows too. One run over an empty file tells; what it
+ * refuses by name is dropped and the rest asked again, so an old compiler costs a few runs more.
  */
-function acceptedFlags(
+function acceptedFeatures(
   compiler: string,
   leading: readonly string[],
   cpu: Cpu,
   env: NodeJS.ProcessEnv,
 ): readonly string[] | string {
-  let features = cpu.features.map((name) => `-m${name}`);
+  let features = cpu.features;
   for (;;) {
-    const flags = [...C_FLAGS, ...SHARED_FLAGS, ...features];
-    const probe = [...leading, ...flags, '-fsyntax-only', '-x', 'c', '-'];
+    const probe = [...leading, ...flagsFor(features), '-fsyntax-only', '-x', 'c', '-'];
     const { failure, text } = run(compiler, probe, env, '');
-    if (failure === undefined) return flags;
-    const refused = features.filter((flag) => mentions(text, flag));
+    if (failure === undefined) return features;
+    const refused = features.filter((name) => mentions(text, `-m${name}`));
     if (refused.length === 0) return failure;
-    features = features.filter((flag) => !refused.includes(flag));
+    features = features.filter((name) => !refused.includes(name));
   }
 }
 
-/** Whether a message quotes exactly this flag: `-mavx512f` is a part of `-mavx512fp16`. */
+/** Whether a message refuses exactly this flag, which may be a part or a suggested form of another. */
 function mentions(text: string, flag: string): boolean {
-  return new RegExp(`${flag.replaceAll('.', '\\.')}(?![\\w.-])`).test(text);
+  const complaint = text.replaceAll(/did you mean .*$/gm, '');
+  return new RegExp(`${flag.replaceAll('.', '\\.')}(?![\\w.-])`).test(complaint);
 }
 
 interface Answer {

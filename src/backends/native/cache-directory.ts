@@ -39,7 +39,12 @@ export function defaultCachePath(env: NodeJS.ProcessEnv): string {
   const shared = env['XDG_CACHE_HOME'];
   // The XDG specification says to ignore relative paths.
   if (shared && isAbsolute(shared)) return join(shared, 'tengen');
-  return join(homedir(), '.cache', 'tengen');
+  try {
+    return join(homedir(), '.cache', 'tengen');
+  } catch {
+    // A user without a home: the name is guessable, but a directory that is not ours is refused.
+    return join(tmpdir(), `tengen-${process.getuid?.() ?? 'cache'}`);
+  }
 }
 
 export class CacheDirectory {

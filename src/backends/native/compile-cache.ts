@@ -12,14 +12,16 @@ import {
   runJobsSync,
 } from './build.ts';
 import { CacheDirectory, defaultCachePath } from './cache-directory.ts';
-import type {
-  ForeignFunction,
-  ForeignLibrary,
-  ForeignLoader,
-  ForeignResult,
-  ForeignSignature,
+import {
+  findForeign,
+  type ForeignFunction,
+  type ForeignLibrary,
+  type ForeignLoader,
+  type ForeignResult,
+  type ForeignSignature,
+  requireForeign,
 } from './foreign.ts';
-import type { Toolchain } from './toolchain.ts';
+import { findToolchain, requireToolchain, type Toolchain } from './toolchain.ts';
 import { type CUnit, groupUnits, type KeyedUnit, keyOf, sourceOf, symbolOf } from './units.ts';
 
 const DEFAULT_LIMIT_BYTES = 512 * 1024 * 1024;
@@ -175,22 +177,23 @@ export class CompileCache {
     for (const each of keyed) {
       if (this.#units.has(each.key) || missing.has(each.key)) continue;
       const name = this.#directory.lookUp(each.key);
-      if (name !== undefined && this.#loadFrom(name, [each])) this.statistics.hits++;
-      else missing.set(each.key, each);
+      if (name !== undefined && this.#loadFrom(name, [each]) === undefined) {
+        this.statistics.hits++;
+        continue;
+      }
+      if (name !== undefined) this.statistics.rejected++;
+      missing.set(each.key, each);
     }
     return [...missing.values()];
   }
 
-  /** Whether a library on disk is sound and has the functions of the units. */
-  #loadFrom(name: string, units: readonly KeyedUnit[]): boolean {
+  /** Loads units from a library on disk, or says why it cannot be. */
+  #loadFrom(name: string, units: readonly KeyedUnit[]): string | undefined {
     try {
       let library = this.#libraries.get(name);
       if (library === undefined) {
         const path = this.#directory.verify(name);
-        if (path === undefined) {
-          this.statistics.rejected++;
-          return false;
-        }
+        if (path === undefined) return 'its bytes are gone or others';
         library = this.#foreign.open(path);
         this.#libraries.set(name, library);
         this.statistics.libraries++;
@@ -198,11 +201,10 @@ export class CompileCache {
       for (const { unit, key } of units) {
         this.#units.set(key, new Loaded(this.#foreign, library, unit, key));
       }
-      return true;
+      return undefined;
     } catch (error) {
-      if (!(error instanceof DeviceError)) throw error;
-      this.statistics.rejected++;
-      return false;
+      if (error instanceof DeviceError) return error.message;
+      throw error;
     }
   }
 
@@ -246,10 +248,9 @@ export class CompileCache {
 
   #adopt(file: string, units: readonly KeyedUnit[]): void {
     const name = this.#directory.adopt(file);
-    if (!this.#loadFrom(name, units)) {
-      // A file system without `exec`, most likely: the bytes are what the compiler has just written.
-      throw new DeviceError(`what was compiled cannot be loaded from ${this.path}`);
-    }
+    const reason = this.#loadFrom(name, units);
+    // A file system without `exec`, most likely: the compiler has only just written it.
+    if (reason !== undefined) throw new DeviceError(reason);
     for (const { key } of units) this.#directory.link(key, name);
     this.statistics.misses += units.length;
   }
@@ -276,7 +277,7 @@ export class CompileCache {
   #fallBack(error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error);
     if (this.#directory.temporary) {
-      throw new CompileError(`compiled kernels can be put nowhere: ${reason}`, {
+      throw new CompileError(`compiled kernels cannot be used: ${reason}`, {
         op: 'native',
         cause: error,
       });
@@ -323,6 +324,27 @@ class Loaded implements LoadedUnit {
   ): ForeignFunction<R> {
     return this.#foreign.functionAt(this.address(name), signature);
   }
+}
+
+let shared: CompileCache | undefined;
+
+/**
+ * The cache that all native devices of this process use.
+ *
+ * @throws DeviceError if there is no compiler, or nothing that calls libraries.
+ * @throws CompileError if libraries can be put nowhere.
+ */
+export function sharedCompileCache(): CompileCache {
+  shared ??= new CompileCache({ toolchain: requireToolchain(), foreign: requireForeign() });
+  return shared;
+}
+
+/** Why native kernels cannot run here, or null if it seems that they can: nothing is compiled. */
+export function nativeUnavailable(): string | null {
+  const foreign = findForeign();
+  if (typeof foreign === 'string') return foreign;
+  const toolchain = findToolchain();
+  return typeof toolchain === 'string' ? toolchain : null;
 }
 
 function limitOf(env: NodeJS.ProcessEnv): number {

@@ -1,8 +1,7 @@
 // Calls into shared libraries behind a small interface, and the choice of what provides it.
-import type { KoffiModule } from './koffi.ts';
 import { createRequire } from 'node:module';
 import { DeviceError } from '../../base/errors.ts';
-import { KoffiLoader } from './koffi.ts';
+import { KoffiLoader, type KoffiModule } from './koffi.ts';
 
 /**
  * Types of arguments and results. An `address` is a number (exact: user space ends far below 2^53);
@@ -60,13 +59,13 @@ export interface ForeignLoader {
   addressOf(buffer: ArrayBufferLike): number;
 }
 
-interface Provider {
+export interface Provider {
   readonly name: string;
   /** The loader, or in one line why there is none. */
   load(): ForeignLoader | string;
 }
 
-/** koffi comes first: the only one whose calls are tested. The others say what is missing. */
+/** The only one that is tested. The others are places for adapters, and say why they are empty. */
 const PROVIDERS: readonly Provider[] = [
   { name: 'koffi', load: loadKoffi },
   {
@@ -79,6 +78,27 @@ const PROVIDERS: readonly Provider[] = [
   },
   { name: 'node:ffi', load: () => 'experimental in Node, and has no adapter yet' },
 ];
+
+export interface AlignedMemory {
+  readonly buffer: ArrayBuffer;
+  /** Where in the buffer the aligned bytes start. */
+  readonly byteOffset: number;
+  /** Their address, right for as long as the buffer is reachable. */
+  readonly address: number;
+}
+
+/** Zeroed memory that V8 owns, at a multiple of `alignment`, a power of two. */
+export function allocateAligned(
+  foreign: ForeignLoader,
+  bytes: number,
+  alignment = 64,
+): AlignedMemory {
+  // At least one byte: an empty buffer has no address.
+  const buffer = new ArrayBuffer(Math.max(bytes, 1) + alignment - 1);
+  const start = foreign.addressOf(buffer);
+  const address = Math.ceil(start / alignment) * alignment;
+  return { buffer, byteOffset: address - start, address };
+}
 
 let selected: ForeignLoader | string | undefined;
 
@@ -110,7 +130,10 @@ export function selectForeign(providers: readonly Provider[]): ForeignLoader | s
 function loadKoffi(): ForeignLoader | string {
   try {
     const load = createRequire(import.meta.url);
-    return new KoffiLoader(load('koffi') as KoffiModule);
+    const koffi = load('koffi') as KoffiModule;
+    // Before 3, addresses were objects.
+    const major = Number(koffi.version.split('.')[0]);
+    return major >= 3 ? new KoffiLoader(koffi) : `${koffi.version} is too old, 3.3 is needed`;
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     const line = text.split('\n')[0] ?? '';

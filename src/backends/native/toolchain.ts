@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, isAbsolute, join, sep } from 'node:path';
+import { ArgumentError, DeviceError } from '../../base/errors.ts';
 import { type Cpu, detectCpu, vectorsOf } from './cpu.ts';
 import { C_FLAGS } from './renderer.ts';
 
@@ -29,12 +30,28 @@ const IDENTIFY_TIMEOUT_MS = 10_000;
 /** What every library needs: position-independent code, and functions with POSIX's extensions. */
 const SHARED_FLAGS = ['-fPIC', '-shared', '-pthread', '-D_GNU_SOURCE', '-w', '-pipe'];
 
+/** How targets begin, by Node's name of the architecture. */
+const MACHINES: Readonly<Partial<Record<string, RegExp>>> = {
+  x64: /^(x86_64|amd64)-/,
+  arm64: /^(aarch64|arm64)-/,
+};
+
 let found: Toolchain | string | undefined;
 
 /** The toolchain of this process, or in one line why there is none. Looked for once. */
 export function findToolchain(): Toolchain | string {
   found ??= detectToolchain(process.env);
   return found;
+}
+
+/** @throws DeviceError with the reason if no compiler can be used. */
+export function requireToolchain(): Toolchain {
+  const toolchain = findToolchain();
+  if (typeof toolchain !== 'string') return toolchain;
+  throw new DeviceError(toolchain, {
+    op: 'native',
+    hint: "install gcc or clang, name one in TENGEN_CC, or use the device 'wasm'",
+  });
 }
 
 /**
@@ -52,7 +69,12 @@ export function detectToolchain(env: NodeJS.ProcessEnv, cpu?: Cpu): Toolchain | 
     : [...(given ? [given] : []), 'cc', 'gcc', 'clang'].filter(
         (name, i, all) => all.indexOf(name) === i,
       );
-  const machine = cpu ?? detectCpu(env);
+  let machine: Cpu;
+  try {
+    machine = cpu ?? detectCpu(env);
+  } catch (error) {
+    return error instanceof ArgumentError ? error.message : String(error);
+  }
   const reasons: string[] = [];
   for (const candidate of candidates) {
     const tried = tryCompiler(candidate, env, machine);
@@ -71,6 +93,10 @@ function tryCompiler(command: string, env: NodeJS.ProcessEnv, cpu: Cpu): Toolcha
   if (asked.failure !== undefined) return asked.failure;
   const named = identify(asked.text);
   if (named === undefined) return 'neither gcc nor clang by its answer to -v';
+  const machine = MACHINES[process.arch];
+  if (machine !== undefined && !machine.test(named.target)) {
+    return `compiles for ${named.target}, not for ${process.arch}`;
+  }
   const features = acceptedFeatures(compiler, leading, cpu, env);
   if (typeof features === 'string') return features;
   const flags = flagsFor(features);

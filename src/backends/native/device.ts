@@ -69,6 +69,7 @@ export class NativeDevice implements Device {
   readonly synchronous = true;
   readonly collected = true;
   readonly threads: number;
+  readonly fingerprint: string;
   readonly statistics: NativeStatistics = {
     dispatches: 0,
     runs: 0,
@@ -100,18 +101,20 @@ export class NativeDevice implements Device {
     this.#limits = { ...WORK_LIMITS, ...options.limits };
     this.#queueFrom = options.queueFrom ?? WORK_WORTH_QUEUEING;
     this.threads = this.#host.start(options.threads ?? threadsAvailable().threads);
+    const { cpu, vectorBytes, kind, version } = this.#host.toolchain;
+    this.fingerprint = `native ${cpu} ${vectorBytes} ${kind} ${version} ${this.threads}`;
     this.#arena = this.#pool.take(0);
     this.#scratch = this.#pool.take(0);
   }
 
   target(numerics: 'fast' | 'strict'): Target {
-    const { vectorBytes, vectorRegisters, fma, cacheBytes } = this.#host.cpu;
+    const { vectorBytes, registers, fma, cacheBytes } = this.#host.toolchain;
     return {
       name: 'native',
       vectorBytes,
       fma: fma && numerics === 'fast',
       numerics,
-      vectorRegisters,
+      vectorRegisters: registers,
       foldsSplats: true,
       mulHigh: true,
       workgroups: false,

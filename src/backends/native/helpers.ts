@@ -41,7 +41,12 @@ export class CHelpers {
 
   /** The text to put before the kernels. */
   text(): string {
-    return [...this.#parts.values()].join('\n');
+    return this.parts().join('\n');
+  }
+
+  /** The same in pieces, each after those that it needs. */
+  parts(): readonly string[] {
+    return [...this.#parts.values()];
   }
 
   /**

@@ -1,89 +1,106 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { readFileSync } from 'node:fs';
-import { KernelLibrary, type LoadedKernels } from './kernel-library.ts';
-import { open, koffiRaw } from './foreign.ts';
-import { RUNTIME_SOURCE } from './runtime-source.ts';
-import { C_FLAGS } from './renderer.ts';
+// What the native device needs of the machine: its processor, compiled kernels, and the C runtime
+// that runs plans. There is one of each in a process.
+import { DeviceError } from '../../base/errors.ts';
 import type { Kernel } from '../../ir/kernel.ts';
+import { type CompileCache, missingTools, sharedCompileCache } from './compile-cache.ts';
+import { requireForeign } from './foreign.ts';
+import { renderUnit } from './renderer.ts';
+import { RUNTIME_SOURCE } from './runtime-source.ts';
+import { requireToolchain, type Toolchain } from './toolchain.ts';
+
+export interface LoadedKernels {
+  /** Of each kernel's function, in order. */
+  readonly addresses: readonly number[];
+  /** Scratch that a thread needs for any of them. */
+  readonly scratchBytes: number;
+  /** How many of them were compiled or found on disk, rather than known to this process. */
+  readonly added: number;
+}
 
 export interface NativeHost {
-  readonly cpu: {
-    vectorBytes: number;
-    vectorRegisters: number;
-    fma: boolean;
-    cacheBytes: { l1: number; l2: number };
-  };
+  readonly toolchain: Toolchain;
+  readonly cache: CompileCache;
+  /** Makes sure of so many threads, the caller's included; says how many there are. */
   start(threads: number): number;
+  /** @throws CompileError with what the compiler said. */
   kernels(kernels: readonly Kernel[]): LoadedKernels;
+  /** Runs the plan whose block is at `address`, after all that was submitted. */
   run(address: number): void;
+  /** Queues a plan to run beside the program; gives a ticket. Its memory must stay alive. */
   submit(address: number): number;
   done(ticket: number): boolean;
   wait(ticket: number): void;
   waitAsync(ticket: number): Promise<void>;
 }
+
+let unavailable: string | null | undefined;
+let host: NativeHost | undefined;
+
+/** In one line why there can be no native device, or null. Finds out by making the runtime. */
 export function nativeUnavailable(): string | null {
-  return null;
+  if (unavailable !== undefined) return unavailable;
+  unavailable = missingTools();
+  if (unavailable === null) {
+    try {
+      host = openHost();
+    } catch (error) {
+      // A compiler that answers but does not work, a disk without room for anything.
+      unavailable = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+    }
+  }
+  return unavailable;
 }
-let host: NativeHost | null = null;
-const flags = readFileSync('/proc/cpuinfo', 'utf8');
-const MF = ['sse4_1', 'avx2', 'fma', 'avx512f', 'avx512vl', 'avx512dq', 'avx512bw']
-  .filter((n) => new RegExp(`\\b${n}\\b`).test(flags))
-  .map((n) => `-m${n.replace('_', '.')}`);
-function compileUnit(source: string): string {
-  const folder = mkdtempSync(join(tmpdir(), 'tn-'));
-  writeFileSync(join(folder, 'k.c'), source);
-  execFileSync('cc', [
-    ...C_FLAGS,
-    ...(process.env['TN_O']?.split(' ') ?? []),
-    ...MF,
-    '-shared',
-    '-fPIC',
-    '-pthread',
-    join(folder, 'k.c'),
-    '-o',
-    join(folder, 'k.so'),
-  ]);
-  return join(folder, 'k.so');
-}
+
+/** @throws DeviceError if there can be no native device. */
 export function nativeHost(): NativeHost {
-  if (host) return host;
-  const lib = open(compileUnit(RUNTIME_SOURCE));
-  const run = lib.func('tengen_run', 'int', ['uintptr_t']);
-  const submit = lib.func('tengen_submit', 'uint32', ['uintptr_t']);
-  const done = lib.func('tengen_done', 'int', ['uint32']);
-  const wait = lib.func('tengen_wait', 'int', ['uint32']);
-  const start = lib.func('tengen_start', 'int', ['int']);
-  const library = new KernelLibrary(
-    (units) =>
-      units.map((u) => {
-        const l = open(compileUnit(u));
-        return { address: (n: string) => Number(koffiRaw.address(l.symbol(n, 'void'))) };
-      }),
-    2,
-  );
-  const vb = Number(process.env['TN_VB'] ?? 64);
-  host = {
-    cpu: {
-      vectorBytes: vb,
-      vectorRegisters: vb === 64 ? 32 : 16,
-      fma: true,
-      cacheBytes: { l1: 32768, l2: 1 << 20 },
-    },
-    start: (t) => start(t),
-    kernels: (k) => library.load(k),
-    run: (a) => {
-      run(a);
-    },
-    submit: (a) => submit(a),
-    done: (t) => done(t) !== 0,
-    wait: (t) => {
-      wait(t);
-    },
-    waitAsync: (t) =>
-      new Promise((res, rej) => wait.async(t, (e: unknown) => (e ? rej(e) : res()))),
-  };
+  const reason = nativeUnavailable();
+  if (host === undefined) throw new DeviceError(reason ?? 'no native device', { op: 'native' });
   return host;
+}
+
+function openHost(): NativeHost {
+  const foreign = requireForeign();
+  const cache = sharedCompileCache();
+  const names = ['tengen_start', 'tengen_run', 'tengen_submit', 'tengen_done', 'tengen_wait'];
+  const [runtime] = cache.load([
+    { declarations: [], definition: RUNTIME_SOURCE, exports: names, alone: true },
+  ]);
+  if (runtime === undefined)
+    throw new DeviceError('the runtime was not compiled', { op: 'native' });
+  const start = runtime.function('tengen_start', { parameters: ['i32'], result: 'i32' });
+  const run = runtime.function('tengen_run', { parameters: ['address'], result: 'i32' });
+  const submit = runtime.function('tengen_submit', { parameters: ['address'], result: 'u32' });
+  const done = runtime.function('tengen_done', { parameters: ['u32'], result: 'i32' });
+  const signature = { parameters: ['u32'], result: 'i32' } as const;
+  const wait = runtime.function('tengen_wait', signature);
+  const waitAsync = foreign.asyncFunctionAt(runtime.address('tengen_wait'), signature);
+  return {
+    toolchain: requireToolchain(),
+    cache,
+    start,
+    kernels: (kernels) => loadKernels(cache, kernels),
+    run,
+    submit,
+    done: (ticket) => done(ticket) !== 0,
+    wait,
+    waitAsync: async (ticket) => {
+      if (done(ticket) === 0) await waitAsync(ticket);
+    },
+  };
+}
+
+function loadKernels(cache: CompileCache, kernels: readonly Kernel[]): LoadedKernels {
+  let scratchBytes = 0;
+  const units = kernels.map((kernel) => {
+    const rendered = renderUnit(kernel);
+    scratchBytes = Math.max(scratchBytes, rendered.scratchBytes);
+    return rendered.unit;
+  });
+  const known = cache.statistics.loaded;
+  const loaded = cache.load(units);
+  return {
+    addresses: loaded.map((unit) => unit.address('kernel')),
+    scratchBytes,
+    added: units.length - (cache.statistics.loaded - known),
+  };
 }

@@ -1,8 +1,7 @@
 // Memory of the native device: array buffers whose contents start at a multiple of 64 bytes, and a
 // pool of those that were freed.
-import { addressOf } from './foreign.ts';
+import { allocateAligned, requireForeign } from './foreign.ts';
 
-const ALIGNMENT = 64;
 /** Most bytes that wait in the pool for somebody who wants the same size. */
 const POOL_BYTES = 64 * 1024 * 1024;
 
@@ -14,11 +13,11 @@ export class AlignedMemory {
   readonly #offset: number;
 
   constructor(bytes: number) {
+    const { buffer, byteOffset, address } = allocateAligned(requireForeign(), bytes);
     this.bytes = bytes;
-    this.#buffer = new ArrayBuffer(bytes + ALIGNMENT);
-    const start = addressOf(this.#buffer);
-    this.#offset = (ALIGNMENT - (start % ALIGNMENT)) % ALIGNMENT;
-    this.address = start + this.#offset;
+    this.address = address;
+    this.#buffer = buffer;
+    this.#offset = byteOffset;
   }
 
   view(byteOffset: number, bytes: number): Uint8Array {

@@ -46,7 +46,7 @@ export class NativeProgram {
     const { steps, parallel, parallelWork } = scheduleOf(plan, limits);
     const library = host.kernels(plan.kernels);
     this.scratchBytes = library.scratchBytes;
-    this.newKernels = library.compiled;
+    this.newKernels = library.added;
     this.parallel = parallel && threads > 1;
     this.work = parallelWork;
     this.dispatches = steps.map(({ dispatch }) => plan.dispatches.indexOf(dispatch));

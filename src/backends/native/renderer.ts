@@ -12,6 +12,7 @@ import type {
 import type { For, Kernel, Statement, Store } from '../../ir/kernel.ts';
 import { forEachExpression } from '../../ir/walk.ts';
 import { CHelpers, isStoredWhole, storedType } from './helpers.ts';
+import type { CUnit } from './units.ts';
 
 /**
  * Flags that the rendered code needs to mean what the IR says: wrapping integers, buffers that may
@@ -51,19 +52,32 @@ export function renderC(kernels: readonly Kernel[]): RenderedC {
   const helpers = new CHelpers();
   let scratchBytes = 0;
   const functions = kernels.map((kernel, n) => {
-    const rendered = renderKernelC(kernel, `kernel_${n}`, helpers);
-    scratchBytes = Math.max(scratchBytes, rendered.scratchBytes);
-    return rendered.source;
+    const renderer = new KernelRenderer(kernel, helpers);
+    const text = renderer.render(`kernel_${n}`);
+    scratchBytes = Math.max(scratchBytes, renderer.scratchBytes);
+    return text;
   });
   const source = [helpers.text(), ...functions].filter((part) => part !== '').join('\n\n');
   return { source: `${source}\n`, scratchBytes };
 }
 
-/** One kernel as a function called `name`; what it needs before it goes to `helpers`. */
-export function renderKernelC(kernel: Kernel, name: string, helpers: CHelpers): RenderedC {
+export interface RenderedUnit {
+  /** Exports `kernel`, with the arguments that `renderC` describes. */
+  readonly unit: CUnit;
+  readonly scratchBytes: number;
+}
+
+/**
+ * One kernel as a unit of its own: equal kernels of different plans are equal text, and compiled once.
+ *
+ * @throws CompileError for kernels of workgroups, which are a GPU's.
+ */
+export function renderUnit(kernel: Kernel): RenderedUnit {
+  const helpers = new CHelpers();
   const renderer = new KernelRenderer(kernel, helpers);
-  const source = renderer.render(name);
-  return { source, scratchBytes: renderer.scratchBytes };
+  const definition = renderer.render('kernel');
+  const unit = { declarations: helpers.parts(), definition, exports: ['kernel'] };
+  return { unit, scratchBytes: renderer.scratchBytes };
 }
 
 const INFIX: Partial<Record<Binary['op'], string>> = {

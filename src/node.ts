@@ -2,11 +2,14 @@
 // C compiler and koffi.
 import { nativeBackend } from './backends/native/index.ts';
 import { wasmBackend } from './backends/wasm/index.ts';
+import { algorithmFile } from './interface/transform/algorithm-file.ts';
+import { installAlgorithmFile } from './interface/transform/algorithm-store.ts';
 import { installEvaluator } from './interface/transform/install.ts';
 import { registerBackend } from './runtime/registry.ts';
 
 registerBackend(wasmBackend);
 registerBackend(nativeBackend);
 installEvaluator();
+installAlgorithmFile(algorithmFile());
 
 export * from './interface/index.ts';

@@ -19,12 +19,15 @@ import {
 import { compile } from '../../src/compile/compiler.ts';
 import type { Tuner } from '../../src/compile/tune/algorithms.ts';
 import { convolution } from '../../src/graph/ops/convolution.ts';
+import { algorithmFile } from '../../src/interface/transform/algorithm-file.ts';
+import { installAlgorithmFile } from '../../src/interface/transform/algorithm-store.ts';
 import type { Plan } from '../../src/runtime/plan.ts';
 import { leafFor } from '../support/graphs.ts';
 import { programOf, targetOf } from './harness.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tengen-algorithms-'));
 process.env['TENGEN_CACHE'] = folder;
+installAlgorithmFile(algorithmFile());
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('the compiler', () => {
@@ -133,6 +136,7 @@ describe('setAlgorithms', () => {
   test('a broken file says nothing', () => {
     const path = join(folder, 'algorithms.json');
     for (const text of ['', '{', '[1]', '{"wasm":{"conv":{"direct":"fast"}}}', '{"wasm":7}']) {
+      clearMeasuredAlgorithms();
       writeFileSync(path, text);
       expect(measuredAlgorithms()).toEqual([]);
     }

@@ -30,9 +30,9 @@ export {
 } from './controls.ts';
 export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';
 export {
-  clearChoices as clearMeasuredAlgorithms,
-  type StoredChoice as MeasuredAlgorithm,
-  storedChoices as measuredAlgorithms,
+  clearMeasuredAlgorithms,
+  type MeasuredAlgorithm,
+  measuredAlgorithms,
 } from './algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
 export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';

@@ -1,0 +1,82 @@
+// Measurements of schedules in a file of the user's cache folder, so that the next process need not
+// measure again. The file is data: times by schedule name.
+import type * as Fs from 'node:fs';
+import type * as Os from 'node:os';
+import type * as Path from 'node:path';
+import type { AlgorithmFile, Stored, Times } from './algorithm-store.ts';
+
+const FILE = 'algorithms.json';
+/** Bytes beyond which a file is not one of ours, or has gone wrong: it is left alone. */
+const LARGEST = 32 * 1024 * 1024;
+
+interface Place {
+  readonly fs: typeof Fs;
+  readonly folder: string;
+  readonly path: string;
+}
+
+/** The file of this user. Only for Node, whose modules are asked for when they are needed. */
+export function algorithmFile(): AlgorithmFile {
+  return {
+    read: () => read(place()),
+    add: (device, operation, times) => add(place(), device, operation, times),
+    clear: () => {
+      const { fs, path } = place();
+      fs.rmSync(path, { force: true });
+    },
+  };
+}
+
+/** Looked up at each use: TENGEN_CACHE may be set by the program. */
+function place(): Place {
+  const fs = process.getBuiltinModule('node:fs') as typeof Fs;
+  const os = process.getBuiltinModule('node:os') as typeof Os;
+  const path = process.getBuiltinModule('node:path') as typeof Path;
+  const base = process.env['XDG_CACHE_HOME'] ?? path.join(os.homedir(), '.cache');
+  const folder = process.env['TENGEN_CACHE'] ?? path.join(base, 'tengen');
+  return { fs, folder, path: path.join(folder, FILE) };
+}
+
+function read({ fs, path }: Place): Stored {
+  try {
+    if (fs.statSync(path).size > LARGEST) return {};
+    return checked(JSON.parse(fs.readFileSync(path, 'utf8')) as unknown);
+  } catch {
+    return {};
+  }
+}
+
+function checked(value: unknown): Stored {
+  const stored = Object.create(null) as Stored;
+  for (const [device, operations] of entriesOf(value)) {
+    const known = Object.create(null) as Record<string, Times>;
+    for (const [operation, times] of entriesOf(operations)) {
+      const all = entriesOf(times);
+      if (all.length > 0 && all.every((pair): pair is [string, number] => isTime(pair[1]))) {
+        known[operation] = Object.fromEntries(all);
+      }
+    }
+    stored[device] = known;
+  }
+  return stored;
+}
+
+const isTime = (value: unknown): boolean =>
+  typeof value === 'number' && Number.isFinite(value) && value >= 0;
+
+function entriesOf(value: unknown): [string, unknown][] {
+  return typeof value === 'object' && value !== null ? Object.entries(value) : [];
+}
+
+function add({ fs, folder, path }: Place, device: string, operation: string, times: Times): void {
+  try {
+    const stored = read({ fs, folder, path });
+    stored[device] = { ...stored[device], [operation]: times };
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const temporary = `${path}.${process.pid}.tmp`;
+    fs.writeFileSync(temporary, JSON.stringify(stored), { mode: 0o600 });
+    fs.renameSync(temporary, path);
+  } catch {
+    // A folder that cannot be written costs nothing but another measurement in the next process.
+  }
+}

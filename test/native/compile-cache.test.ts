@@ -31,6 +31,12 @@ const freshPath = (): string => join(base, `cache-${folders++}`);
 const librariesIn = (path: string): string[] =>
   readdirSync(path).filter((name) => name.endsWith('.so'));
 
+/** So long that two of them are two translation units, which a thread compiles, as it does not one. */
+const padded = (amount: number) => ({
+  ...adder(amount),
+  definition: `${adder(amount).definition} /* ${' '.repeat(9000)} */`,
+});
+
 describe('units', () => {
   it('have keys of all that decides about their code', () => {
     const unit = adder(1);
@@ -94,10 +100,6 @@ describe.skipIf(missing !== undefined)(`compiled libraries ${missing ?? ''}`, ()
   });
 
   it('come in parallel parts, and from code that does not block', async () => {
-    const padded = (amount: number) => ({
-      ...adder(amount),
-      definition: `${adder(amount).definition} /* ${' '.repeat(9000)} */`,
-    });
     const { cache } = openCache(freshPath(), { parallel: 2 });
     let ticks = 0;
     const timer = setInterval(() => ticks++, 1);
@@ -316,15 +318,16 @@ exec ${compiler} "$@"`,
 });
 
 describe.skipIf(missing !== undefined)(`compilers that fail ${missing ?? ''}`, () => {
-  const failureOf = (body: string, timeoutMs = 30_000): CompileError => {
+  const failureOf = (body: string, units = [adder(1)], timeoutMs = 30_000): CompileError => {
     const compiler = fakeCompiler(base, `failing-${folders++}`, body);
     const path = freshPath();
     const { cache } = openCache(path, {
       toolchain: { ...requireToolchain(), compiler },
       timeoutMs,
+      parallel: 2,
     });
     try {
-      cache.load([adder(1)]);
+      cache.load(units);
     } catch (error) {
       // Nothing that could be loaded later, and no leftovers.
       expect(readdirSync(cache.path)).toEqual([]);
@@ -351,18 +354,27 @@ describe.skipIf(missing !== undefined)(`compilers that fail ${missing ?? ''}`, (
     expect(readdirSync(cache.path)).toEqual([]);
   });
 
-  it('may end with a status, by a signal, or write nothing', () => {
-    expect(failureOf('echo "fatal error: no license" >&2; exit 7').message).toMatch(
+  it.each([
+    ['one', [adder(1)]],
+    ['two', [padded(1), padded(2)]],
+  ])('may end with a status or by a signal: %s', (_name, units) => {
+    expect(failureOf('echo "fatal error: no license" >&2; exit 7', units).message).toMatch(
       /status 7:\nfatal error: no license/,
     );
-    expect(failureOf('kill -9 $$').message).toContain('ended by SIGKILL');
+    expect(failureOf('kill -9 $$', units).message).toContain('ended by SIGKILL');
+  });
+
+  it('may write nothing, or what is no library', () => {
     expect(failureOf('exit 0').message).toContain('ENOENT');
     expect(failureOf('echo junk > 0.so; exit 0').message).toContain('cannot load');
   });
 
-  it('are stopped when they hang, with all that they started', async () => {
-    const mark = join(base, 'still-alive');
-    const error = failureOf(`(sleep 1; touch ${mark}) & sleep 20`, 300);
+  it.each([
+    ['one', [adder(1)]],
+    ['two', [padded(1), padded(2)]],
+  ])('are stopped when they hang, with all that they started: %s', async (name, units) => {
+    const mark = join(base, `still-alive-${name}`);
+    const error = failureOf(`(sleep 1; touch ${mark}) & sleep 20`, units, 300);
     expect(error.message).toContain('no answer within 0.3 s');
     await new Promise((resolve) => setTimeout(resolve, 1300));
     expect(existsSync(mark)).toBe(false);

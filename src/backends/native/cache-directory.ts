@@ -145,8 +145,13 @@ export class CacheDirectory {
     } finally {
       closeSync(file);
     }
-    rmSync(path, { recursive: true, force: true });
+    this.remove(name);
     return undefined;
+  }
+
+  /** Removes a library that is of no use. */
+  remove(name: string): void {
+    rmSync(join(this.path, name), { recursive: true, force: true });
   }
 
   /** Removes least recently used libraries while there are too many bytes. Returns how many. */

@@ -250,7 +250,10 @@ export class CompileCache {
     const name = this.#directory.adopt(file);
     const reason = this.#loadFrom(name, units);
     // A file system without `exec`, most likely: the compiler has only just written it.
-    if (reason !== undefined) throw new DeviceError(reason);
+    if (reason !== undefined) {
+      this.#directory.remove(name);
+      throw new DeviceError(reason);
+    }
     for (const { key } of units) this.#directory.link(key, name);
     this.statistics.misses += units.length;
   }

@@ -52,6 +52,12 @@ const RESULTS: Readonly<Record<ForeignResult, string>> = {
   address: 'uintptr_t',
 };
 
+/**
+ * Every open library: koffi unmaps one whose handle is collected, while addresses in it may stand in
+ * tables of other C code, where no collector sees them.
+ */
+const open = new Set<KoffiLibrary>();
+
 export class KoffiLoader implements ForeignLoader {
   readonly name: string;
   readonly #koffi: KoffiModule;
@@ -65,7 +71,9 @@ export class KoffiLoader implements ForeignLoader {
 
   open(path: string): ForeignLibrary {
     try {
-      return new OpenLibrary(this, path, this.#koffi.load(path));
+      const library = this.#koffi.load(path);
+      open.add(library);
+      return new OpenLibrary(this, path, library);
     } catch (cause) {
       const detail = cause instanceof Error ? cause.message : String(cause);
       throw new DeviceError(`cannot load ${path}: ${detail}`, { op: 'native', cause });
@@ -142,6 +150,7 @@ class OpenLibrary implements ForeignLibrary {
   }
 
   close(): void {
+    open.delete(this.#library);
     this.#library.unload();
   }
 }

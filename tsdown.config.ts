@@ -4,7 +4,11 @@ import { presentEntries } from './scripts/entries.ts';
 import { withoutTestParts } from './scripts/strip-test-parts.ts';
 
 export default defineConfig({
-  entry: Object.fromEntries(presentEntries().map(({ name, source }) => [name, source])),
+  entry: {
+    ...Object.fromEntries(presentEntries().map(({ name, source }) => [name, source])),
+    // The command of package.json's `bin`.
+    cli: 'src/cli.ts',
+  },
   format: 'esm',
   // One output for Node, Deno, Bun and browsers; node: modules are only imported dynamically.
   platform: 'neutral',

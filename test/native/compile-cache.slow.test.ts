@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { CacheDirectory } from '../../src/backends/native/cache-directory.ts';
-import { nativeUnavailable } from '../../src/backends/native/compile-cache.ts';
+import { missingTools } from '../../src/backends/native/compile-cache.ts';
 import { temporaryFolder } from './support.ts';
 
-const missing = nativeUnavailable() ?? undefined;
+const missing = missingTools() ?? undefined;
 const program = fileURLToPath(new URL('child.ts', import.meta.url));
 const VALUES = [10, 20, 30, 40, 50, 60, 70, 80];
 

@@ -16,12 +16,12 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CompileError } from '../../src/base/errors.ts';
 import { defaultCachePath, objectionTo } from '../../src/backends/native/cache-directory.ts';
-import { nativeUnavailable } from '../../src/backends/native/compile-cache.ts';
+import { missingTools } from '../../src/backends/native/compile-cache.ts';
 import { detectToolchain, requireToolchain } from '../../src/backends/native/toolchain.ts';
 import { groupUnits, keyOf, sourceOf } from '../../src/backends/native/units.ts';
 import { adder, fakeCompiler, INT_TO_INT, openCache, temporaryFolder } from './support.ts';
 
-const missing = nativeUnavailable() ?? undefined;
+const missing = missingTools() ?? undefined;
 const root = process.getuid?.() === 0;
 
 let folders = 0;

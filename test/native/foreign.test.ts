@@ -6,11 +6,11 @@ import {
   requireForeign,
   selectForeign,
 } from '../../src/backends/native/foreign.ts';
-import { nativeUnavailable } from '../../src/backends/native/compile-cache.ts';
+import { missingTools } from '../../src/backends/native/compile-cache.ts';
 import type { CUnit } from '../../src/backends/native/units.ts';
 import { openCache, temporaryFolder } from './support.ts';
 
-const missing = nativeUnavailable() ?? undefined;
+const missing = missingTools() ?? undefined;
 
 const UNIT: CUnit = {
   declarations: ['#include <stdint.h>', '#include <unistd.h>', '#include <string.h>'],

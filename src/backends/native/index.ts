@@ -6,6 +6,7 @@ import { nativeUnavailable } from './host.ts';
 export { NativeDevice, NativeExecutable } from './device.ts';
 export type { NativeDeviceOptions, NativeStatistics } from './device.ts';
 export { nativeUnavailable } from './host.ts';
+export { type CacheReport, cacheReport, clearCache } from './cache-report.ts';
 
 export const nativeBackend: Backend = {
   name: 'native',

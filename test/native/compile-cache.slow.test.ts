@@ -51,10 +51,12 @@ describe.skipIf(missing !== undefined)(`one cache ${missing ?? ''}`, () => {
     const path = join(folder, 'killed');
     for (const wait of [0, 10, 20, 40, 80, 120, 200]) {
       const child = start(path);
-      await new Promise((resolve) => child.stdout?.once('data', resolve));
+      // It may be done before it is killed.
+      const closed = new Promise((resolve) => child.once('close', resolve));
+      await Promise.race([closed, new Promise((resolve) => child.stdout?.once('data', resolve))]);
       await new Promise((resolve) => setTimeout(resolve, wait));
       child.kill('SIGKILL');
-      await new Promise((resolve) => child.once('close', resolve));
+      await closed;
     }
     expect(await reportOf(start(path))).toMatchObject({ values: VALUES, rejected: 0 });
     expect(await reportOf(start(path))).toMatchObject({ values: VALUES, hits: 8, misses: 0 });

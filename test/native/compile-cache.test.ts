@@ -12,6 +12,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CompileError } from '../../src/base/errors.ts';
@@ -286,6 +287,18 @@ describe.skipIf(missing !== undefined)(`without a usable directory ${missing ?? 
       chmodSync(join(closed, 'v1'), 0o500);
       expectFallback(closed, 'EACCES');
     }
+  });
+
+  it('temporary directories of killed processes go, once they are old', () => {
+    const [dead, young, alive] = [999_999_999, 999_999_998, process.pid].map((pid) => {
+      const path = join(tmpdir(), `tengen-native-${pid}-test`);
+      mkdirSync(path);
+      if (pid !== 999_999_998) utimesSync(path, 1000, 1000);
+      return path;
+    }) as [string, string, string];
+    expectFallback('/nonexistent\0', 'null bytes');
+    expect([dead, young, alive].map((path) => existsSync(path))).toEqual([false, true, true]);
+    for (const path of [young, alive]) rmSync(path, { recursive: true });
   });
 
   it('one that breaks after it was opened is left', () => {

@@ -28,7 +28,8 @@ const UNIT: CUnit = {
 describe('the choice of a provider', () => {
   it('is the first that works, or all reasons in one line', () => {
     const nothing = { name: 'a', load: () => 'not here' };
-    expect(selectForeign([nothing, { name: 'b', load: () => 'nor here' }])).toBe(
+    const elsewhere = { name: 'c', load: () => undefined };
+    expect(selectForeign([nothing, elsewhere, { name: 'b', load: () => 'nor here' }])).toBe(
       'shared libraries cannot be called (a: not here; b: nor here)',
     );
   });

@@ -26,6 +26,14 @@ export function adder(amount: number): CUnit {
   };
 }
 
+const opened: CompileCache[] = [];
+// Test runners end their processes without the event that removes temporary directories.
+afterAll(() => {
+  for (const { path, fallback } of opened) {
+    if (fallback !== undefined) rmSync(path, { recursive: true, force: true });
+  }
+});
+
 /** A cache of its own; lines that it would print are in `lines`. */
 export function openCache(path: string, options: Partial<CompileCacheOptions> = {}) {
   const lines: string[] = [];
@@ -36,6 +44,7 @@ export function openCache(path: string, options: Partial<CompileCacheOptions> = 
     warn: (line) => lines.push(line),
     ...options,
   });
+  opened.push(cache);
   const run = (unit: CUnit, x: number): number | undefined =>
     cache.load([unit])[0]?.function('f', INT_TO_INT)(x);
   return { cache, lines, run };

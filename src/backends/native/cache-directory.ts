@@ -29,6 +29,8 @@ const LINK = /^[0-9a-f]{32}$/;
 const WORK = /^work-/;
 /** A build takes minutes at most: what is older was left by a process that was killed. */
 const LEFTOVER_MS = 60 * 60 * 1000;
+/** Name of a temporary directory, before the number of its process. */
+const TEMPORARY = 'tengen-native-';
 /** How full a prune leaves the directory, so that not every build has to prune. */
 const PRUNE_TO = 0.9;
 
@@ -82,7 +84,8 @@ export class CacheDirectory {
   static openTemporary(limitBytes: number): CacheDirectory | string {
     try {
       // Mode 0700, and a name that did not exist.
-      const path = realpathSync(mkdtempSync(join(tmpdir(), 'tengen-')));
+      const path = realpathSync(mkdtempSync(join(tmpdir(), `${TEMPORARY}${process.pid}-`)));
+      removeDead(dirname(path));
       process.once('exit', () => rmSync(path, { recursive: true, force: true }));
       return objectionTo(path) ?? new CacheDirectory(path, limitBytes, true);
     } catch (error) {
@@ -196,6 +199,30 @@ export class CacheDirectory {
       const stat = lstatSync(join(this.path, name), { throwIfNoEntry: false });
       return stat === undefined ? [] : [{ name, size: stat.size, mtimeMs: stat.mtimeMs }];
     });
+  }
+}
+
+/** Removes temporary directories of processes that were killed before they could. */
+function removeDead(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    const pid = name.startsWith(TEMPORARY) ? Number.parseInt(name.slice(TEMPORARY.length)) : NaN;
+    if (!(pid > 0)) continue;
+    const path = join(parent, name);
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    // The age as well: in a container, numbers of processes outside mean nothing.
+    const old = stat !== undefined && stat.mtimeMs < Date.now() - LEFTOVER_MS;
+    if (old && stat.isDirectory() && stat.uid === process.getuid?.() && !isAlive(pid)) {
+      rmSync(path, { recursive: true, force: true });
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -1,5 +1,5 @@
 // Calls into shared libraries behind a small interface, and the choice of what provides it.
-import { createRequire } from 'node:module';
+import { createRequire, isBuiltin } from 'node:module';
 import { DeviceError } from '../../base/errors.ts';
 import { KoffiLoader, type KoffiModule } from './koffi.ts';
 
@@ -61,8 +61,8 @@ export interface ForeignLoader {
 
 export interface Provider {
   readonly name: string;
-  /** The loader, or in one line why there is none. */
-  load(): ForeignLoader | string;
+  /** The loader, in one line why there is none, or undefined if this is not its runtime. */
+  load(): ForeignLoader | string | undefined;
 }
 
 /** The only one that is tested. The others are places for adapters, and say why they are empty. */
@@ -70,13 +70,10 @@ const PROVIDERS: readonly Provider[] = [
   { name: 'koffi', load: loadKoffi },
   {
     name: 'Deno',
-    load: () => ('Deno' in globalThis ? 'Deno.dlopen has no adapter yet' : 'not running in Deno'),
+    load: () => ('Deno' in globalThis ? 'Deno.dlopen has no adapter yet' : undefined),
   },
-  {
-    name: 'Bun',
-    load: () => ('Bun' in globalThis ? 'bun:ffi has no adapter yet' : 'not running in Bun'),
-  },
-  { name: 'node:ffi', load: () => 'experimental in Node, and has no adapter yet' },
+  { name: 'Bun', load: () => ('Bun' in globalThis ? 'bun:ffi has no adapter yet' : undefined) },
+  { name: 'node:ffi', load: () => (isBuiltin('node:ffi') ? 'has no adapter yet' : undefined) },
 ];
 
 export interface AlignedMemory {
@@ -120,8 +117,8 @@ export function selectForeign(providers: readonly Provider[]): ForeignLoader | s
   const reasons: string[] = [];
   for (const provider of providers) {
     const found = provider.load();
-    if (typeof found !== 'string') return found;
-    reasons.push(`${provider.name}: ${found}`);
+    if (typeof found === 'object') return found;
+    if (found !== undefined) reasons.push(`${provider.name}: ${found}`);
   }
   return `shared libraries cannot be called (${reasons.join('; ')})`;
 }

@@ -17,6 +17,8 @@ export interface GroupView {
   readonly outputs: readonly GroupOutput[];
   /** Whether the value is in memory when the group runs. */
   isInMemory(node: Node): boolean;
+  /** Whether no result can lie over something that is read. */
+  readonly mayRepeat?: boolean;
   /** Name for the group's kernels. */
   readonly name: string;
 }

@@ -1,6 +1,8 @@
 // Groups: which stored values one kernel (or the few kernels of one main op) computes together.
+import { byteSize } from '../../base/dtype.ts';
 import { formatShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
+import type { Target } from '../../ir/kernel.ts';
 import type { Flow } from '../flow.ts';
 import { type AccessMap, isMainOp } from './access.ts';
 import { type Cone, coneOf, storeCostOf } from './cone.ts';
@@ -345,4 +347,15 @@ function setPhase(
 
 function nameOf(group: Group): string {
   return `the kernel of ${group.anchors.map((anchor) => anchor.op.name).join(' and ')}`;
+}
+
+/**
+ * Whether what a row group reads again in a later phase is kept for one row at a time, in the second
+ * level of the cache, and needs no memory unless somebody else reads it too.
+ */
+export function keepsRows({ rows, reloaded }: Group, { cacheBytes }: Target): boolean {
+  if (rows === null) return false;
+  let bytes = 0;
+  for (const node of reloaded) bytes += (rows.elements / rows.rows) * byteSize(node.dtype);
+  return bytes * 4 <= cacheBytes.l2;
 }

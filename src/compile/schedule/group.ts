@@ -38,6 +38,9 @@ const MEMBERS_LIMIT = 12;
 /** In the phases of a row group they are not all alive at once. */
 const ROW_MEMBERS_LIMIT = 24;
 
+/** Elements that take less time than starting a kernel. */
+const TINY = 1024;
+
 /** Where a value is computed; for a row group, how it reads there. */
 interface Host {
   readonly group: Group;
@@ -187,6 +190,12 @@ class GroupFormer {
     for (const [read, samePosition] of cone.reads) {
       if (!samePosition || sizeOf(read.shape) !== sizeOf(node.shape)) continue;
       for (const group of this.#readers.get(read) ?? []) candidates.add(group);
+    }
+    // Where starting a kernel is all there is, any other will do.
+    if (sizeOf(node.shape) <= TINY) {
+      for (const group of this.#groups) {
+        if (!group.main && group.rows === null) candidates.add(group);
+      }
     }
     const latestFirst = [...candidates].sort((a, b) => b.id - a.id);
     for (const group of latestFirst) {

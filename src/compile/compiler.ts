@@ -21,7 +21,7 @@ import { rewrite } from './passes/rewrite.ts';
 import { SIMPLIFICATIONS } from './passes/simplify.ts';
 import type { CompiledProgram, KernelExplanation, Program } from './program.ts';
 import { AccessMap } from './schedule/access.ts';
-import { formGroups, type Group, type Grouping } from './schedule/group.ts';
+import { formGroups, type Group, type Grouping, keepsRows } from './schedule/group.ts';
 import type { AlgorithmPolicy } from './tune/algorithms.ts';
 import { materialise } from './schedule/materialise.ts';
 import { orderGroups } from './schedule/order.ts';
@@ -58,7 +58,7 @@ export function compile(
   const steps: Step[] = [];
   const kernels: KernelExplanation[] = [];
   for (const group of order.groups) {
-    const outputs = outputsOf(group, bindings, read);
+    const outputs = outputsOf(group, bindings, read, target);
     for (const { node } of outputs) stored.add(node);
     const view = viewOf(group, flow, grouping, target, outputs, options.algorithms);
     const lowered = lowerGroup(group, view);
@@ -158,12 +158,14 @@ function outputsOf(
   group: Group,
   bindings: Bindings,
   read: ReadonlySet<Node>,
+  target: Target,
 ): readonly GroupOutput[] {
+  const reloaded = keepsRows(group, target) ? new Set<Node>() : group.reloaded;
   const late = new Set(bindings.late.map(({ node }) => node));
   return group.members
     .filter(
       (node) =>
-        read.has(node) || bindings.ofValue.has(node) || late.has(node) || group.reloaded.has(node),
+        read.has(node) || bindings.ofValue.has(node) || late.has(node) || reloaded.has(node),
     )
     .map((node) => ({ node, memory: { kind: 'value', node } }));
 }

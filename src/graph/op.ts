@@ -49,6 +49,8 @@ export interface ReadContext {
 export interface KernelContext extends ReadContext {
   /** Stores an element of the result after the fused epilogue. Every element exactly once. */
   write(indices: readonly Expression[], value: Expression): readonly Statement[];
+  /** Whether loops may be `repeatable`: no result can lie over something that is read. */
+  readonly mayRepeat: boolean;
   /** An array of its own for each grid item. */
   scratch(name: string, dtype: DType, length: number): Buffer;
 }

@@ -25,6 +25,11 @@ export interface For {
    * leave it alone.
    */
   readonly vector?: boolean;
+  /**
+   * Whether iterations may run twice: nothing they read lies where they write. The iterations left
+   * over then run in a last vector that overlaps the one before.
+   */
+  readonly repeatable?: boolean;
 }
 
 export interface If {

@@ -202,7 +202,9 @@ class Printer {
       case 'for': {
         const range = `${text(statement.start)} .. ${text(statement.end)}`;
         const step = statement.step === 1 ? '' : ` step ${statement.step}`;
-        const vector = statement.vector === true ? ' vector' : '';
+        const vector =
+          (statement.vector === true ? ' vector' : '') +
+          (statement.repeatable === true ? ' repeatable' : '');
         put(`for ${this.#variable(statement.index)} = ${range}${step}${vector}`);
         this.#block(statement.body, deeper);
         break;

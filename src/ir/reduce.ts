@@ -8,6 +8,10 @@ import { consecutive, LaneRewriter } from './lanes.ts';
 
 /** Partial results that a reduction keeps, whatever the width of the target's vectors. */
 export const VIRTUAL_LANES = 16;
+/** Vectors that are added to in turn, so that none waits for the one before. */
+const INDEPENDENT_VECTORS = 4;
+/** Rounds below which more partial results cost more at the end than they save. */
+const FEWEST_ROUNDS = 4;
 
 /** A loop that a reduction runs over, from 0 or `start` up to `end`. */
 export interface ReductionLoop {
@@ -51,7 +55,8 @@ export interface Reduced {
  * A reduction over nested loops. Element `i` of the innermost loop goes to lane `i mod 16`, in order;
  * what is left over goes to lanes 0, 1, ... ; at the end lane `l` is combined with lane `l + 8`, then
  * `l + 4`, `l + 2`, `l + 1`. Every target does exactly these operations, in vectors of its own width,
- * so the result has the same bits everywhere, in fast numerics too as long as `step` has no fma.
+ * so the result has the same bits everywhere. In fast numerics wide vectors and long loops have
+ * more lanes than 16: a few vectors of the target's.
  *
  * @example sketch: inside a lowering
  * const i = builder.variable('i', 'i32', { min: 0, max: length - 1 });
@@ -82,6 +87,9 @@ class ReductionEmitter {
   readonly #step: Template;
   readonly #combine: Template;
   readonly #lanes: number;
+  readonly #virtual: number;
+  /** Whether an element may go to any lane. */
+  readonly #free: boolean;
   readonly #groups: readonly Group[];
 
   constructor(builder: Builder, target: Target, reduction: Reduction) {
@@ -95,11 +103,37 @@ class ReductionEmitter {
     const right = this.#placeholders();
     this.#combine = { inputs: [left, right], outputs: reduction.combine(left, right) };
     this.#lanes = lanesFor(target, reduction.accumulators, this.#step.outputs);
-    this.#groups = Array.from({ length: VIRTUAL_LANES / this.#lanes }, () =>
+    this.#virtual = this.#virtualLanes(target);
+    this.#free = target.numerics === 'fast';
+    this.#groups = Array.from({ length: this.#virtual / this.#lanes }, () =>
       reduction.accumulators.map(({ name, type }) =>
         builder.variable(name, type, { lanes: this.#lanes, mutable: true }),
       ),
     );
+  }
+
+  #virtualLanes({ numerics, vectorRegisters }: Target): number {
+    const builder = this.#builder;
+    const trips = this.#reduction.loops.map(({ start = builder.constant(0), end }) => {
+      const count = builder.sub(end, start);
+      return count.kind === 'constant' ? count.value : 1;
+    });
+    const inner = trips.at(-1) as number;
+    const total = trips.reduce((product, count) => product * count, 1);
+    if (numerics === 'strict') return VIRTUAL_LANES;
+    let lanes = this.#lanes;
+    const most = this.#lanes * INDEPENDENT_VECTORS;
+    const registers = (width: number): number =>
+      (width / this.#lanes) * this.#reduction.accumulators.length;
+    while (
+      lanes < most &&
+      2 * lanes <= inner &&
+      2 * lanes * FEWEST_ROUNDS <= total &&
+      2 * registers(2 * lanes) <= vectorRegisters
+    ) {
+      lanes *= 2;
+    }
+    return Math.max(VIRTUAL_LANES, lanes);
   }
 
   emit(): Reduced {
@@ -130,36 +164,39 @@ class ReductionEmitter {
     return this.#reduction.accumulators.map(({ name, type }) => this.#builder.variable(name, type));
   }
 
-  /** The innermost loop: whole rounds of 16 elements, then what is left over. */
+  /** The innermost loop: whole rounds, then what is left over. */
   #innermost(): readonly Statement[] {
     const builder = this.#builder;
     const { start = builder.constant(0), end } = this.#inner;
     const trips = builder.max(builder.sub(end, start), builder.constant(0));
-    const left = builder.rem(trips, builder.constant(VIRTUAL_LANES));
+    const left = builder.rem(trips, builder.constant(this.#virtual));
     const middle = builder.add(start, builder.sub(trips, left));
     const statements: Statement[] = [];
-    if (trips.kind === 'constant' && trips.value === VIRTUAL_LANES) {
+    if (trips.kind === 'constant' && trips.value === this.#virtual) {
       statements.push(...this.#round(start));
-    } else if (trips.kind !== 'constant' || trips.value > VIRTUAL_LANES) {
+    } else if (trips.kind !== 'constant' || trips.value > this.#virtual) {
       statements.push(this.#rounds(start, middle));
     }
     if (left.kind !== 'constant') {
       const condition = builder.compare('gt', left, builder.constant(0));
       statements.push(branch(condition, this.#dynamicRest(middle, left)));
-    } else if (left.value > 0) statements.push(...this.#rest(middle, left.value));
+    } else if (left.value > 0) {
+      const long = trips.kind === 'constant' && trips.value >= this.#lanes;
+      statements.push(...this.#rest(middle, left.value, this.#free && long));
+    }
     return statements;
   }
 
   #rounds(start: Expression, end: Expression): Statement {
     const { name, min, max } = this.#inner.index;
-    const last = Math.min(max, end.max - 1) - VIRTUAL_LANES + 1;
+    const last = Math.min(max, end.max - 1) - this.#virtual + 1;
     const bounds = { min: Math.max(min, start.min), max: last };
     const index = this.#builder.variable(name, 'i32', bounds);
     const body = this.#round(index);
-    return { kind: 'for', index, start, end, step: VIRTUAL_LANES, body };
+    return { kind: 'for', index, start, end, step: this.#virtual, body };
   }
 
-  /** 16 elements from `base`, one for each lane. */
+  /** One element for each lane, from `base`. */
   #round(base: Expression): Statement[] {
     return this.#groups.flatMap((group, which) => {
       const first = this.#builder.offset(base, which * this.#lanes);
@@ -167,16 +204,27 @@ class ReductionEmitter {
     });
   }
 
-  /** The last `count` elements, fewer than 16. */
-  #rest(base: Expression, count: number): Statement[] {
+  /** The last `count` elements, fewer than lanes. */
+  #rest(base: Expression, count: number, overlap: boolean): Statement[] {
     const builder = this.#builder;
     return this.#groups.flatMap((group, which) => {
-      const done = which * this.#lanes;
-      const valid = Math.min(count - done, this.#lanes);
+      const before = which * this.#lanes;
+      const valid = Math.min(count - before, this.#lanes);
       if (valid <= 0) return [];
-      const first = builder.offset(base, done);
+      const first = builder.offset(base, before);
       if (valid === this.#lanes) {
         return this.#stepGroup(group, consecutive(builder, first, this.#lanes), true);
+      }
+      if (overlap) {
+        // The last elements as a whole vector, of which the first lanes have been counted before.
+        const done = this.#lanes - valid;
+        const mask = builder.lanes(
+          Array.from({ length: this.#lanes }, (_, lane) =>
+            builder.constant(lane < done ? 0 : 1, 'bool'),
+          ),
+        );
+        const whole = consecutive(builder, builder.offset(first, -done), this.#lanes);
+        return this.#stepGroup(group, whole, true, mask);
       }
       // Lanes without an element compute the first one again, and keep what they had.
       const indices = Array.from({ length: this.#lanes }, (_, lane) =>

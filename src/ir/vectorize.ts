@@ -1,8 +1,16 @@
 // Turns loops marked `vector` into loops over vectors, with narrower vectors and scalars for the
 // iterations that are left over.
 import type { Builder } from './builder.ts';
-import { type Expression, operandsOf, type Variable } from './expression.ts';
-import { branch, type For, type Kernel, type Statement, type Target } from './kernel.ts';
+import { byteSize } from '../base/dtype.ts';
+import { type Buffer, type Expression, operandsOf, type Variable } from './expression.ts';
+import {
+  branch,
+  type For,
+  type Kernel,
+  type Statement,
+  type Store,
+  type Target,
+} from './kernel.ts';
 import { consecutive, LaneRewriter } from './lanes.ts';
 import { mapExpressions, substitute } from './rewrite.ts';
 import { forEachExpression, forEachStatement, nestedOf } from './walk.ts';
@@ -82,19 +90,23 @@ class Vectorizer {
     const body = this.block(statement.body);
     if (statement.vector !== true)
       return [body === statement.body ? statement : { ...statement, body }];
-    const { vector: _, ...plain } = statement;
+    const { vector: _, repeatable: __, ...plain } = statement;
     const loop: For = { ...plain, body: inlineIndices(this.#builder, body) };
-    return this.#split(loop) ?? [loop];
+    return this.#split(loop, statement.repeatable === true) ?? [loop];
   }
 
-  #split(loop: For): readonly Statement[] | undefined {
+  #split(loop: For, repeatable: boolean): readonly Statement[] | undefined {
     const double = usesDouble(loop.body);
     const lanes = this.#target.vectorBytes / (double ? 8 : 4);
     if (lanes < 2 || loop.step !== 1 || holdsVectors(loop.body)) return undefined;
     try {
       const trips = this.#builder.sub(loop.end, loop.start);
       return trips.kind === 'constant'
-        ? this.#splitConstant(loop, trips.value, lanes, double ? lanes : FEWEST_LANES)
+        ? this.#splitConstant(loop, trips.value, {
+            widest: lanes,
+            narrowest: double ? lanes : Math.min(FEWEST_LANES, lanes),
+            repeatable,
+          })
         : this.#splitDynamic(loop, trips, lanes);
     } catch (error) {
       if (error instanceof NotVectorizable) return undefined;
@@ -102,18 +114,26 @@ class Vectorizer {
     }
   }
 
-  /** Full vectors, then at most one of each narrower width, then scalars. */
+  /**
+   * Full vectors, then at most one of each narrower width, then scalars: or, where iterations may run
+   * twice, one more vector that ends where the loop does.
+   */
   #splitConstant(
     loop: For,
     trips: number,
-    widest: number,
-    narrowest: number,
+    widths: { readonly widest: number; readonly narrowest: number; readonly repeatable: boolean },
   ): readonly Statement[] | undefined {
-    if (trips < Math.min(narrowest, widest)) return undefined;
+    const { widest, narrowest, repeatable } = widths;
+    if (trips < narrowest) return undefined;
     const builder = this.#builder;
     const result: Statement[] = [];
     let done = 0;
-    for (let lanes = widest; lanes >= Math.min(narrowest, widest); lanes /= 2) {
+    for (let lanes = widest; lanes >= narrowest && done < trips; lanes /= 2) {
+      const rest = trips - done;
+      if (repeatable && done > 0 && rest > lanes / 2) {
+        const last = builder.offset(loop.start, trips - lanes);
+        return [...result, ...new LoopBody(builder, loop, last, lanes).statements()];
+      }
       const times = Math.floor((trips - done) / lanes);
       const from = builder.offset(loop.start, done);
       const to = builder.offset(loop.start, done + times * lanes);
@@ -121,7 +141,10 @@ class Vectorizer {
       if (times > 1) result.push(this.#vectorLoop(loop, from, to, lanes));
       done += times * lanes;
     }
-    if (done < trips) result.push({ ...loop, start: builder.offset(loop.start, done) });
+    if (done < trips && repeatable) {
+      const last = builder.offset(loop.start, trips - narrowest);
+      result.push(...new LoopBody(builder, loop, last, narrowest).statements());
+    } else if (done < trips) result.push({ ...loop, start: builder.offset(loop.start, done) });
     return result;
   }
 
@@ -231,7 +254,55 @@ class LoopBody {
   }
 
   #block(statements: readonly Statement[]): readonly Statement[] {
-    return statements.flatMap((statement) => this.#statement(statement));
+    const waiting = new Map<Statement, Store>();
+    return statements.flatMap((statement, position) => {
+      if (statement.kind === 'store') {
+        const first = waiting.get(statement);
+        if (first !== undefined) return this.#interleaved(first, statement);
+        const partner = this.#partnerOf(statement, statements.slice(position + 1));
+        if (partner !== undefined && !waiting.has(partner)) {
+          waiting.set(partner, statement);
+          return [];
+        }
+      }
+      return this.#statement(statement);
+    });
+  }
+
+  /** The store that fills the gaps which a store of every second element leaves, if one follows. */
+  #partnerOf(first: Store, following: readonly Statement[]): Store | undefined {
+    const { buffer, index, value } = first;
+    const whole = byteSize(buffer.dtype) === (value.type === 'f64' ? 8 : 4);
+    if (!whole || value.type === 'bool' || this.#rewriter.stride(index) !== 2) return undefined;
+    for (const statement of following) {
+      if (statement.kind === 'let') {
+        if (loadsFrom(statement.value, buffer)) return undefined;
+      } else if (statement.kind !== 'store' || loadsFrom(statement.value, buffer)) return undefined;
+      else if (statement.buffer === buffer) {
+        const apart = this.#builder.sub(statement.index, index);
+        return apart.kind === 'constant' && Math.abs(apart.value) === 1 ? statement : undefined;
+      } else if (loadsFrom(value, statement.buffer)) return undefined;
+    }
+    return undefined;
+  }
+
+  /** Two stores of every second element as two whole vectors. */
+  #interleaved(first: Store, second: Store): Statement[] {
+    const builder = this.#builder;
+    const { buffer } = first;
+    const apart = builder.sub(second.index, first.index);
+    const forward = apart.kind === 'constant' && apart.value === 1;
+    const [even, odd] = forward ? [first, second] : [second, first];
+    const values = [even, odd].map(({ value }) => this.#rewriter.vector(value));
+    const start = this.#rewriter.indices(even.index)[0] ?? even.index;
+    return [0, 1].map((part): Statement => {
+      const lanes = Array.from({ length: this.#lanes }, (_, lane) => {
+        const place = part * this.#lanes + lane;
+        return builder.extract(values[place % 2] as Expression, place >> 1);
+      });
+      const index = builder.offset(start, part * this.#lanes);
+      return { kind: 'store', buffer, index, value: builder.lanes(lanes) };
+    });
   }
 
   #statement(statement: Statement): Statement[] {
@@ -270,7 +341,7 @@ class LoopBody {
     }
   }
 
-  #store({ buffer, index, value }: Statement & { kind: 'store' }): Statement[] {
+  #store({ buffer, index, value }: Store): Statement[] {
     const rewriter = this.#rewriter;
     const stride = rewriter.stride(index);
     if (stride === 0) throw new NotVectorizable();
@@ -283,6 +354,17 @@ class LoopBody {
       return { kind: 'store', buffer, index: address, value: this.#builder.extract(vector, lane) };
     });
   }
+}
+
+function loadsFrom(
+  expression: Expression,
+  buffer: Buffer,
+  seen: Set<Expression> = new Set(),
+): boolean {
+  if (seen.has(expression)) return false;
+  seen.add(expression);
+  if (expression.kind === 'load' && expression.buffer === buffer) return true;
+  return operandsOf(expression).some((operand) => loadsFrom(operand, buffer, seen));
 }
 
 /** Replaces `let`s of index arithmetic by their values, so that strides show. */

@@ -46,10 +46,8 @@ describe('C source', () => {
         const float* b0 = buffers[0];
         const float* b1 = buffers[1];
         float* b2 = buffers[2];
-        for (long item = begin; item < end; item++) {
-          const int v0 = (int)item;
-          (void)v0;
-          for (int v1 = 0; v1 < 16; v1 += 8) {
+        for (long v0 = begin; v0 < end; v0++) {
+          for (long v1 = 0; v1 < 16; v1 += 8) {
             const f32x8 v2 = *(const f32x8_u*)(b0 + v1);
             *(f32x8_u*)(b2 + v1) = max_constant_eq_f32x8(fma_f32x8(v2, *(const f32x8_u*)(b1 + v1), v2), (f32x8){0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f});
           }

@@ -2,7 +2,7 @@
 // what the interpreter computes, bit for bit.
 import { describe, expect, it } from 'vitest';
 import { InterpreterProgram } from '../../src/backends/interp/program.ts';
-import { type LoadedUnit, nativeUnavailable } from '../../src/backends/native/compile-cache.ts';
+import { type LoadedUnit, missingTools } from '../../src/backends/native/compile-cache.ts';
 import { allocateAligned, requireForeign } from '../../src/backends/native/foreign.ts';
 import { renderUnit } from '../../src/backends/native/renderer.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
@@ -11,7 +11,7 @@ import { randomKernel, randomViews } from '../ir/random.ts';
 import { targetOf } from '../ir/support.ts';
 import { openCache, temporaryFolder } from './support.ts';
 
-const missing = nativeUnavailable() ?? undefined;
+const missing = missingTools() ?? undefined;
 
 const SIGNATURE = { parameters: ['buffer', 'i64', 'i64'], result: 'void' } as const;
 

@@ -80,7 +80,7 @@ export class NativeDevice implements Device {
   readonly #host: NativeHost;
   readonly #limits: WorkLimits;
   readonly #queueFrom: number;
-  readonly #pool = new MemoryPool();
+  readonly #pool: MemoryPool;
   readonly #executables = new Set<NativeExecutable>();
   /** Buffers that the collector took are no longer allocated. */
   readonly #finalizers = new FinalizationRegistry<number>((bytes) => {
@@ -103,6 +103,7 @@ export class NativeDevice implements Device {
     this.threads = this.#host.start(options.threads ?? threadsAvailable().threads);
     const { cpu, vectorBytes, kind, version } = this.#host.toolchain;
     this.fingerprint = `native ${cpu} ${vectorBytes} ${kind} ${version} ${this.threads}`;
+    this.#pool = new MemoryPool(this.#host.useLargePages);
     this.#arena = this.#pool.take(0);
     this.#scratch = this.#pool.take(0);
   }

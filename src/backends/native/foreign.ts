@@ -76,6 +76,8 @@ const PROVIDERS: readonly Provider[] = [
   { name: 'node:ffi', load: () => (isBuiltin('node:ffi') ? 'has no adapter yet' : undefined) },
 ];
 
+const ALIGNMENT = 64;
+
 export interface AlignedMemory {
   readonly buffer: ArrayBuffer;
   /** Where in the buffer the aligned bytes start. */
@@ -84,16 +86,17 @@ export interface AlignedMemory {
   readonly address: number;
 }
 
-/** Zeroed memory that V8 owns, at a multiple of `alignment`, a power of two. */
+/** Memory that V8 owns, at a multiple of 64 bytes; not `cleared`, it holds whatever was there. */
 export function allocateAligned(
   foreign: ForeignLoader,
   bytes: number,
-  alignment = 64,
+  { cleared = true }: { readonly cleared?: boolean } = {},
 ): AlignedMemory {
   // At least one byte: an empty buffer has no address.
-  const buffer = new ArrayBuffer(Math.max(bytes, 1) + alignment - 1);
+  const length = Math.max(bytes, 1) + ALIGNMENT - 1;
+  const buffer = cleared ? new ArrayBuffer(length) : Buffer.allocUnsafeSlow(length).buffer;
   const start = foreign.addressOf(buffer);
-  const address = Math.ceil(start / alignment) * alignment;
+  const address = Math.ceil(start / ALIGNMENT) * ALIGNMENT;
   return { buffer, byteOffset: address - start, address };
 }
 

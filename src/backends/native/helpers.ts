@@ -104,6 +104,36 @@ export class CHelpers {
     return key;
   }
 
+  /**
+   * min or max of floats: NaN if either is, and -0 below 0. The processor's instruction gives its
+   * second operand where they are equal: taken both ways, the bits of two zeros make the right one.
+   */
+  extremum(op: 'min' | 'max', type: 'f32' | 'f64', lanes: number): string {
+    const key = lanes === 1 ? `${op}_${type}_s` : `${op}_${type}x${lanes}`;
+    const sign = op === 'min' ? '<' : '>';
+    this.#add(key, () => {
+      const name = this.type(type, lanes);
+      const head = `static inline ${name} ${key}(${name} a, ${name} b)`;
+      if (lanes === 1) {
+        const zero = op === 'min' ? '-(-a - b)' : 'a + b';
+        const tie = `a == 0 ? ${zero} : a`;
+        return `${head} {\n  return a ${sign} b ? a : b ${sign} a ? b : a == b ? (${tie}) : a + b;\n}`;
+      }
+      const bytes = lanes * (type === 'f32' ? 4 : 8);
+      const each = (text: string): string => `  for (int i = 0; i < ${lanes}; i++) ${text};\n`;
+      return (
+        `${head} {\n  typedef long long bits __attribute__((vector_size(${bytes})));\n` +
+        `  ${name} p, q, r;\n` +
+        each(`p[i] = a[i] ${sign} b[i] ? a[i] : b[i]`) +
+        each(`q[i] = b[i] ${sign} a[i] ? b[i] : a[i]`) +
+        `  p = (${name})((bits)p ${op === 'min' ? '|' : '&'} (bits)q);\n` +
+        each('r[i] = __builtin_isunordered(a[i], b[i]) ? a[i] + b[i] : p[i]') +
+        '  return r;\n}'
+      );
+    });
+    return key;
+  }
+
   /** A scalar in every lane. Not `x + (vector){}`: that loses the sign of zero. */
   splat(type: ValueType, lanes: number): string {
     const key = `splat_${type}x${lanes}`;

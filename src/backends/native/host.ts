@@ -31,6 +31,8 @@ export interface NativeHost {
   done(ticket: number): boolean;
   wait(ticket: number): void;
   waitAsync(ticket: number): Promise<void>;
+  /** Asks for large pages; the system may ignore it. */
+  useLargePages(address: number, bytes: number): void;
 }
 
 let unavailable: string | null | undefined;
@@ -61,7 +63,9 @@ export function nativeHost(): NativeHost {
 function openHost(): NativeHost {
   const foreign = requireForeign();
   const cache = sharedCompileCache();
-  const names = ['tengen_start', 'tengen_run', 'tengen_submit', 'tengen_done', 'tengen_wait'];
+  const names = ['start', 'run', 'submit', 'done', 'wait', 'use_large_pages'].map(
+    (name) => `tengen_${name}`,
+  );
   const [runtime] = cache.load([
     { declarations: [], definition: RUNTIME_SOURCE, exports: names, alone: true },
   ]);
@@ -71,6 +75,10 @@ function openHost(): NativeHost {
   const run = runtime.function('tengen_run', { parameters: ['address'], result: 'i32' });
   const submit = runtime.function('tengen_submit', { parameters: ['address'], result: 'u32' });
   const done = runtime.function('tengen_done', { parameters: ['u32'], result: 'i32' });
+  const useLargePages = runtime.function('tengen_use_large_pages', {
+    parameters: ['f64', 'f64'],
+    result: 'i32',
+  });
   const signature = { parameters: ['u32'], result: 'i32' } as const;
   const wait = runtime.function('tengen_wait', signature);
   const waitAsync = foreign.asyncFunctionAt(runtime.address('tengen_wait'), signature);
@@ -83,6 +91,7 @@ function openHost(): NativeHost {
     submit,
     done: (ticket) => done(ticket) !== 0,
     wait,
+    useLargePages,
     waitAsync: async (ticket) => {
       if (done(ticket) === 0) await waitAsync(ticket);
     },

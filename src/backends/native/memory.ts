@@ -2,6 +2,8 @@
 // pool of those that were freed.
 import { allocateAligned, requireForeign } from './foreign.ts';
 
+/** Blocks from this size on are worth large pages. */
+const LARGE_BYTES = 4 * 1024 * 1024;
 /** Most bytes that wait in the pool for somebody who wants the same size. */
 const POOL_BYTES = 64 * 1024 * 1024;
 
@@ -12,8 +14,9 @@ export class AlignedMemory {
   readonly #buffer: ArrayBuffer;
   readonly #offset: number;
 
-  constructor(bytes: number) {
-    const { buffer, byteOffset, address } = allocateAligned(requireForeign(), bytes);
+  /** `cleared`: whether it must start as zeros. */
+  constructor(bytes: number, cleared = true) {
+    const { buffer, byteOffset, address } = allocateAligned(requireForeign(), bytes, { cleared });
     this.bytes = bytes;
     this.address = address;
     this.#buffer = buffer;
@@ -34,15 +37,24 @@ export class AlignedMemory {
   }
 }
 
-/** Freed memory by size. New memory is cleared by the host, which costs as much as computing it. */
+/** Freed memory by size. New memory costs a page fault for each of its pages when it is first used. */
 export class MemoryPool {
   readonly #free = new Map<number, AlignedMemory[]>();
+  readonly #useLargePages: (address: number, bytes: number) => void;
   bytes = 0;
+
+  constructor(useLargePages: (address: number, bytes: number) => void) {
+    this.#useLargePages = useLargePages;
+  }
 
   take(bytes: number): AlignedMemory {
     const list = this.#free.get(bytes);
     const known = list?.pop();
-    if (known === undefined) return new AlignedMemory(bytes);
+    if (known === undefined) {
+      const memory = new AlignedMemory(bytes, false);
+      if (bytes >= LARGE_BYTES) this.#useLargePages(memory.address, bytes);
+      return memory;
+    }
     if (list?.length === 0) this.#free.delete(bytes);
     this.bytes -= bytes;
     return known;

@@ -135,8 +135,7 @@ class KernelRenderer {
       this.scratchBytes += Math.ceil(bytes / SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT;
     });
     const index = this.#declare(gridIndex);
-    this.#lines.push('  for (long item = begin; item < end; item++) {');
-    this.#lines.push(`    const int ${index} = (int)item;`, `    (void)${index};`);
+    this.#lines.push(`  for (long ${index} = begin; ${index} < end; ${index}++) {`);
     this.#block(body, '    ');
     this.#lines.push('  }', '}');
     return this.#lines.join('\n');
@@ -185,7 +184,9 @@ class KernelRenderer {
       case 'declare': {
         const { variable, value, kind } = statement;
         const text = this.#text(value);
-        const type = `${kind === 'let' ? 'const ' : ''}${this.#type(variable)}`;
+        const long = kind === 'let' && isIndex(variable);
+        const type =
+          kind === 'let' ? `const ${long ? 'long' : this.#type(variable)}` : this.#type(variable);
         put(`${type} ${this.#declare(variable)} = ${text};`);
         break;
       }
@@ -214,19 +215,16 @@ class KernelRenderer {
     const step = loop.step === 1 ? `${index}++` : `${index} += ${loop.step}`;
     const limit = fixed ? end : `${index}_end`;
     this.#lines.push(
-      `${indent}for (int ${index} = ${start}${declared}; ${index} < ${limit}; ${step}) {`,
+      `${indent}for (long ${index} = ${start}${declared}; ${index} < ${limit}; ${step}) {`,
     );
     this.#block(loop.body, `${indent}  `);
     this.#lines.push(`${indent}}`);
   }
 
   #store({ buffer, index, value }: Store): string {
-    const at = `${this.#name(buffer)} + ${this.#operand(index)}`;
+    const at = this.#address(buffer, index);
     const text = this.#text(value);
-    if (value.lanes === 1) {
-      const stored = this.#helpers.encode(buffer.dtype, text);
-      return `${this.#name(buffer)}[${this.#text(index)}] = ${stored}`;
-    }
+    if (value.lanes === 1) return `*(${at}) = ${this.#helpers.encode(buffer.dtype, text)}`;
     if (isStoredWhole(buffer.dtype)) {
       return `*(${this.#helpers.unaligned(value.type, value.lanes)}*)(${at}) = ${text}`;
     }
@@ -234,6 +232,15 @@ class KernelRenderer {
   }
 
   // Expressions.
+
+  /** Constants are added to the pointer last: the processor then adds them for nothing. */
+  #address(buffer: Buffer, index: Expression): string {
+    const name = this.#name(buffer);
+    if (index.kind === 'binary' && index.op === 'add' && index.right.kind === 'constant') {
+      return `${name} + ${this.#operand(index.left)} + ${this.#text(index.right)}`;
+    }
+    return `${name} + ${this.#operand(index)}`;
+  }
 
   #operand(expression: Expression): string {
     const text = this.#text(expression);
@@ -318,7 +325,7 @@ class KernelRenderer {
         if (this.#fused && (type === 'f32' || type === 'f64')) {
           return `${this.#helpers.flipSign(type, lanes)}(${this.#text(operand)})`;
         }
-        return `-${this.#operand(operand)}`;
+        return `${isWrapping(e) ? '(int)' : ''}-${this.#operand(operand)}`;
       case 'not':
         return `${type === 'bool' && lanes === 1 ? '!' : '~'}${this.#operand(operand)}`;
       case 'abs':
@@ -347,6 +354,7 @@ class KernelRenderer {
     }
     if (infix !== undefined) {
       const text = `${this.#operand(left)} ${infix} ${this.#operand(right)}`;
+      if (isWrapping(e)) return `(int)(${text})`;
       // A comparison of doubles gives a mask of 64 bits a lane; ours have 32.
       const wide = e.type === 'bool' && type === 'f64' && e.lanes > 1;
       return wide ? `__builtin_convertvector(${text}, ${this.#type(e)})` : text;
@@ -365,13 +373,16 @@ class KernelRenderer {
       case 'shl':
       case 'shr': {
         const shift = op === 'shl' ? '<<' : '>>';
-        if (right.kind === 'constant') return `${this.#operand(left)} ${shift} ${right.value & 31}`;
+        if (right.kind === 'constant') {
+          const text = `${this.#operand(left)} ${shift} ${right.value & 31}`;
+          return isWrapping(e) ? `(int)(${text})` : text;
+        }
         return this.#call(`${op}_${type}`, e, [left, right], (a, b) => `${a} ${shift} (${b} & 31)`);
       }
       case 'min':
       case 'max':
-        return float
-          ? this.#extremum(e, op)
+        return type === 'f32' || type === 'f64'
+          ? this.#extremum(e, op, type)
           : this.#call(
               `${op}_${type}`,
               e,
@@ -391,8 +402,8 @@ class KernelRenderer {
    * min or max of floats: NaN if either is, and -0 below 0. Against a constant one comparison is
    * enough: chosen so that an equal or unordered operand is what the IR wants.
    */
-  #extremum(e: Binary, op: 'min' | 'max'): string {
-    const { left, right, type } = e;
+  #extremum(e: Binary, op: 'min' | 'max', type: 'f32' | 'f64'): string {
+    const { left, right } = e;
     const [variable, constant] = left.kind === 'constant' ? [right, left] : [left, right];
     const sign = op === 'min' ? '>' : '<';
     if (constant.kind === 'constant' && !Number.isNaN(constant.value)) {
@@ -407,12 +418,8 @@ class KernelRenderer {
         (a, b) => `(${a} ${test} ${b} ? ${b} : ${a})`,
       );
     }
-    // Where they are equal, sign bits decide: both sums keep any other bits of equal numbers.
-    return this.#call(`${op}_${type}`, e, [left, right], (a, b) => {
-      const zero = op === 'min' ? `-(-${a} - ${b})` : `${a} + ${b}`;
-      const tie = `(${a} == 0 ? ${zero} : ${a})`;
-      return `(${b} ${op === 'min' ? '<' : '>'} ${a} ? ${b} : ${a} == ${b} ? ${tie} : ${b} == ${b} ? ${a} : ${b})`;
-    });
+    const operands = [left, right].map((operand) => this.#text(operand));
+    return `${this.#helpers.extremum(op, type, e.lanes)}(${operands.join(', ')})`;
   }
 
   #select(e: Expression & { kind: 'select' }): string {
@@ -452,16 +459,25 @@ class KernelRenderer {
   }
 
   #load({ buffer, index, type, lanes }: Expression & { kind: 'load' }): string {
-    const name = this.#name(buffer);
     const { dtype } = buffer;
+    const at = this.#address(buffer, index);
     if (lanes === 1) {
-      const element = `${name}[${this.#text(index)}]`;
+      const element = `*(${at})`;
       return isStoredWhole(dtype) ? element : this.#helpers.decode(dtype, element, type);
     }
-    const at = `${name} + ${this.#operand(index)}`;
     if (!isStoredWhole(dtype)) return `${this.#helpers.loadNarrow(dtype, type, lanes)}(${at})`;
     return `*(const ${this.#helpers.unaligned(type, lanes)}*)(${at})`;
   }
+}
+
+/** Whether a variable is an index: it cannot wrap, and as a long it needs no extension in addresses. */
+function isIndex({ type, lanes, min, max }: Expression): boolean {
+  return type === 'i32' && lanes === 1 && min >= -(2 ** 31) && max < 2 ** 31;
+}
+
+/** Whether integer arithmetic, which may be in longs, has to be cut down to 32 bits. */
+function isWrapping(e: Expression): boolean {
+  return e.type === 'i32' && e.lanes === 1 && !isIndex(e);
 }
 
 function isPositive(divisor: Expression): boolean {

@@ -50,6 +50,7 @@ export const RUNTIME_SOURCE = `
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define MAXIMUM_THREADS 256
@@ -336,6 +337,19 @@ unsigned tengen_submit(double* block) {
   word_set(&submitted, last + 1);
   pthread_mutex_unlock(&queue_lock);
   return last + 1;
+}
+
+/*
+ * Linux gives fresh memory page by page as it is first touched, which takes several times as long as
+ * writing to it. It may refuse the advice: nothing depends on it.
+ */
+int tengen_use_large_pages(double address, double bytes) {
+#ifdef MADV_HUGEPAGE
+  uintptr_t start = ((uintptr_t)address + 4095) & ~(uintptr_t)4095;
+  uintptr_t end = ((uintptr_t)address + (uintptr_t)bytes) & ~(uintptr_t)4095;
+  if (end > start) return madvise((void*)start, end - start, MADV_HUGEPAGE);
+#endif
+  return 0;
 }
 
 /* After everything that was submitted before. */

@@ -22,6 +22,7 @@ export function lowerCustom(view: GroupView, node: Node): Stage[] {
       emitter.give(node, value);
       return emitter.storeOutputs(indices, node.shape);
     },
+    mayRepeat: view.mayRepeat === true,
     scratch: (name, dtype, length) => kernel.privateArray(name, dtype, length),
   };
   const { gridIndex, gridSize, body } = lower.lower(context, node.attrs, node);

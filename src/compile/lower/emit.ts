@@ -3,7 +3,7 @@
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import { type Expression, valueTypeOf } from '../../ir/expression.ts';
+import { type Buffer, type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement, Target } from '../../ir/kernel.ts';
 import type { AlgorithmPolicy } from '../tune/algorithms.ts';
 import { flatten, unflatten } from './indexing.ts';
@@ -20,6 +20,8 @@ export interface GroupView {
   readonly outputs: readonly GroupOutput[];
   /** Whether the value is in memory when the group runs. */
   isInMemory(node: Node): boolean;
+  /** Whether no result can lie over something that is read. */
+  readonly mayRepeat?: boolean;
   /** Name for the group's kernels. */
   readonly name: string;
 }
@@ -101,14 +103,24 @@ export class Emitter {
   /**
    * Statements that store the element at row-major position `indices` (of `shape`) of every output.
    * All values are computed before the first is stored: results may share memory with operands.
+   *
+   * @param elsewhere where an output goes that has no memory of its own.
    */
-  storeOutputs(indices: readonly Expression[], shape: readonly number[]): Statement[] {
+  storeOutputs(
+    indices: readonly Expression[],
+    shape: readonly number[],
+    elsewhere?: (node: Node) => { readonly buffer: Buffer; readonly index: Expression } | undefined,
+  ): Statement[] {
     const stores = this.outputValues(indices, shape);
     const { builder } = this.kernel;
     const values: Statement[] = [];
     const writes: Statement[] = [];
-    for (const { memory, node, index, value } of stores) {
-      const buffer = this.kernel.output(memory, node);
+    for (const { memory, node, index: position, value } of stores) {
+      const place = elsewhere?.(node);
+      const { buffer, index } = place ?? {
+        buffer: this.kernel.output(memory, node),
+        index: position,
+      };
       if (stores.length === 1) {
         writes.push({ kind: 'store', buffer, index, value });
       } else {

@@ -26,6 +26,7 @@ export function viewOf(
     anchors: group.anchors,
     outputs,
     name: kernelName(group),
+    mayRepeat: ![...group.reads.values()].includes(true),
     isInMemory: (node) => {
       if (flow.isLeaf(node)) return true;
       const owner = groupOf.get(node);

@@ -100,7 +100,9 @@ class KernelKeyWriter {
         this.#expression(statement.start);
         this.#expression(statement.end);
         this.#key.push(statement.step);
-        this.#key.push(statement.vector === true ? 1 : 0);
+        this.#key.push(
+          (statement.vector === true ? 1 : 0) + (statement.repeatable === true ? 2 : 0),
+        );
         this.#name(statement.index);
         this.#block(statement.body);
         break;

@@ -3,7 +3,7 @@
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import type { Expression, Variable } from '../../ir/expression.ts';
+import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
 import { valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { Group } from '../schedule/group.ts';
@@ -11,6 +11,7 @@ import { reductionLoops } from './accumulate.ts';
 import { collapse, indexVariables } from './axes.ts';
 import { collectUses } from './elementwise.ts';
 import { Emitter, type GroupOutput, type GroupView } from './emit.ts';
+import { flatten } from './indexing.ts';
 import { KernelBuilder, type Stage } from './kernel-builder.ts';
 import { planNest } from './nest.ts';
 import { accumulate, flattenParts, reducePart, runsOf, substituteAll } from './reduction.ts';
@@ -63,6 +64,8 @@ class PhaseLowering {
   readonly #kept: ReturnType<typeof indexVariables>;
   /** Variables that hold the reductions' results. */
   readonly #results = new Map<Node, Variable>();
+  /** Arrays of one row, of values that later phases read and nobody else. */
+  readonly #rowArrays = new Map<Node, Buffer>();
   readonly #axes: Variable[];
   readonly #values: Expression[] = [];
 
@@ -78,6 +81,12 @@ class PhaseLowering {
     this.#kept = indexVariables(this.#kernel.builder, 'i', sizes);
     this.#axes = [...this.#kept.variables];
     this.phases = Math.max(...group.phaseOf.values()) + 1;
+    const written = new Set(view.outputs.map(({ node }) => node));
+    for (const node of group.reloaded) {
+      if (written.has(node)) continue;
+      const length = group.rows.elements / group.rows.rows;
+      this.#rowArrays.set(node, this.#kernel.privateArray(node.op.name, node.dtype, length));
+    }
     for (const anchor of group.anchors) {
       const type = valueTypeOf(anchor.dtype);
       this.#results.set(anchor, this.#kernel.builder.variable(anchor.op.name, type));
@@ -117,7 +126,12 @@ class PhaseLowering {
   }
 
   /** An emitter that sees results of reductions up to a phase, and elements stored before it. */
-  #emitter(phase: number, resultsBefore: number, outputs: readonly GroupOutput[]): Emitter {
+  #emitter(
+    phase: number,
+    resultsBefore: number,
+    outputs: readonly GroupOutput[],
+    place: Expression | null,
+  ): Emitter {
     const { phaseOf, rows } = this.#group;
     const isInMemory = (node: Node): boolean => {
       if (this.#view.isInMemory(node)) return true;
@@ -125,6 +139,10 @@ class PhaseLowering {
       return known !== undefined && known < phase && sizeOf(node.shape) === rows?.elements;
     };
     const emitter = new Emitter(this.#kernel, { ...this.#view, outputs, isInMemory });
+    for (const [node, array] of this.#rowArrays) {
+      if (place === null || (phaseOf.get(node) ?? 0) >= phase) continue;
+      emitter.give(node, this.#kernel.builder.load(array, place));
+    }
     for (const [anchor, variable] of this.#results) {
       if ((phaseOf.get(anchor) ?? 0) < resultsBefore) emitter.give(anchor, variable);
     }
@@ -132,12 +150,13 @@ class PhaseLowering {
   }
 
   /** Fresh indices along the reduced axes. */
-  #openPass(): Pass & { readonly indices: readonly Expression[] } {
+  #openPass(): Pass & { readonly indices: readonly Expression[]; readonly place: Expression } {
     const sizes = this.#shape.filter((_, axis) => this.#isReduced[axis]);
     const { indices, variables } = indexVariables(this.#kernel.builder, 'r', sizes);
     const first = this.#axes.length;
     this.#axes.push(...variables);
-    return { reduced: variables, first, indices };
+    const place = flatten(this.#kernel.builder, indices, sizes);
+    return { reduced: variables, first, indices, place };
   }
 
   #emitReductions(phase: number): ReducePass {
@@ -146,7 +165,7 @@ class PhaseLowering {
     );
     if (anchors.length === 0) return { anchors, mapped: [], reduced: [], first: 0 };
     const pass = this.#openPass();
-    const emitter = this.#emitter(phase, phase, []);
+    const emitter = this.#emitter(phase, phase, [], pass.place);
     const mapped = anchors.flatMap((anchor) =>
       this.#partOf(anchor).map(emitter, this.#kept.indices, pass.indices),
     );
@@ -161,20 +180,29 @@ class PhaseLowering {
 
   #emitMaps(phase: number): MapPass | null {
     const { phaseOf, reloaded, rows } = this.#group;
-    const outputs = this.#view.outputs.filter(
+    const kept = [...this.#rowArrays.keys()].map((node): GroupOutput => {
+      return { node, memory: { kind: 'value', node } };
+    });
+    const outputs = [...this.#view.outputs, ...kept].filter(
       ({ node }) => sizeOf(node.shape) === rows?.elements && phaseOf.get(node) === phase,
     );
     if (outputs.length === 0) return null;
-    for (const { node, memory } of outputs) this.#kernel.output(memory, node, reloaded.has(node));
+    for (const { node, memory } of outputs) {
+      if (!this.#rowArrays.has(node)) this.#kernel.output(memory, node, reloaded.has(node));
+    }
     const pass = this.#openPass();
-    const emitter = this.#emitter(phase, phase + 1, outputs);
+    const emitter = this.#emitter(phase, phase + 1, outputs, pass.place);
     let nextKept = 0;
     let nextReduced = 0;
     const indices = this.#isReduced.map(
       (along) =>
         (along ? pass.indices[nextReduced++] : this.#kept.indices[nextKept++]) as Expression,
     );
-    return { ...pass, body: emitter.storeOutputs(indices, this.#shape) };
+    const place = (node: Node): { buffer: Buffer; index: Expression } | undefined => {
+      const buffer = this.#rowArrays.get(node);
+      return buffer === undefined ? undefined : { buffer, index: pass.place };
+    };
+    return { ...pass, body: emitter.storeOutputs(indices, this.#shape, place) };
   }
 
   /** Results with one element a row are stored last, when the row has been read for good. */
@@ -182,7 +210,7 @@ class PhaseLowering {
     const { rows } = this.#group;
     const outputs = this.#view.outputs.filter(({ node }) => sizeOf(node.shape) === rows?.rows);
     if (outputs.length === 0) return [];
-    const emitter = this.#emitter(0, this.phases, outputs);
+    const emitter = this.#emitter(0, this.phases, outputs, null);
     const sizes = this.#shape.filter((_, axis) => !this.#isReduced[axis]);
     return emitter.storeOutputs(this.#kept.indices, sizes);
   }

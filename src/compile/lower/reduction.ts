@@ -7,7 +7,7 @@ import type { Node } from '../../graph/node.ts';
 import type { Reduction } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression, ValueType } from '../../ir/expression.ts';
-import type { Statement } from '../../ir/kernel.ts';
+import type { Statement, Target } from '../../ir/kernel.ts';
 import { VIRTUAL_LANES } from '../../ir/reduce.ts';
 import { mapExpressions, substitute } from '../../ir/rewrite.ts';
 import {
@@ -20,13 +20,27 @@ import {
 } from './accumulate.ts';
 import { type Axis, indexVariables } from './axes.ts';
 import { Emitter, type GroupView } from './emit.ts';
-import { JAM_WIDTH, jamColumns } from './jam.ts';
+import { JAM_WIDTH, jamColumns, widestJam } from './jam.ts';
 import { KernelBuilder, type Scratch, type Stage } from './kernel-builder.ts';
 import { itemsFor, planNest } from './nest.ts';
 import { openSpace, type Space } from './reduction-space.ts';
 
-/** Pieces of a row of accumulators that one grid item owns. */
+/** Pieces of a row of accumulators that one grid item owns at least. */
 const COLUMN_PIECE = JAM_WIDTH;
+/** Items that are worth more than longer pieces. */
+const ENOUGH_ITEMS = 4;
+
+/** Columns of a grid item: many, as every row is another page, but not all. */
+function columnPiece(target: Target, spec: ReductionSpec, { kept, columns }: Space): number {
+  if (!columns) return COLUMN_PIECE;
+  const width = kept.at(-1)?.size ?? 1;
+  const rows = sizeOf(spec.kept) / width;
+  const most = widestJam(target, flattenParts(spec).flat.length);
+  const share = (width * rows) / ENOUGH_ITEMS;
+  let piece = COLUMN_PIECE;
+  while (2 * piece <= Math.min(most, share)) piece *= 2;
+  return piece;
+}
 
 /** One reduction over the common iteration space. */
 export interface ReductionPart {
@@ -179,7 +193,7 @@ function singleStage(view: GroupView, spec: ReductionSpec, space: Space): Stage 
   const nest = planNest(builder, space.kept, {
     work: workOf(spec),
     vector: space.columns,
-    piece: COLUMN_PIECE,
+    piece: columnPiece(view.target, spec, space),
   });
   const loops = reductionLoops(builder, space.reduced);
   const { statements, results } = accumulate(view, spec, space, loops, nest.replaced);
@@ -341,7 +355,7 @@ function partialStage(
   const nest = planNest(builder, [partAxis, ...space.kept], {
     work: workOf(spec),
     vector: space.columns,
-    piece: COLUMN_PIECE,
+    piece: columnPiece(view.target, spec, space),
   });
   const piece = nest.replaced.get(part) ?? part;
   const loops = reductionLoops(builder, space.reduced).map((loop, i) => {

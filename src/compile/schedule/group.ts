@@ -1,6 +1,8 @@
 // Groups: which stored values one kernel (or the few kernels of one main op) computes together.
+import { byteSize } from '../../base/dtype.ts';
 import { formatShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
+import type { Target } from '../../ir/kernel.ts';
 import type { Flow } from '../flow.ts';
 import { type AccessMap, isMainOp } from './access.ts';
 import { type Cone, coneOf, storeCostOf } from './cone.ts';
@@ -35,6 +37,9 @@ export interface Group {
 const MEMBERS_LIMIT = 12;
 /** In the phases of a row group they are not all alive at once. */
 const ROW_MEMBERS_LIMIT = 24;
+
+/** Elements that take less time than starting a kernel. */
+const TINY = 1024;
 
 /** Where a value is computed; for a row group, how it reads there. */
 interface Host {
@@ -185,6 +190,12 @@ class GroupFormer {
     for (const [read, samePosition] of cone.reads) {
       if (!samePosition || sizeOf(read.shape) !== sizeOf(node.shape)) continue;
       for (const group of this.#readers.get(read) ?? []) candidates.add(group);
+    }
+    // Where starting a kernel is all there is, any other will do.
+    if (sizeOf(node.shape) <= TINY) {
+      for (const group of this.#groups) {
+        if (!group.main && group.rows === null) candidates.add(group);
+      }
     }
     const latestFirst = [...candidates].sort((a, b) => b.id - a.id);
     for (const group of latestFirst) {
@@ -345,4 +356,15 @@ function setPhase(
 
 function nameOf(group: Group): string {
   return `the kernel of ${group.anchors.map((anchor) => anchor.op.name).join(' and ')}`;
+}
+
+/**
+ * Whether what a row group reads again in a later phase is kept for one row at a time, in the second
+ * level of the cache, and needs no memory unless somebody else reads it too.
+ */
+export function keepsRows({ rows, reloaded }: Group, { cacheBytes }: Target): boolean {
+  if (rows === null) return false;
+  let bytes = 0;
+  for (const node of reloaded) bytes += (rows.elements / rows.rows) * byteSize(node.dtype);
+  return bytes * 4 <= cacheBytes.l2;
 }

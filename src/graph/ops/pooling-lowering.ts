@@ -1,6 +1,8 @@
 // Loops of the pools. Small windows are unrolled; where a window or an element lies wholly inside,
 // its bounds checks fold away, because the last axis is split into border and interior.
 import type { Builder } from '../../ir/builder.ts';
+import { isFloat } from '../../base/dtype.ts';
+import { internalError } from '../../base/errors.ts';
 import { type Expression, type ValueType, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
@@ -20,7 +22,7 @@ function boundedLoop(
   start: number,
   end: number,
   body: (index: Expression) => readonly Statement[],
-  vector: boolean,
+  options: { readonly vector?: boolean; readonly repeatable?: boolean },
 ): Statement[] {
   if (end <= start) return [];
   if (end - start === 1) return [...body(builder.constant(start))];
@@ -33,7 +35,7 @@ function boundedLoop(
       end: builder.constant(end),
       step: 1,
       body: body(index),
-      ...(vector ? { vector } : {}),
+      ...options,
     },
   ];
 }
@@ -44,14 +46,15 @@ function splitLoop(
   name: string,
   size: number,
   interior: readonly [number, number],
+  repeatable: boolean,
   body: (index: Expression) => readonly Statement[],
 ): Statement[] {
   const low = Math.min(Math.max(interior[0], 0), size);
   const high = Math.min(Math.max(interior[1], low), size);
   return [
-    ...boundedLoop(builder, `${name}Before`, 0, low, body, false),
-    ...boundedLoop(builder, name, low, high, body, true),
-    ...boundedLoop(builder, `${name}After`, high, size, body, false),
+    ...boundedLoop(builder, `${name}Before`, 0, low, body, {}),
+    ...boundedLoop(builder, name, low, high, body, { vector: true, repeatable }),
+    ...boundedLoop(builder, `${name}After`, high, size, body, {}),
   ];
 }
 
@@ -198,15 +201,23 @@ export function lowerWindows(
     const reach = dilation[axis]! * (kernel[axis]! - 1);
     const low = Math.ceil(before / step);
     const high = Math.floor((space[axis]! - 1 - reach + before) / step) + 1;
-    return splitLoop(builder, 'column', out[axis]!, [low, high], (index) =>
+    return splitLoop(builder, 'column', out[axis]!, [low, high], context.mayRepeat, (index) =>
       reduce([...window, index]),
     );
   };
   return { gridIndex: grid.gridIndex, gridSize: grid.gridSize, body: rows([]) };
 }
 
-/** What the window at `window` gives to the element at row-major space `position`. */
-type Contribution = (window: readonly Expression[], position: Expression) => Expression;
+/** An element that windows cover. */
+interface Covered {
+  /** Row-major position in the input's space. */
+  readonly position: Expression;
+  /** Its place in a block of one stride. */
+  readonly rest: readonly Expression[];
+}
+
+/** What the window at `window`, lead axes included, gives to an element under it. */
+type Contribution = (window: readonly Expression[], element: Covered) => Expression;
 
 /** Sizes along the space axes of a walk over input elements in blocks of one stride. */
 interface Spread extends PoolWindow {
@@ -224,11 +235,11 @@ function spreadSum(
   builder: Builder,
   spread: Spread,
   block: readonly Expression[],
-  rest: readonly Expression[],
-  position: Expression,
+  element: Covered,
   contribution: Contribution,
 ): { before: Statement[]; values: readonly Expression[] } {
   const { kernel, stride, dilation, out, type } = spread;
+  const { rest } = element;
   const zero = builder.constant(0);
   const candidates = spread.reach.map((back) => back + 1);
   return reduceLoops(builder, candidates, [{ type, initial: 0 }], (total, back) => {
@@ -248,7 +259,7 @@ function spreadSum(
       return builder.min(builder.max(index, zero), builder.constant(out[axis]! - 1));
     });
     if (valid.kind === 'constant' && valid.value === 0) return null;
-    const term = contribution([...spread.lead, ...window], position);
+    const term = contribution([...spread.lead, ...window], element);
     const checked = builder.select(valid, term, builder.constant(0, type));
     return [total === null ? checked : builder.add(total[0]!, checked)];
   });
@@ -275,7 +286,7 @@ function spreadElement(
   });
   if (inside.kind === 'constant' && inside.value === 0) return [];
   const position = flatten(builder, at, space);
-  const { before, values } = spreadSum(builder, spread, block, rest, position, contribution);
+  const { before, values } = spreadSum(builder, spread, block, { position, rest }, contribution);
   const store = [...before, ...context.write([...lead, ...at], values[0]!)];
   return inside.kind === 'constant' ? store : [branch(inside, store)];
 }
@@ -324,9 +335,85 @@ export function lowerSpread(
     const before = padding[2 * axis]!;
     const low = Math.max(Math.ceil(before / stride[axis]!), reach[axis]!);
     const high = Math.min(Math.floor((space[axis]! + before) / stride[axis]!), out[axis]!);
-    return splitLoop(builder, 'block', blocks[axis]!, [low, high], (index) =>
+    return splitLoop(builder, 'block', blocks[axis]!, [low, high], context.mayRepeat, (index) =>
       elements([...block, index]),
     );
   };
   return { gridIndex: grid.gridIndex, gridSize: grid.gridSize, body: rows([]) };
+}
+
+/** Whether every element lies under one window at most, and windows are small enough to unroll. */
+export function isSmallTiling({ kernel, stride, dilation }: PoolWindow): boolean {
+  const perBlock = stride.reduce((a, b) => a * b, 1);
+  const apart = kernel.every((taps, axis) => dilation[axis]! * (taps - 1) < stride[axis]!);
+  return apart && perBlock <= UNROLLED;
+}
+
+/**
+ * The gradient of the maximum where windows do not overlap: each window's value goes to the tap that
+ * was the first maximum, found again from the input, whose elements are at hand.
+ */
+export function lowerMaxSpread(context: KernelContext, node: Node, window: PoolWindow): KernelBody {
+  const { builder } = context;
+  const { kernel, stride, padding, dilation } = window;
+  const rank = kernel.length;
+  const { dtype, shape } = node.inputs[1]!;
+  const space = shape.slice(-rank);
+  const taps = kernel.reduce((a, b) => a * b, 1);
+
+  const tapAt = (
+    lead: readonly Expression[],
+    start: readonly Expression[],
+    tap: readonly Expression[],
+  ): Pick<Tap, 'value' | 'valid'> => {
+    let valid: Expression = builder.constant(1, 'bool');
+    const indices = start.map((index, axis) => {
+      const reach = builder.scale(tap[axis]!, dilation[axis]!);
+      const first = builder.offset(builder.scale(index, stride[axis]!), -padding[2 * axis]!);
+      const where = builder.add(first, reach);
+      const last = builder.constant(space[axis]! - 1);
+      valid = builder.and(valid, builder.compare('ge', where, builder.constant(0)));
+      valid = builder.and(valid, builder.compare('le', where, last));
+      return builder.min(builder.max(where, builder.constant(0)), last);
+    });
+    return { value: context.read(1, [...lead, ...indices]), valid };
+  };
+
+  /** For each tap whether it is the one that was chosen. */
+  const chosen = (at: readonly Expression[]): readonly Expression[] => {
+    const [lead, start] = [at.slice(0, -rank), at.slice(-rank)];
+    let found: Expression = builder.constant(0, 'bool');
+    let best: Expression | undefined;
+    const better = Array.from({ length: taps }, (_, flat) => {
+      const tap = unflatten(builder, builder.constant(flat), kernel);
+      const { value, valid } = tapAt(lead, start, tap);
+      let take = builder.unary('not', found);
+      if (best !== undefined) {
+        take = builder.or(take, builder.compare('gt', value, best));
+        if (isFloat(dtype)) take = builder.or(take, builder.compare('ne', value, value));
+      }
+      take = builder.and(valid, take);
+      found = builder.or(found, valid);
+      best = best === undefined ? value : builder.select(take, value, best);
+      return take;
+    });
+    let later: Expression = builder.constant(0, 'bool');
+    return better
+      .toReversed()
+      .map((take) => {
+        const first = builder.and(take, builder.unary('not', later));
+        later = builder.or(later, take);
+        return first;
+      })
+      .toReversed();
+  };
+
+  return lowerSpread(context, node, window, (at, { rest }) => {
+    const tap = rest.map((index, axis) => builder.div(index, builder.constant(dilation[axis]!)));
+    const which = flatten(builder, tap, kernel);
+    if (which.kind !== 'constant') throw internalError('a window that is not unrolled');
+    const value = context.read(0, at);
+    const take = chosen(at)[which.value]!;
+    return builder.select(take, value, builder.constant(0, value.type));
+  });
 }

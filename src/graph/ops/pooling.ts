@@ -9,7 +9,7 @@ import { reshape } from './broadcast.ts';
 import { windowOutputSize } from './convolution.ts';
 import { constantLike } from './emit.ts';
 import { gather } from './indexing.ts';
-import { lowerSpread, lowerWindows } from './pooling-lowering.ts';
+import { isSmallTiling, lowerMaxSpread, lowerSpread, lowerWindows } from './pooling-lowering.ts';
 import { forEachIndex } from './reference.ts';
 import { distinctTensor, randomTensor, tensorOf } from './samples.ts';
 
@@ -137,6 +137,7 @@ const maxPoolOp = defineOp({
   gradient: ({ grad, inputs, attrs }) => {
     const x = inputs[0]!;
     const inputSize = x.shape.slice(-attrs.kernel.length);
+    if (isSmallTiling(attrs)) return [maxPoolBackward(grad, x, attrs)];
     return [unpool(grad, maxPoolIndices(x, attrs), attrs, inputSize)];
   },
   lower: {
@@ -149,8 +150,10 @@ const maxPoolOp = defineOp({
         states: [{ type: valueTypeOf(node.dtype), initial: lowest }],
         first: (tap) => [tap.value],
         step: ([best], { value, valid }) => {
-          const candidate = builder.select(valid, value, constantLike(builder, value, lowest));
-          return [builder.max(best!, candidate)];
+          // Of equal ones the first, and NaN over all: cheaper than the exact maximum of two.
+          let better = builder.compare('gt', value, best!);
+          if (isFloat(node.dtype)) better = builder.or(better, builder.compare('ne', value, value));
+          return [builder.select(builder.and(valid, better), value, best!)];
         },
         finish: ([best]) => best!,
       });
@@ -256,18 +259,16 @@ const unpoolOp = defineOp({
     }
     return { shape: inferSpread('unpool', dy!, attrs), dtype: dy!.dtype };
   },
-  gradient: ({ grad, inputs, attrs }) => {
-    const index = inputs[1]!;
-    const lead = grad.shape.slice(0, grad.shape.length - attrs.kernel.length);
-    const flat = (x: Node): Node => reshape(x, [...lead, sizeOf(x.shape.slice(lead.length))]);
-    return [reshape(gather(flat(grad), flat(index), lead.length), index.shape), null];
-  },
+  gradient: ({ grad, inputs, attrs }) => [
+    gatherWindows(grad, inputs[1]!, attrs.kernel.length),
+    null,
+  ],
   lower: {
     kind: 'custom',
     evaluations: (attrs) => [0, 1].map(() => spreadEvaluations(attrs)),
     lower: (context, attrs, node) => {
       const { builder } = context;
-      return lowerSpread(context, node, attrs, (window, position) => {
+      return lowerSpread(context, node, attrs, (window, { position }) => {
         const chosen = builder.compare('eq', context.read(1, window), position);
         const value = context.read(0, window);
         return builder.select(chosen, value, constantLike(builder, value, 0));
@@ -295,6 +296,61 @@ const unpoolOp = defineOp({
       };
     }),
 });
+
+const maxPoolBackwardOp = defineOp({
+  name: 'maxPoolBackward',
+  summary: "each window's value at its first maximum; for windows that do not overlap",
+  attrs: POOL,
+  infer: ([dy, x], attrs) => {
+    checkFloat('maxPoolBackward', dy!);
+    const expected = checkPool('maxPoolBackward', x!.shape, attrs);
+    if (formatShape(expected) !== formatShape(dy!.shape)) {
+      throw new ShapeError(
+        `the gradient of the result is ${formatShape(dy!.shape)}, not ${formatShape(expected)}`,
+        { op: 'maxPoolBackward' },
+      );
+    }
+    if (!isSmallTiling(attrs)) {
+      throw new ShapeError('windows overlap or are large', { op: 'maxPoolBackward' });
+    }
+    return { shape: x!.shape, dtype: dy!.dtype };
+  },
+  gradient: ({ grad, inputs, attrs, needs }) => [
+    needs(0) ? gatherWindows(grad, maxPoolIndices(inputs[1]!, attrs), attrs.kernel.length) : null,
+    null,
+  ],
+  lower: {
+    kind: 'custom',
+    evaluations: () => [1, 1],
+    lower: (context, attrs, node) => lowerMaxSpread(context, node, attrs),
+  },
+  reference: ([dy, x], attrs, output) => {
+    const data = new Float64Array(sizeOf(output.shape));
+    const { positions } = maximaReference(x!, dy!.shape, attrs);
+    forEachWindow(output.shape, dy!.shape, attrs, (out, from, spaceFrom) => {
+      if (positions[out] === spaceFrom) data[from] = data[from]! + dy!.data[out]!;
+    });
+    return data;
+  },
+  samples: () =>
+    maximaSamples()
+      .filter(({ attrs }) => isSmallTiling(attrs))
+      .map(({ inputs, ...sample }) => {
+        const x = inputs[0]!;
+        const dtype = isFloat(x.dtype) ? x.dtype : 'float32';
+        const dy = randomTensor(checkPool('maxPoolBackward', x.shape, sample.attrs), { dtype });
+        return { ...sample, inputs: [dy, x] };
+      }),
+});
+
+/** For each window, the element of `x` at its position within the last `rank` axes. */
+function gatherWindows(x: Node, index: Node, rank: number): Node {
+  const lead = x.shape.slice(0, x.shape.length - rank);
+  const flat = (node: Node): Node => {
+    return reshape(node, [...lead, sizeOf(node.shape.slice(lead.length))]);
+  };
+  return reshape(gather(flat(x), flat(index), lead.length), index.shape);
+}
 
 function checkFloat(op: string, x: Node): void {
   if (!isFloat(x.dtype)) throw new DTypeError(`takes floats, not ${x.dtype}`, { op });
@@ -382,6 +438,11 @@ export function maxPool(x: Node, window: PoolWindow): Node {
 /** Row-major position, within the space axes of `x`, of each window's first maximum: int32. */
 export function maxPoolIndices(x: Node, window: PoolWindow): Node {
   return makeNode(maxPoolIndicesOp, [x], poolAttrs(window));
+}
+
+/** The gradient of `maxPool` where windows do not overlap and are small: from its input again. */
+export function maxPoolBackward(dy: Node, x: Node, window: PoolWindow): Node {
+  return makeNode(maxPoolBackwardOp, [dy, x], poolAttrs(window));
 }
 
 /** The gradient of `maxPool`: sums `dy` into the positions `index` of space axes `inputSize`. */

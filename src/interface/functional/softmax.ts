@@ -23,7 +23,8 @@ export function logSoftmaxNode(node: Node, axis: number): Node {
 export function softmaxNode(node: Node, axis: number): Node {
   if (node.shape[axis] === 0) return node;
   const powers = ops.exp(shifted(node, axis));
-  return ops.div(powers, ops.sum(powers, axis, true));
+  // One division a row: the sum is at least 1.
+  return ops.mul(powers, ops.reciprocal(ops.sum(powers, axis, true)));
 }
 
 function along(

@@ -1,6 +1,7 @@
 // The schedules for contractions. The reduction at the end can do everything.
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
+import { channelConvolution } from '../schedule/channel-convolution.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
 import { packedProduct } from '../schedule/matmul.ts';
@@ -20,6 +21,7 @@ export interface LoweredGroup {
 }
 
 const SCHEDULES: readonly ContractionSchedule[] = [
+  channelConvolution,
   directConvolution,
   implicitProduct,
   packedProduct,

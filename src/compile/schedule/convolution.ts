@@ -60,6 +60,11 @@ function tapPosition(
       builder.add(start, reach),
       -(geometry.padding[2 * axis] as number),
     );
+    // Without padding every tap is inside. A clamp would hide that neighbours are neighbours.
+    const last = ((dimensions.result[axis] as number) - 1) * (geometry.stride[axis] as number);
+    const furthest =
+      ((dimensions.kernel[axis] as number) - 1) * (geometry.dilation[axis] as number);
+    if (geometry.padding[2 * axis] === 0 && last + furthest < size) return index;
     return clampInside(builder, index, size, (condition) => {
       inside = builder.and(inside, condition);
     });
@@ -82,6 +87,11 @@ function sourcePosition(
     const reach = builder.scale(tap[axis] as Expression, geometry.dilation[axis] as number);
     const padded = builder.offset(position, geometry.padding[2 * axis] as number);
     const distance = builder.sub(padded, reach);
+    const before = geometry.padding[2 * axis] as number;
+    const taps = dimensions.kernel[axis] as number;
+    if (stride === 1 && taps === 1 && before === 0 && size === dimensions.space[axis]) {
+      return distance;
+    }
     const positive = clampInside(builder, distance, (size - 1) * stride + 1, (condition) => {
       inside = builder.and(inside, condition);
     });

@@ -109,6 +109,26 @@ export function registerTileFor(target: Target): { rows: number; vectors: number
   return best;
 }
 
+/** The register tile for rows of `vectors` vectors: the best one that throws little of them away. */
+export function tileForWidth(target: Target, vectors: number): { rows: number; vectors: number } {
+  let best = { rows: 1, vectors: 1 };
+  let bestValue = 0;
+  for (let width = 1; width <= Math.min(vectors, 6); width++) {
+    for (let rows = 1; rows <= 14; rows++) {
+      const splats = target.foldsSplats ? 1 : rows;
+      if (splats + width + rows * width > target.vectorRegisters) break;
+      // Fewer than about ten sums in flight wait for each other; loads cost a part of a sum.
+      const sums = rows * width;
+      const busy = Math.min(1, sums / 10) * (sums / (sums + 0.25 * (width + rows * 0.5)));
+      const used = vectors / (Math.ceil(vectors / width) * width);
+      if (busy * used <= bestValue) continue;
+      best = { rows, vectors: width };
+      bestValue = busy * used;
+    }
+  }
+  return best;
+}
+
 /**
  * Estimated nanoseconds of `productStages`. `gather` is how much dearer packing b is than copying it:
  * 1 for a matrix, more for elements that are looked for.

@@ -1,0 +1,474 @@
+// Convolutions with a vector of output channels for every position: the register tile multiplies the
+// weights of neighbouring channels by single elements of the padded input. No junk columns, no packed
+// images, any stride, dilation and groups; the price is that a block of results is turned around when
+// it is written. Backward by data is the same once for each phase of the stride.
+import { internalError } from '../../base/errors.ts';
+import { sizeOf } from '../../base/shape.ts';
+import type { ConvolutionGeometry } from '../../graph/op.ts';
+import type { Builder } from '../../ir/builder.ts';
+import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
+import { branch, type Statement, type Target } from '../../ir/kernel.ts';
+import type {
+  ContractionContext,
+  ContractionKernel,
+  ContractionSchedule,
+} from '../lower/contraction.ts';
+import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
+import { unflatten } from '../lower/indexing.ts';
+import type { Scratch, Stage } from '../lower/kernel-builder.ts';
+import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
+import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import { offsetStage, padStage } from './padded-rows.ts';
+import { accumulatorOf, tileForWidth } from './product.ts';
+import { paddedSizes, stridesOf, type Windows, windowsOf } from './windows.ts';
+
+/** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
+const BLOCK_BYTES = 24 * 1024;
+/** Steps of the sum over channels and taps between two visits of the block. */
+const SLICE = 640;
+
+interface Plan {
+  readonly context: ContractionContext;
+  readonly d: Dimensions;
+  readonly backward: boolean;
+  readonly dtype: 'float32' | 'float64' | 'int32';
+  readonly lanes: number;
+  readonly rows: number;
+  readonly vectors: number;
+  readonly width: number;
+  /** Channels that are summed, and channels of the result, per group. */
+  readonly depth: number;
+  readonly outputs: number;
+  readonly panels: number;
+  readonly padded: readonly number[];
+}
+
+/** What a grid item covers. */
+interface Blocks {
+  readonly positions: number;
+  /** Positions and images of one item. */
+  readonly block: number;
+  readonly images: number;
+  /** Items along positions and along images. */
+  readonly perImage: number;
+  readonly imageBlocks: number;
+}
+
+function planOf(context: ContractionContext, geometry: ConvolutionGeometry): Plan {
+  const d = dimensionsOf(context.node, geometry);
+  const backward = geometry.role === 'backwardData';
+  const dtype = accumulatorOf(context.node.dtype) as Plan['dtype'];
+  const lanes = context.target.vectorBytes / (dtype === 'float64' ? 8 : 4);
+  const outputs = backward ? d.inputs : d.outputs;
+  const { rows, vectors } = tileForWidth(context.target, Math.ceil(outputs / lanes));
+  return {
+    context,
+    d,
+    backward,
+    dtype,
+    lanes,
+    rows,
+    vectors,
+    width: vectors * lanes,
+    depth: backward ? d.outputs : d.inputs,
+    outputs,
+    panels: Math.ceil(outputs / (vectors * lanes)),
+    padded: paddedSizes(d, geometry),
+  };
+}
+
+function blocksOf({ d, rows, width, dtype }: Plan, results: readonly number[]): Blocks {
+  const positions = sizeOf(results);
+  const fits = Math.floor(BLOCK_BYTES / (width * (dtype === 'float64' ? 8 : 4)));
+  const most = Math.max(rows, Math.min(192, fits) - (Math.min(192, fits) % rows));
+  if (positions > most / 2) {
+    const perImage = Math.ceil(positions / most);
+    const block = roundUp(Math.ceil(positions / perImage), rows);
+    return { positions, block, images: 1, perImage, imageBlocks: d.images };
+  }
+  const images = Math.max(1, Math.min(d.images, Math.floor(most / positions)));
+  const block = roundUp(images * positions, rows);
+  return { positions, block, images, perImage: 1, imageBlocks: Math.ceil(d.images / images) };
+}
+
+/** Copies the weights of one phase into panels [group, panel][channel * taps][width]. */
+function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: string): Stage {
+  const { context, backward, d, depth, outputs, panels, width } = plan;
+  const kernel = context.newKernel(`${context.name}_packWeight${suffix}`);
+  const { builder } = kernel;
+  const buffer = kernel.scratch(target, 'write');
+  const counts = windows.taps.map(({ count }) => count);
+  const steps = depth * sizeOf(counts);
+  const grid = loopIndex(builder, 'item', d.groups * panels * depth);
+  const channel = builder.rem(grid, builder.constant(depth));
+  const panel = builder.rem(builder.div(grid, builder.constant(depth)), builder.constant(panels));
+  const group = builder.div(grid, builder.constant(depth * panels));
+  const tap = loopIndex(builder, 'tap', sizeOf(counts));
+  const along = loopIndex(builder, 'along', width);
+  const output = builder.add(builder.scale(panel, width), along);
+  const safe = builder.min(output, builder.constant(outputs - 1));
+  const at = unflatten(builder, tap, counts).map((index, axis) => {
+    const { first, step } = windows.taps[axis] as Windows['taps'][number];
+    return builder.offset(builder.scale(index, step), first);
+  });
+  const indices = backward
+    ? [builder.add(builder.scale(group, depth), channel), safe, ...at]
+    : [builder.add(builder.scale(group, outputs), safe), channel, ...at];
+  const type = valueTypeOf(plan.dtype);
+  const value = builder.convert(kernel.read(1, indices), type);
+  const inside = builder.compare('lt', output, builder.constant(outputs));
+  const step = builder.add(builder.scale(channel, sizeOf(counts)), tap);
+  const line = builder.add(
+    builder.scale(builder.add(builder.scale(group, panels), panel), steps),
+    step,
+  );
+  const store: Statement = {
+    kind: 'store',
+    buffer,
+    index: builder.add(builder.scale(line, width), along),
+    value: builder.select(inside, value, builder.constant(0, type)),
+  };
+  return kernel.finish(grid, d.groups * panels * depth, [
+    loop(builder, tap, sizeOf(counts), [loop(builder, along, width, [store])]),
+  ]);
+}
+
+/** Where an item's results are: its images, group, panel of channels and first position. */
+interface Place {
+  readonly image: Expression;
+  readonly group: Expression;
+  readonly panel: Expression;
+  readonly start: Expression;
+}
+
+function placeOf(plan: Plan, builder: Builder, grid: Expression, blocks: Blocks): Place {
+  const { d, panels } = plan;
+  const sets = builder.constant(d.groups * panels);
+  const set = builder.rem(grid, sets);
+  const at = builder.div(grid, sets);
+  const perImage = builder.constant(blocks.perImage);
+  return {
+    group: builder.div(set, builder.constant(panels)),
+    panel: builder.rem(set, builder.constant(panels)),
+    image: builder.scale(builder.div(at, perImage), blocks.images),
+    start: builder.scale(builder.rem(at, perImage), blocks.block),
+  };
+}
+
+/** One grid item: a block of positions by a panel of channels. */
+function multiplyStage(
+  plan: Plan,
+  windows: Windows,
+  scratch: { rows: Scratch; weights: Scratch; offsets: Scratch },
+  suffix: string,
+): Stage {
+  const { context, d, width, panels, rows } = plan;
+  const kernel = context.newKernel(`${context.name}_channels${suffix}`);
+  const { builder } = kernel;
+  const blocks = blocksOf(plan, windows.results);
+  const items = blocks.imageBlocks * blocks.perImage * d.groups * panels;
+  const grid = loopIndex(builder, 'item', items);
+  const place = placeOf(plan, builder, grid, blocks);
+  const block = kernel.privateArray('block', plan.dtype, blocks.block * width);
+  const steps = plan.depth * sizeOf(windows.taps.map(({ count }) => count));
+  const slices = Math.ceil(steps / SLICE);
+  const slice = loopIndex(builder, 'slice', slices);
+  const tile = loopIndex(builder, 'tile', blocks.block / rows);
+  const body = registerTile(plan, kernel, {
+    windows,
+    blocks,
+    place,
+    block,
+    rows: kernel.scratch(scratch.rows, 'read'),
+    weights: kernel.scratch(scratch.weights, 'read'),
+    offsets: kernel.scratch(scratch.offsets, 'read'),
+    tile,
+    slice,
+    slices,
+    steps,
+  });
+  return kernel.finish(grid, items, [
+    loop(builder, slice, slices, [loop(builder, tile, blocks.block / rows, body)]),
+    ...writeBlock(plan, kernel, { windows, blocks, place, block }),
+  ]);
+}
+
+interface Tile {
+  readonly windows: Windows;
+  readonly blocks: Blocks;
+  readonly place: Place;
+  readonly block: Buffer;
+  readonly rows: Buffer;
+  readonly weights: Buffer;
+  readonly offsets: Buffer;
+  readonly tile: Expression;
+  readonly slice: Expression;
+  readonly slices: number;
+  readonly steps: number;
+}
+
+/** Where in the padded rows the window of a position of the block starts. */
+function windowStart(plan: Plan, builder: Builder, at: Tile, position: Expression): Expression {
+  const { d, padded } = plan;
+  const { blocks, place, windows } = at;
+  const strides = stridesOf(padded);
+  // Beyond the edge stands the last position: computed again, and not stored.
+  const inItem = builder.min(position, builder.constant(blocks.images * blocks.positions - 1));
+  const [image, ...coordinates] =
+    blocks.images === 1
+      ? [
+          place.image,
+          ...unflatten(
+            builder,
+            builder.min(builder.add(place.start, inItem), builder.constant(blocks.positions - 1)),
+            windows.results,
+          ),
+        ]
+      : (() => {
+          const [within, ...rest] = unflatten(builder, inItem, [blocks.images, ...windows.results]);
+          const own = builder.add(place.image, within as Expression);
+          return [builder.min(own, builder.constant(d.images - 1)), ...rest];
+        })();
+  let start = builder.scale(
+    builder.add(builder.scale(image as Expression, d.groups), place.group),
+    plan.depth * sizeOf(padded),
+  );
+  coordinates.forEach((coordinate, axis) => {
+    const step = (windows.step[axis] as number) * (strides[axis] as number);
+    start = builder.add(start, builder.scale(coordinate, step));
+  });
+  return start;
+}
+
+/** `rows` positions by `vectors` vectors of channels, summed over one slice of channels and taps. */
+function registerTile(plan: Plan, kernel: ContractionKernel, at: Tile): Statement[] {
+  const { context, lanes, rows, vectors, width, panels } = plan;
+  const { builder } = kernel;
+  const type = valueTypeOf(plan.dtype);
+  const before: Statement[] = [];
+  const after: Statement[] = [];
+  const k = builder.variable('k', 'i32', { min: 0, max: at.steps - 1 });
+  const offset = builder.variable('offset', 'i32', { min: 0 });
+  const body: Statement[] = [{ kind: 'let', variable: offset, value: builder.load(at.offsets, k) }];
+  const panel = builder.add(builder.scale(at.place.group, panels), at.place.panel);
+  const line = builder.add(builder.scale(panel, at.steps), k);
+  const weights = Array.from({ length: vectors }, (_, v) => {
+    const variable = builder.variable(`w${v}`, type, { lanes });
+    const index = builder.offset(builder.scale(line, width), v * lanes);
+    body.push({ kind: 'let', variable, value: builder.load(at.weights, index, lanes) });
+    return variable;
+  });
+  const cell = builder.scale(at.tile, rows * width);
+  for (let row = 0; row < rows; row++) {
+    const start = builder.variable(`start${row}`, 'i32', { min: 0 });
+    const position = builder.offset(builder.scale(at.tile, rows), row);
+    before.push({ kind: 'let', variable: start, value: windowStart(plan, builder, at, position) });
+    const x = builder.variable(`x${row}`, type, { lanes });
+    const element = builder.load(at.rows, builder.add(start, offset));
+    body.push({ kind: 'let', variable: x, value: builder.splat(element, lanes) });
+    weights.forEach((weight, v) => {
+      const sum = builder.variable(`sum${row}_${v}`, type, { lanes, mutable: true });
+      const index = builder.offset(cell, row * width + v * lanes);
+      const zero = builder.constant(0, type, lanes);
+      const later = builder.compare('gt', at.slice, builder.constant(0));
+      before.push({ kind: 'declare', variable: sum, value: zero });
+      if (at.slices > 1) {
+        const loaded: Statement = {
+          kind: 'assign',
+          variable: sum,
+          value: builder.load(at.block, index, lanes),
+        };
+        before.push(branch(later, [loaded]));
+      }
+      const value = multiplyAdd(builder, context.target, x, weight, sum);
+      body.push({ kind: 'assign', variable: sum, value });
+      after.push({ kind: 'store', buffer: at.block, index, value: sum });
+    });
+  }
+  const begin = builder.scale(at.slice, SLICE);
+  const end = builder.min(builder.offset(begin, SLICE), builder.constant(at.steps));
+  return [...before, { kind: 'for', index: k, start: begin, end, step: 1, body }, ...after];
+}
+
+/** Turns the block around, channel by channel, and runs the epilogue. */
+function writeBlock(
+  plan: Plan,
+  kernel: ContractionKernel,
+  at: Pick<Tile, 'windows' | 'blocks' | 'place' | 'block'>,
+): Statement[] {
+  const { d, width, outputs } = plan;
+  const { builder } = kernel;
+  const { blocks, place, windows, block } = at;
+  const channel = loopIndex(builder, 'channel', Math.min(width, outputs));
+  const firstChannel = builder.scale(place.panel, width);
+  const image = loopIndex(builder, 'image', blocks.images);
+  const whole = blocks.images === 1 ? blocks.block : blocks.positions;
+  const position = loopIndex(builder, 'position', Math.min(whole, blocks.positions));
+  const inBlock = builder.add(builder.scale(image, blocks.positions), position);
+  const value = builder.load(block, builder.add(builder.scale(inBlock, width), channel));
+  const flat = builder.add(place.start, position);
+  const coordinates = unflatten(builder, flat, windows.results).map((index, axis) =>
+    builder.offset(
+      builder.scale(index, windows.scale[axis] as number),
+      windows.shift[axis] as number,
+    ),
+  );
+  const output = builder.add(
+    builder.scale(place.group, outputs),
+    builder.add(firstChannel, channel),
+  );
+  const own = builder.add(place.image, image);
+  const upTo = (
+    index: Variable,
+    limit: number,
+    rest: Expression,
+    body: Statement[],
+    vector = false,
+  ): Statement => {
+    return {
+      kind: 'for',
+      index,
+      start: builder.constant(0),
+      end: builder.min(builder.constant(limit), rest),
+      step: 1,
+      body,
+      vector,
+    };
+  };
+  const left = builder.sub(builder.constant(blocks.positions), place.start);
+  const inner = upTo(
+    position,
+    Math.min(whole, blocks.positions),
+    left,
+    [...kernel.writeElement([own, output, ...coordinates], value)],
+    true,
+  );
+  const channels = upTo(
+    channel,
+    Math.min(width, outputs),
+    builder.sub(builder.constant(outputs), firstChannel),
+    [inner],
+  );
+  return [
+    upTo(image, blocks.images, builder.sub(builder.constant(d.images), place.image), [channels]),
+  ];
+}
+
+/** Results of a phase that no tap reaches. */
+function emptyStage(plan: Plan, windows: Windows, suffix: string): Stage {
+  const { context, d, outputs } = plan;
+  const kernel = context.newKernel(`${context.name}_untouched${suffix}`);
+  const { builder } = kernel;
+  const items = d.images * d.groups * outputs;
+  const grid = loopIndex(builder, 'item', items);
+  const channels = builder.constant(d.groups * outputs);
+  const position = loopIndex(builder, 'position', sizeOf(windows.results));
+  const coordinates = unflatten(builder, position, windows.results).map((index, axis) =>
+    builder.offset(
+      builder.scale(index, windows.scale[axis] as number),
+      windows.shift[axis] as number,
+    ),
+  );
+  const at = [builder.div(grid, channels), builder.rem(grid, channels), ...coordinates];
+  const zero = builder.constant(0, valueTypeOf(plan.dtype));
+  const body = [...kernel.writeElement(at, zero)];
+  return kernel.finish(grid, items, [loop(builder, position, sizeOf(windows.results), body, true)]);
+}
+
+function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): Stage[] {
+  const plan = planOf(context, geometry);
+  const { d, padded, depth, panels, width } = plan;
+  const { before, phases } = windowsOf(d, geometry);
+  const length = sizeOf(padded);
+  const rows: Scratch = {
+    name: 'rows',
+    dtype: plan.dtype,
+    length: d.images * d.groups * depth * length,
+  };
+  const stages = [padStage(context, 'pad', 0, rows, { before, padded, length })];
+  phases.forEach((windows, phase) => {
+    if (sizeOf(windows.results) === 0) return;
+    const suffix = phases.length === 1 ? '' : String(phase);
+    const taps = sizeOf(windows.taps.map(({ count }) => count));
+    if (taps === 0) {
+      stages.push(emptyStage(plan, windows, suffix));
+      return;
+    }
+    const steps = depth * taps;
+    const weights: Scratch = {
+      name: 'weights',
+      dtype: plan.dtype,
+      length: d.groups * panels * steps * width,
+    };
+    const offsets: Scratch = { name: 'offsets', dtype: 'int32', length: steps };
+    stages.push(
+      weightStage(plan, windows, weights, suffix),
+      offsetStage(context, offsets, depth, length, tapOffsetsOf(windows, padded)),
+      multiplyStage(plan, windows, { rows, weights, offsets }, suffix),
+    );
+  });
+  return stages;
+}
+
+/** Offset of each tap in the padded rows, from where its window starts. */
+function tapOffsetsOf(windows: Windows, padded: readonly number[]): number[] {
+  const strides = stridesOf(padded);
+  let offsets = [0];
+  windows.taps.forEach(({ count, source, sourceStep }, axis) => {
+    offsets = offsets.flatMap((base) =>
+      Array.from({ length: count }, (_, i) => {
+        return base + (source + i * sourceStep) * (strides[axis] as number);
+      }),
+    );
+  });
+  return offsets;
+}
+
+/** Estimated nanoseconds. */
+function costOf(context: ContractionContext, geometry: ConvolutionGeometry): number {
+  const plan = planOf(context, geometry);
+  const { d, depth, outputs, panels, width, rows } = plan;
+  const { target } = context;
+  const results = plan.backward ? d.space : d.result;
+  const positions = d.images * d.groups * sizeOf(results);
+  const taps = sizeOf(d.kernel) / (plan.backward ? sizeOf(geometry.stride) : 1);
+  const blocks = blocksOf(plan, results);
+  const computed = blocks.block / Math.min(blocks.block, blocks.images * blocks.positions) || 1;
+  const work = positions * computed * panels * width * depth * taps;
+  const turned = positions * outputs;
+  const copied = d.images * d.groups * depth * sizeOf(plan.padded);
+  const packed = d.groups * panels * width * depth * sizeOf(d.kernel);
+  return (
+    work / (efficiencyOf(target, rows, plan.vectors) * multiplyAddsPerNanosecond(target)) +
+    turned / 2.5 +
+    (copied + 2 * packed) / elementsPerNanosecond(target)
+  );
+}
+
+/** Share of the multiply-adds' limit that a register tile reaches: loads take slots, too. */
+function efficiencyOf(target: Target, rows: number, vectors: number): number {
+  const loads = target.foldsSplats ? vectors : rows + vectors;
+  return Math.min(0.95, (rows * vectors) / (rows * vectors + 0.25 * loads));
+}
+
+/** Forward and by data, of any stride, dilation and number of groups. */
+export const channelConvolution: ContractionSchedule = {
+  name: 'channel convolution',
+  reproducible: true,
+  usable: ({ node, target }) => {
+    const geometry = geometryOf(node);
+    if (geometry === null || geometry.role === 'backwardFilter') return false;
+    if (target.vectorBytes < 16 || target.workgroups) return false;
+    const d = dimensionsOf(node, geometry);
+    return d.images > 0 && sizeOf(d.result) > 0 && d.inputs > 0 && d.outputs > 0;
+  },
+  cost: (context) => {
+    const geometry = geometryOf(context.node);
+    return geometry === null ? Infinity : costOf(context, geometry);
+  },
+  lower: (context) => {
+    const geometry = geometryOf(context.node);
+    if (geometry === null) throw internalError('channel convolution of something else');
+    return stagesOf(context, geometry);
+  },
+};

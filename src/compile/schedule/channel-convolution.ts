@@ -91,46 +91,73 @@ function blocksOf({ d, rows, width, dtype }: Plan, results: readonly number[]): 
   return { positions, block, images, perImage: 1, imageBlocks: Math.ceil(d.images / images) };
 }
 
-/** Copies the weights of one phase into panels [group, panel][channel * taps][width]. */
+/**
+ * Copies the weights of one phase into panels [group, panel][channel * taps][width]. An item copies a
+ * few channels of all outputs: forward one output after the other, whose taps are neighbours in memory;
+ * by data one channel after the other, whose outputs are. Otherwise every line would be fetched often.
+ */
 function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: string): Stage {
   const { context, backward, d, depth, outputs, panels, width } = plan;
   const kernel = context.newKernel(`${context.name}_packWeight${suffix}`);
   const { builder } = kernel;
   const buffer = kernel.scratch(target, 'write');
   const counts = windows.taps.map(({ count }) => count);
-  const steps = depth * sizeOf(counts);
-  const grid = loopIndex(builder, 'item', d.groups * panels * depth);
-  const channel = builder.rem(grid, builder.constant(depth));
-  const panel = builder.rem(builder.div(grid, builder.constant(depth)), builder.constant(panels));
-  const group = builder.div(grid, builder.constant(depth * panels));
-  const tap = loopIndex(builder, 'tap', sizeOf(counts));
-  const along = loopIndex(builder, 'along', width);
-  const output = builder.add(builder.scale(panel, width), along);
-  const safe = builder.min(output, builder.constant(outputs - 1));
-  const at = unflatten(builder, tap, counts).map((index, axis) => {
-    const { first, step } = windows.taps[axis] as Windows['taps'][number];
-    return builder.offset(builder.scale(index, step), first);
-  });
-  const indices = backward
-    ? [builder.add(builder.scale(group, depth), channel), safe, ...at]
-    : [builder.add(builder.scale(group, outputs), safe), channel, ...at];
+  const taps = sizeOf(counts);
+  const channels = Math.min(depth, Math.max(1, Math.floor(96 / taps)));
+  const parts = Math.ceil(depth / channels);
+  const grid = loopIndex(builder, 'item', d.groups * panels * parts);
+  const set = builder.div(grid, builder.constant(parts));
+  const panel = builder.rem(set, builder.constant(panels));
+  const group = builder.div(set, builder.constant(panels));
+  const firstChannel = builder.scale(builder.rem(grid, builder.constant(parts)), channels);
   const type = valueTypeOf(plan.dtype);
-  const value = builder.convert(kernel.read(1, indices), type);
-  const inside = builder.compare('lt', output, builder.constant(outputs));
-  const step = builder.add(builder.scale(channel, sizeOf(counts)), tap);
-  const line = builder.add(
-    builder.scale(builder.add(builder.scale(group, panels), panel), steps),
-    step,
+  const zero = builder.constant(0);
+  const lastChannel = builder.min(
+    builder.constant(channels),
+    builder.sub(builder.constant(depth), firstChannel),
   );
-  const store: Statement = {
-    kind: 'store',
-    buffer,
-    index: builder.add(builder.scale(line, width), along),
-    value: builder.select(inside, value, builder.constant(0, type)),
+  const lastOutput = builder.min(
+    builder.constant(width),
+    builder.sub(builder.constant(outputs), builder.scale(panel, width)),
+  );
+  const counted = (
+    index: Variable,
+    start: Expression,
+    end: Expression,
+    body: readonly Statement[],
+  ): Statement => ({ kind: 'for', index, start, end, step: 1, body });
+  /** Loops over what an item covers of its outputs from `start` to `end`. */
+  const everywhere = (start: Expression, end: Expression, copied: boolean): Statement => {
+    const within = loopIndex(builder, 'channel', channels);
+    const tap = loopIndex(builder, 'tap', taps);
+    const along = loopIndex(builder, 'along', width);
+    const channel = builder.add(firstChannel, within);
+    const output = builder.add(builder.scale(panel, width), along);
+    const at = unflatten(builder, tap, counts).map((index, axis) => {
+      const { first, step } = windows.taps[axis] as Windows['taps'][number];
+      return builder.offset(builder.scale(index, step), first);
+    });
+    const indices = backward
+      ? [builder.add(builder.scale(group, depth), channel), output, ...at]
+      : [builder.add(builder.scale(group, outputs), output), channel, ...at];
+    const step = builder.add(builder.scale(channel, taps), tap);
+    const line = builder.add(builder.scale(set, depth * taps), step);
+    const store: Statement = {
+      kind: 'store',
+      buffer,
+      index: builder.add(builder.scale(line, width), along),
+      value: copied ? builder.convert(kernel.read(1, indices), type) : builder.constant(0, type),
+    };
+    const inner = loop(builder, tap, taps, [store]);
+    return backward
+      ? counted(within, zero, lastChannel, [counted(along, start, end, [inner])])
+      : counted(along, start, end, [counted(within, zero, lastChannel, [inner])]);
   };
-  return kernel.finish(grid, d.groups * panels * depth, [
-    loop(builder, tap, sizeOf(counts), [loop(builder, along, width, [store])]),
-  ]);
+  const copies = everywhere(zero, lastOutput, true);
+  // Outputs of the last panel that do not exist.
+  const clears = everywhere(lastOutput, builder.constant(width), false);
+  const body = outputs % width === 0 ? [copies] : [copies, clears];
+  return kernel.finish(grid, d.groups * panels * parts, body);
 }
 
 /** Where an item's results are: its images, group, panel of channels and first position. */

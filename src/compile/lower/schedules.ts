@@ -2,6 +2,7 @@
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { channelConvolution } from '../schedule/channel-convolution.ts';
+import { channelFilter } from '../schedule/channel-filter.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
 import { packedProduct } from '../schedule/matmul.ts';
@@ -22,6 +23,7 @@ export interface LoweredGroup {
 
 const SCHEDULES: readonly ContractionSchedule[] = [
   channelConvolution,
+  channelFilter,
   directConvolution,
   implicitProduct,
   packedProduct,

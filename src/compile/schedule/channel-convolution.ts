@@ -20,7 +20,7 @@ import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import { accumulatorOf, tileForWidth } from './product.ts';
-import { paddedSizes, stridesOf, type Windows, windowsOf } from './windows.ts';
+import { paddedSizes, stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
 const BLOCK_BYTES = 24 * 1024;
@@ -435,20 +435,6 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
     );
   });
   return stages;
-}
-
-/** Offset of each tap in the padded rows, from where its window starts. */
-function tapOffsetsOf(windows: Windows, padded: readonly number[]): number[] {
-  const strides = stridesOf(padded);
-  let offsets = [0];
-  windows.taps.forEach(({ count, source, sourceStep }, axis) => {
-    offsets = offsets.flatMap((base) =>
-      Array.from({ length: count }, (_, i) => {
-        return base + (source + i * sourceStep) * (strides[axis] as number);
-      }),
-    );
-  });
-  return offsets;
 }
 
 /** Estimated nanoseconds. */

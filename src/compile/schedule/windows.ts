@@ -118,3 +118,17 @@ export function stridesOf(shape: readonly number[]): number[] {
   }
   return strides;
 }
+
+/** Offset of each tap in the padded rows, from where its window starts. */
+export function tapOffsetsOf(windows: Windows, padded: readonly number[]): number[] {
+  const strides = stridesOf(padded);
+  let offsets = [0];
+  windows.taps.forEach(({ count, source, sourceStep }, axis) => {
+    offsets = offsets.flatMap((base) =>
+      Array.from({ length: count }, (_, i) => {
+        return base + (source + i * sourceStep) * (strides[axis] as number);
+      }),
+    );
+  });
+  return offsets;
+}

@@ -453,7 +453,7 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
   const packed = d.groups * panels * width * depth * sizeOf(d.kernel);
   return (
     work / (efficiencyOf(target, rows, plan.vectors) * multiplyAddsPerNanosecond(target)) +
-    turned / 2.5 +
+    turned / (target.vectorBytes >= 32 ? 2.5 : 1) +
     (copied + 2 * packed) / elementsPerNanosecond(target)
   );
 }

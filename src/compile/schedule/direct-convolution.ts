@@ -13,7 +13,6 @@ import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
-import { filterStages } from './direct-filter.ts';
 import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage, rowSpan, tapOffsets } from './padded-rows.ts';
 import { accumulatorOf, registerTileFor } from './product.ts';
@@ -45,10 +44,7 @@ function isUsable(context: ContractionContext): boolean {
   if (context.target.vectorBytes < 16 || context.target.workgroups) return false;
   const d = dimensionsOf(node, geometry);
   if (sizeOf(d.kernel) === 1 || sizeOf(d.result) === 0 || d.images === 0) return false;
-  if (geometry.role === 'backwardFilter') {
-    // Sums run per vector lane: not the same on every width, so not in strict numerics.
-    return context.target.numerics === 'fast' && accumulatorOf(node.dtype) === 'float32';
-  }
+  if (geometry.role === 'backwardFilter') return false;
   if (geometry.role === 'backwardData') {
     return geometry.dilation.every((dilation, axis) => {
       const reach = dilation * ((d.kernel[axis] as number) - 1);
@@ -134,8 +130,7 @@ function weightStage(plan: Plan, backward: boolean, target: Scratch): Stage {
 /** Convolutions of stride 1 from padded rows. */
 export const directConvolution: ContractionSchedule = {
   name: 'direct convolution',
-  // The filter's derivative sums by groups of images.
-  reproducible: false,
+  reproducible: true,
   usable: isUsable,
   cost: ({ node, target }) => {
     const geometry = geometryOf(node);
@@ -152,9 +147,7 @@ export const directConvolution: ContractionSchedule = {
   lower: (context) => {
     const geometry = geometryOf(context.node);
     if (geometry === null) throw internalError('direct convolution of something else');
-    return geometry.role === 'backwardFilter'
-      ? filterStages(geometry, context)
-      : windowStages(geometry, context);
+    return windowStages(geometry, context);
   },
 };
 

@@ -8,7 +8,8 @@ import { median, type Row } from './harness.ts';
 
 const HELP = `npm run bench -- [options]
 
-  --only W1,W4      workloads: W1 matrix products, W4 MNIST CNN training step (all by default)
+  --only W1,W3,W4   workloads: W1 matrix products, W3 memory and mathematics, W4 MNIST CNN training
+                    step (all by default)
   --threads N       threads, ours and the peers' (2)
   --versus DIR      run the peers in DIR (torch_bench.py, ort.mjs) in turn with ours, print ratios
   --rounds N        alternations with --versus (3)
@@ -19,7 +20,7 @@ Host overhead: npx tsx bench/host.ts. Limits of this machine: npx tsx bench/limi
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'W1,W4' },
+    only: { type: 'string', default: 'W1,W3,W4' },
     threads: { type: 'string', default: '2' },
     versus: { type: 'string' },
     rounds: { type: 'string', default: '3' },
@@ -36,6 +37,7 @@ const wanted = values.only.split(',');
 async function runHere(): Promise<void> {
   const rows: Row[] = [];
   if (wanted.includes('W1')) rows.push(...(await import('./matmul.ts')).benchMatmul(threads));
+  if (wanted.includes('W3')) rows.push(...(await import('./memory.ts')).benchMemory(threads));
   if (wanted.includes('W4'))
     rows.push(...(await import('./mnist-step.ts')).benchMnistStep(threads));
   for (const row of rows) console.log(JSON.stringify(row));

@@ -129,22 +129,21 @@ class Vectorizer {
     const result: Statement[] = [];
     let done = 0;
     for (let lanes = widest; lanes >= narrowest && done < trips; lanes /= 2) {
-      const rest = trips - done;
-      if (repeatable && done > 0 && rest > lanes / 2) {
-        const last = builder.offset(loop.start, trips - lanes);
-        return [...result, ...new LoopBody(builder, loop, last, lanes).statements()];
-      }
       const times = Math.floor((trips - done) / lanes);
       const from = builder.offset(loop.start, done);
       const to = builder.offset(loop.start, done + times * lanes);
       if (times === 1) result.push(...new LoopBody(builder, loop, from, lanes).statements());
       if (times > 1) result.push(this.#vectorLoop(loop, from, to, lanes));
       done += times * lanes;
+      const rest = trips - done;
+      if (repeatable && done > 0 && rest > 0) {
+        let enough = narrowest;
+        while (enough < rest) enough *= 2;
+        const last = builder.offset(loop.start, trips - enough);
+        return [...result, ...new LoopBody(builder, loop, last, enough).statements()];
+      }
     }
-    if (done < trips && repeatable) {
-      const last = builder.offset(loop.start, trips - narrowest);
-      result.push(...new LoopBody(builder, loop, last, narrowest).statements());
-    } else if (done < trips) result.push({ ...loop, start: builder.offset(loop.start, done) });
+    if (done < trips) result.push({ ...loop, start: builder.offset(loop.start, done) });
     return result;
   }
 

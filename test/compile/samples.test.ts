@@ -16,7 +16,7 @@ function tolerance(dtype: string): number {
   return dtype === 'float64' ? 1e-12 : 1e-5;
 }
 
-describe.each([16, 4])('vectors of %i bytes', (vectorBytes) => {
+describe.each([64, 32, 16, 4])('vectors of %i bytes', (vectorBytes) => {
   test.each(ops.map((op) => [op.name, op] as const))('%s', (_name, op) => {
     for (const [i, sample] of op.samples().entries()) {
       const leaves = sample.inputs.map(leafFor);

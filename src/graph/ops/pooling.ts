@@ -126,6 +126,9 @@ const GEOMETRIES: readonly (readonly [Shape, PoolAttrs])[] = [
   [[1, 12, 11], window([6, 7], { stride: [1, 2], padding: [2, 3, 3, 1] })],
   [[1, 20, 6], window([3, 2], { stride: [9, 2] })],
   [[1, 4, 3, 5], window([2, 2, 2], { stride: [2, 1, 2], padding: [0, 0, 1, 0, 0, 1] })],
+  // Rows that take whole vectors, and one that overlaps them.
+  [[1, 2, 37], window([2, 2])],
+  [[2, 3, 40], window([3, 3], { stride: [3, 3], padding: [1, 1, 1, 1] })],
   [[0, 4, 4], window([2, 2])],
 ];
 
@@ -210,6 +213,16 @@ function maximaSamples(): Sample<PoolAttrs>[] {
     {
       inputs: [tensorOf([2, 6], [1, 1, NaN, 2, 3, NaN, -Infinity, -Infinity, 0, 0, Infinity, 1])],
       attrs: window([3]),
+      skipGradient: 'ties and special values',
+    },
+    {
+      inputs: [
+        tensorOf(
+          [2, 36],
+          Array.from({ length: 72 }, (_, i) => (i % 7 === 3 ? NaN : (i * 5) % 4 === 0 ? 0 : i % 3)),
+        ),
+      ],
+      attrs: window([2, 2]),
       skipGradient: 'ties and special values',
     },
   ];

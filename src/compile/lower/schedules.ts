@@ -3,6 +3,7 @@ import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { channelConvolution } from '../schedule/channel-convolution.ts';
 import { channelFilter } from '../schedule/channel-filter.ts';
+import { depthwiseConvolution } from '../schedule/depthwise.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
 import { packedProduct } from '../schedule/matmul.ts';
@@ -24,6 +25,7 @@ export interface LoweredGroup {
 const SCHEDULES: readonly ContractionSchedule[] = [
   channelConvolution,
   channelFilter,
+  depthwiseConvolution,
   directConvolution,
   implicitProduct,
   packedProduct,

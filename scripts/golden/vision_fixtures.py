@@ -1,0 +1,150 @@
+"""Writes test/vision/fixtures/*.json: what the models of torchvision (0.14) look like and compute.
+
+    python3 scripts/golden/vision_fixtures.py test/vision/fixtures [FAMILY...]
+
+Weights are not stored. Both sides fill them by one rule, `draw` below and in test/vision/support.ts.
+All is computed in float64 from values rounded to float32.
+"""
+import json
+import math
+import os
+import sys
+
+import numpy as np
+import torch
+import torchvision.models as tv
+from torch import nn
+
+IMAGE = 9999  # number of the tensor "image" in `draw`
+
+
+def draw(index, size):
+    """Numbers in [-1, 1): a hash of the tensor's number and the position in it."""
+    x = np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
+    x += np.uint32(index * 40503 + 12345)
+    for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
+        x ^= x >> np.uint32(shift)
+        x *= np.uint32(factor)
+    x ^= x >> np.uint32(15)
+    return x.astype(np.float64) / 2**31 - 1
+
+
+def rounded(values, shape):
+    return torch.from_numpy(values.astype(np.float32)).double().reshape(shape)
+
+
+def fill(model):
+    for index, (name, tensor) in enumerate(model.state_dict().items()):
+        last = name.split(".")[-1]
+        if last in ("num_batches_tracked", "mask"):
+            continue
+        u = draw(index, tensor.numel())
+        if tensor.ndim >= 2:
+            u *= math.sqrt(6 / (tensor.numel() / tensor.shape[0]))
+        elif last == "weight":
+            u = 0.9 + 0.2 * u
+        elif last == "running_var":
+            u = 1 + 0.5 * u
+        else:
+            u *= 0.1
+        tensor.copy_(rounded(u, tensor.shape))
+
+
+def tree(model):
+    """State as nested dicts: [shape of weight, has bias], or a number for a batch norm; '=' is the sibling before."""
+
+    def visit(module):
+        own = {n: list(t.shape) for n, t in module.named_parameters(recurse=False)}
+        own.update({n: list(t.shape) for n, t in module.named_buffers(recurse=False)})
+        if "running_mean" in own:
+            return own["running_mean"][0]
+        children, before = {}, None
+        for name, child in module.named_children():
+            found = visit(child)
+            if found == {}:
+                continue
+            children[name] = "=" if found == before else found
+            before = found
+        return {**own, **children}
+
+    return visit(model)
+
+
+def digits(tensor):
+    return [float(f"{v:.8g}") for v in tensor.detach().flatten().tolist()]
+
+
+def record(make, numbers=True, size=64):
+    model = make()
+    result = {"state": tree(model)}
+    if numbers:
+        model = model.double().eval()
+        fill(model)
+        with torch.no_grad():
+            images = rounded(draw(IMAGE, 2 * 3 * size * size), (2, 3, size, size))
+            logits = model(images)
+            moved = (logits[0] - logits[1]).abs().max() / logits.abs().max()
+        assert torch.isfinite(logits).all() and moved > 0.005, (logits, moved)
+        print(f"  largest {logits.abs().max():.3g}, images differ by {moved:.3g}")
+        result["logits"] = digits(logits)
+    return result
+
+
+def cifar(name):
+    model = getattr(tv, name)(num_classes=10)
+    model.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+def gradients():
+    """Loss, and per parameter the norm of its gradient and its product with a fixed direction."""
+    model = cifar("resnet18").double().train()
+    with torch.no_grad():
+        fill(model)
+    images = rounded(draw(IMAGE, 8 * 3 * 16 * 16), (8, 3, 16, 16))
+    loss = nn.functional.cross_entropy(model(images), torch.arange(8) % 10)
+    loss.backward()
+    found = {}
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        grad = parameter.grad.flatten()
+        found[name] = digits(torch.stack([grad.norm(), grad @ rounded(draw(index, grad.numel()), -1)]))
+    state = model.state_dict()
+    statistics = {n: digits(t.sum()) for n, t in state.items() if n.split(".")[-1].startswith("running")}
+    return {"loss": digits(loss)[0], "gradients": found, "statistics": statistics}
+
+
+def plain(name, **options):
+    return lambda: getattr(tv, name)(num_classes=10, **options)
+
+
+def resnet():
+    names = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"]
+    models = {name: record(plain(name), name not in ("resnet152", "resnext101_32x8d")) for name in names}
+    models["resnet18_cifar"] = record(lambda: cifar("resnet18"), size=32)
+    return {"models": models, "training": gradients()}
+
+
+def mobile():
+    models = {
+        "mobilenetV2": record(plain("mobilenet_v2")),
+        "mobilenetV2 half": record(plain("mobilenet_v2", width_mult=0.5), numbers=False),
+    }
+    for name in ("x0_5", "x1_0", "x1_5", "x2_0"):
+        models["shufflenetV2_" + name] = record(plain("shufflenet_v2_" + name))
+    return {"models": models}
+
+
+FAMILIES = {"resnet": resnet, "mobile": mobile}
+
+
+def main(folder, *families):
+    os.makedirs(folder, exist_ok=True)
+    for family in families or FAMILIES:
+        print(family)
+        with open(os.path.join(folder, family + ".json"), "w") as file:
+            json.dump(FAMILIES[family](), file, separators=(",", ":"))
+            file.write("\n")
+
+
+main(*sys.argv[1:])

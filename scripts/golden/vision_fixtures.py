@@ -1,4 +1,4 @@
-"""Writes test/vision/fixtures/*.json: what the models of torchvision (0.14) look like and compute.
+"""Writes fixtures of test/vision and test/text: what the models of torchvision (0.14) look like and compute.
 
     python3 scripts/golden/vision_fixtures.py test/vision/fixtures [FAMILY...]
 
@@ -130,12 +130,62 @@ def mobile():
         "mobilenetV2": record(plain("mobilenet_v2")),
         "mobilenetV2 half": record(plain("mobilenet_v2", width_mult=0.5), numbers=False),
     }
+    for name in ("small", "large"):
+        build = "mobilenet_v3_" + name
+        models["mobilenetV3" + name.title()] = record(plain(build))
+        models["mobilenetV3" + name.title() + " half"] = record(plain(build, width_mult=0.5), numbers=False)
     for name in ("x0_5", "x1_0", "x1_5", "x2_0"):
         models["shufflenetV2_" + name] = record(plain("shufflenet_v2_" + name))
     return {"models": models}
 
 
-FAMILIES = {"resnet": resnet, "mobile": mobile}
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.l1, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
+        self.o, self.l2 = nn.Linear(width, width), nn.LayerNorm(width)
+        self.f1, self.f2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x, mask):
+        batch, time, width = x.shape
+        parts = self.qkv(self.l1(x)).chunk(3, dim=-1)
+        q, k, v = (p.view(batch, time, self.heads, -1).permute(0, 2, 1, 3) for p in parts)
+        weights = (q @ k.mT / math.sqrt(width / self.heads) + mask).softmax(-1)
+        x = x + self.o((weights @ v).permute(0, 2, 1, 3).flatten(2))
+        return x + self.f2(nn.functional.gelu(self.f1(self.l2(x))))
+
+
+class GPT(nn.Module):
+    def __init__(self, layers, width, heads, context, vocabulary):
+        super().__init__()
+        self.te = nn.Embedding(vocabulary, width)
+        self.pe = nn.Parameter(torch.zeros(context, width))
+        self.bl = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.lf, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+        self.register_buffer("mask", torch.full((context, context), -1e9).triu(1))
+
+    def forward(self, tokens):
+        x = self.te(tokens) + self.pe
+        for block in self.bl:
+            x = block(x, self.mask)
+        return self.head(self.lf(x))
+
+
+def gpt():
+    model = GPT(2, 32, 4, 16, 10).double()
+    state = tree(model)
+    with torch.no_grad():
+        fill(model)
+    tokens = torch.arange(32).reshape(2, 16) ** 2 % 10
+    logits = model(tokens)
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), (tokens.flatten() + 1) % 10)
+    loss.backward()
+    norms = {name: digits(p.grad.norm())[0] for name, p in model.named_parameters()}
+    return {"models": {"gpt": {"state": state, "logits": digits(logits)}}, "loss": digits(loss)[0], "norms": norms}
+
+
+FAMILIES = {"resnet": resnet, "mobile": mobile, "gpt": gpt}
 
 
 def main(folder, *families):

@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { ArgumentError, manualSeed, nn } from 'tengen';
 import {
   mobilenetV2,
+  mobilenetV3Large,
+  mobilenetV3Small,
   shufflenetV2_x0_5,
   shufflenetV2_x1_0,
   shufflenetV2_x1_5,
@@ -19,12 +21,13 @@ describe('networks for small machines', () => {
     await expectSame(model, models[name]!);
   });
 
-  test('mobilenetV2', async () => {
-    const model = nn.init.skip(() => mobilenetV2({ numClasses: 10 }));
-    await expectSame(model, models['mobilenetV2']!);
-    const half = nn.init.skip(() => mobilenetV2({ numClasses: 10, widthMult: 0.5 }));
-    expectState(half, models['mobilenetV2 half']!);
-    expect(() => mobilenetV2({ widthMult: 0 })).toThrow(ArgumentError);
+  const mobile = [mobilenetV2, mobilenetV3Small, mobilenetV3Large];
+  test.each(named<(typeof mobile)[number]>(mobile))('%s', async (name, build) => {
+    const model = nn.init.skip(() => build({ numClasses: 10 }));
+    await expectSame(model, models[name]!);
+    const half = nn.init.skip(() => build({ numClasses: 10, widthMult: 0.5 }));
+    expectState(half, models[`${name} half`]!);
+    expect(() => build({ widthMult: 0 })).toThrow(ArgumentError);
   });
 
   test('mobilenetV2 starts as torchvision does', () => {

@@ -1,5 +1,6 @@
 // Image models. Parameters and buffers have torchvision's names and shapes: state dicts exchange.
 export type { ClassifierOptions } from './blocks.ts';
 export * from './mobilenet-v2.ts';
+export * from './mobilenet-v3.ts';
 export * from './resnet.ts';
 export * from './shufflenet-v2.ts';

@@ -185,7 +185,20 @@ def gpt():
     return {"models": {"gpt": {"state": state, "logits": digits(logits)}}, "loss": digits(loss)[0], "norms": norms}
 
 
-FAMILIES = {"resnet": resnet, "mobile": mobile, "gpt": gpt}
+def vgg():
+    models = {}
+    for depth in (11, 13, 16, 19):
+        models[f"vgg{depth}"] = record(plain(f"vgg{depth}"), depth == 11)
+        models[f"vgg{depth}Bn"] = record(plain(f"vgg{depth}_bn"), depth == 13)
+    return {"models": models}
+
+
+def squeezenet():
+    names = ("squeezenet1_0", "squeezenet1_1")
+    return {"models": {name: record(plain(name)) for name in names}}
+
+
+FAMILIES = {"resnet": resnet, "mobile": mobile, "gpt": gpt, "vgg": vgg, "squeezenet": squeezenet}
 
 
 def main(folder, *families):

@@ -4,3 +4,5 @@ export * from './mobilenet-v2.ts';
 export * from './mobilenet-v3.ts';
 export * from './resnet.ts';
 export * from './shufflenet-v2.ts';
+export * from './squeezenet.ts';
+export * from './vgg.ts';

@@ -17,6 +17,8 @@ interface Tree {
 export interface ModelRecord {
   readonly state: Tree;
   readonly logits?: readonly number[];
+  /** Mean weight of normalizations when the scores were computed. */
+  readonly scale?: number;
 }
 
 export interface Fixture {
@@ -82,19 +84,23 @@ export function draw(index: number, size: number): Float64Array {
 }
 
 /** Factor and offset of a tensor's numbers: activations keep their size from layer to layer. */
-function rangeOf(name: string, value: Tensor): readonly [factor: number, offset: number] {
+function rangeOf(
+  name: string,
+  value: Tensor,
+  scale: number,
+): readonly [factor: number, offset: number] {
   const [outputs = 1] = value.shape;
   if (value.ndim >= 2) return [Math.sqrt((6 * outputs) / value.size), 0];
-  if (name.endsWith('weight')) return [0.2, 0.9];
+  if (name.endsWith('weight')) return [0.2, scale];
   if (name.endsWith('running_var')) return [0.5, 1];
   return [0.1, 0];
 }
 
 /** Fills weights and statistics as the reference did. */
-export function fill(model: nn.Module): void {
+export function fill(model: nn.Module, scale = 0.9): void {
   for (const [index, [name, value]] of Object.entries(model.stateDict()).entries()) {
     if (name.endsWith('num_batches_tracked') || name === 'mask') continue;
-    const [factor, offset] = rangeOf(name, value);
+    const [factor, offset] = rangeOf(name, value, scale);
     value.setData(draw(index, value.size).map((u) => u * factor + offset));
   }
 }
@@ -115,7 +121,7 @@ export function relativeError(actual: ArrayLike<number>, expected: readonly numb
 export async function expectSame(model: nn.Layer, record: ModelRecord, size = 64): Promise<void> {
   expectState(model, record);
   if (record.logits === undefined) return;
-  fill(model);
+  fill(model, record.scale);
   model.eval();
   const logits = await noGrad(() => model.forward(images(2, size))).data();
   const error = relativeError(logits, record.logits);

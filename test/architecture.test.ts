@@ -30,6 +30,7 @@ const INTERFACE: Record<string, readonly string[]> = {
   io: ['tensor', 'transform', 'functional', 'nn', 'optim'],
   data: ['tensor', 'transform', 'functional', 'io'],
   vision: ['tensor', 'transform', 'functional', 'nn', 'data', 'io'],
+  text: ['tensor', 'transform', 'functional', 'nn', 'data', 'io'],
   terminal: ['tensor'],
 };
 

@@ -62,6 +62,27 @@ describe('initialization', () => {
     expect(deviation).toBeCloseTo(1, 1);
   });
 
+  test('skip leaves draws out, and draws nothing from the generator', () => {
+    const make = (): number[] => {
+      manualSeed(5);
+      return values(new nn.Linear(3, 3).weight);
+    };
+    const drawn = make();
+    manualSeed(5);
+    const skipped = nn.init.skip(() => [
+      new nn.Linear(3, 3).weight,
+      new nn.Embedding(3, 3).weight,
+      new nn.LayerNorm(3).weight as Tensor,
+    ]);
+    expect(skipped.map((weight) => values(weight)[0])).toEqual([0, 0, 1]);
+    expect(values(new nn.Linear(3, 3).weight)).toEqual(drawn);
+    const failing = (): never => {
+      throw new Error('while building');
+    };
+    expect(() => nn.init.skip(failing)).toThrow('while building');
+    expect(make()).toEqual(drawn);
+  });
+
   test('the same seed gives the same model, another one another', () => {
     const make = (seed: number): number[] => {
       manualSeed(seed);

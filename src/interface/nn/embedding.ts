@@ -5,6 +5,7 @@ import { checkInteger } from '../tensor/arguments.ts';
 import { defaultGenerator } from '../tensor/generator.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { newParameter } from './create.ts';
+import * as init from './init.ts';
 import { Module } from './module.ts';
 import type { Parameter } from './parameter.ts';
 
@@ -50,6 +51,7 @@ export class Embedding extends Module {
 
   /** Draws all rows anew, but for the padding row. */
   resetParameters(): void {
+    if (init.isSkipped()) return;
     const values = defaultGenerator.hostNormal(this.weight.size, 0, 1);
     if (this.paddingIdx !== null) {
       const start = this.paddingIdx * this.embeddingDim;

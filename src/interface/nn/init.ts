@@ -42,12 +42,39 @@ interface From {
   readonly generator?: Generator;
 }
 
+let skips = 0;
+
+/**
+ * Runs `build` without drawing random numbers: layers made in it start from zeros. For models whose
+ * weights are loaded or drawn anew right after, where drawing is most of the time of construction.
+ * `build` is synchronous.
+ *
+ * @example
+ * const layer = skip(() => new nn.Linear(2, 1));
+ * layer.weight; // => [[0, 0]]
+ */
+export function skip<T>(build: () => T): T {
+  skips += 1;
+  try {
+    return build();
+  } finally {
+    skips -= 1;
+  }
+}
+
+/** Whether draws are left out now: inside of `skip`. */
+export function isSkipped(): boolean {
+  return skips > 0;
+}
+
 export function uniform(tensor: Tensor, low = 0, high = 1, from: From = {}): Tensor {
+  if (isSkipped()) return tensor;
   const generator = from.generator ?? defaultGenerator;
   return tensor.setData(generator.hostUniform(tensor.size, low, high));
 }
 
 export function normal(tensor: Tensor, mean = 0, deviation = 1, from: From = {}): Tensor {
+  if (isSkipped()) return tensor;
   const generator = from.generator ?? defaultGenerator;
   return tensor.setData(generator.hostNormal(tensor.size, mean, deviation));
 }

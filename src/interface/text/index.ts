@@ -1,0 +1,2 @@
+// Language models.
+export * from './gpt.ts';

@@ -1,0 +1,10 @@
+// Image models. Parameters and buffers have torchvision's names and shapes: state dicts exchange.
+export type { ClassifierOptions } from './blocks.ts';
+export * from './efficientnet.ts';
+export * from './mobilenet-v2.ts';
+export * from './mobilenet-v3.ts';
+export * from './resnet.ts';
+export * from './shufflenet-v1.ts';
+export * from './shufflenet-v2.ts';
+export * from './squeezenet.ts';
+export * from './vgg.ts';

@@ -1,0 +1,2 @@
+// Entry `tengen/text`: language models.
+export * from './interface/text/index.ts';

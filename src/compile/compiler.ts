@@ -1,6 +1,6 @@
 // The compiler: a linearized graph becomes a plan. Passes, scheduling, lowering and memory, in this
 // order; the same program always gives the same plan.
-import { byteSize } from '../base/dtype.ts';
+import { byteSize, type DType } from '../base/dtype.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import { copy } from '../graph/ops/copy.ts';
@@ -13,8 +13,10 @@ import { explainStages } from './explain.ts';
 import { lowerElementwise } from './lower/elementwise.ts';
 import type { GroupOutput } from './lower/emit.ts';
 import { lowerGroup, viewOf } from './lower/group-view.ts';
+import type { Scratch } from './lower/kernel-builder.ts';
 import { kernelKey } from './lower/kernel-key.ts';
-import { planMemory, type Step } from './memory/plan-memory.ts';
+import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
+import { bindingOf, type Prepared, separateConstant, type Separated } from './memory/prepared.ts';
 import { separateRoots } from './passes/copies.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { rewrite } from './passes/rewrite.ts';
@@ -31,6 +33,11 @@ export interface CompileOptions {
   readonly fusion?: boolean;
   /** How schedules are chosen; by estimate if nothing is said. */
   readonly algorithms?: AlgorithmPolicy;
+  /**
+   * For each leaf, whether it is likely the same in the next run: a parameter that this program does
+   * not change. What follows from such leaves alone becomes a plan of its own (`prepared`).
+   */
+  readonly constantLeaves?: readonly boolean[];
 }
 
 /**
@@ -80,18 +87,74 @@ export function compile(
     steps.push({ stage, mayShare: () => false });
     kernels.push(explanation);
   }
-  const memory = planMemory(steps, (node) => fixedLocation(node, flow, bindings));
+  const { constantLeaves } = options;
+  const separated = separateConstant(constantLeaves === undefined ? [] : steps, (node) => {
+    const leaf = flow.leaves.get(node);
+    return leaf !== undefined && constantLeaves?.[leaf] === true;
+  });
+  const ahead = new Set(separated.ahead);
+  const rest = steps.filter((step) => !ahead.has(step));
+  const kept = new Map<Scratch, Location>(
+    separated.kept.map((scratch, i) => [
+      scratch,
+      { space: 'binding', index: bindings.list.length + i },
+    ]),
+  );
+  const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
+  const memory = planMemory(rest, fixed, kept);
+  const scalars = program.scalars.map(({ dtype }) => dtype);
+  const keptBindings = separated.kept.map((scratch) => bindingOf(scratch, 'read'));
   return {
     plan: {
-      ...shareKernels(steps, memory.locations, target),
+      ...shareKernels(rest, memory.locations, target),
       arenaBytes: memory.arenaBytes,
-      bindings: bindings.list,
-      scalars: program.scalars.map(({ dtype }) => dtype),
+      bindings: [...bindings.list, ...keptBindings],
+      scalars,
     },
+    prepared: preparedPlan(separated, planMemory(separated.ahead, fixed, kept), {
+      bindings: bindings.list,
+      scalars,
+      target,
+      leafOf: (node) => flow.leaves.get(node),
+    }),
     rootBindings: bindings.ofRoot,
-    kernels,
+    kernels: kernels.filter((_, i) => !ahead.has(steps[i] as Step)),
     stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
     arenaLowerBound: memory.lowerBound,
+  };
+}
+
+/** The plan of what is computed once, or null if there is nothing. */
+function preparedPlan(
+  { ahead, kept }: Separated,
+  memory: MemoryPlan,
+  main: {
+    readonly bindings: readonly Binding[];
+    readonly scalars: readonly DType[];
+    readonly target: Target;
+    leafOf(node: Node): number | undefined;
+  },
+): Prepared | null {
+  if (ahead.length === 0) return null;
+  const { bindings, scalars, target } = main;
+  const leaves = new Set<number>();
+  for (const { stage } of ahead) {
+    for (const place of stage.memory) {
+      const leaf = place.kind === 'value' ? main.leafOf(place.node) : undefined;
+      if (leaf !== undefined) leaves.add(leaf);
+    }
+  }
+  // Results are bound as well, and not touched.
+  const others = bindings.map(({ bytes }): Binding => ({ bytes, access: 'read' }));
+  return {
+    plan: {
+      ...shareKernels(ahead, memory.locations, target),
+      arenaBytes: memory.arenaBytes,
+      bindings: [...others, ...kept.map((scratch) => bindingOf(scratch, 'write'))],
+      scalars,
+    },
+    kept: kept.map((_, i) => bindings.length + i),
+    leaves: [...leaves],
   };
 }
 

@@ -117,6 +117,13 @@ export function formatExplanation(compiled: CompiledProgram, times?: Float64Arra
     for (const reason of (kernels[i] as KernelExplanation).reasons) lines.push(`     ${reason}`);
   });
   const distinct = plan.kernels.length;
+  if (compiled.prepared !== null) {
+    const { plan: ahead, kept } = compiled.prepared;
+    const bytes = kept.reduce((sum, index) => sum + (ahead.bindings[index]?.bytes ?? 0), 0);
+    lines.push(
+      `${ahead.dispatches.length} more kernels run once and again when parameters change; ${amount(bytes, 'B')} are kept of them`,
+    );
+  }
   if (times !== undefined) {
     lines.push(`${times.reduce((sum, ms) => sum + ms, 0).toFixed(3)} ms in kernels`);
   }

@@ -52,6 +52,8 @@ interface KeptValues {
 interface Entry {
   compiled: CompiledProgram;
   executable: Executable;
+  /** What runs ahead of the plan when a parameter it reads has changed. */
+  ahead: Ahead | null;
   /** Positions that later plans asked for. */
   readonly learned: Set<number>;
   /** Positions that the present executable keeps because they were learned. */
@@ -66,6 +68,16 @@ interface Entry {
   runs: number;
   /** What `profile` measured of the present executable. */
   measured: Measured | null;
+}
+
+/** The executable of `CompiledProgram.prepared`, what it keeps, and of which values. */
+interface Ahead {
+  readonly executable: Executable;
+  readonly kept: readonly DeviceBuffer[];
+  /** Numbers, not the storages: a plan must not keep a dropped model. */
+  readonly storageIds: number[];
+  readonly versions: number[];
+  ran: boolean;
 }
 
 /** Sums over runs, in milliseconds: of each dispatch. */
@@ -353,10 +365,9 @@ export class Evaluator implements Engine {
       this.stats.planHits++;
       return known;
     }
-    const { compiled, executable } = this.#compile(device, roots);
+    const made = this.#compile(device, roots);
     const entry: Entry = {
-      compiled,
-      executable,
+      ...made,
       learned: new Set(),
       learnedRoots: [],
       stale: false,
@@ -377,7 +388,7 @@ export class Evaluator implements Engine {
   #compile(
     device: Device,
     roots: readonly Root[],
-  ): { compiled: CompiledProgram; executable: Executable } {
+  ): { compiled: CompiledProgram; executable: Executable; ahead: Ahead | null } {
     this.stats.planMisses++;
     const start = performance.now();
     const { nodes, leaves, scalars } = this.#linear;
@@ -390,12 +401,70 @@ export class Evaluator implements Engine {
     const compiled = compile(program, device.target(settings.numerics), {
       fusion: settings.fusion,
       algorithms: policyFor(device),
+      constantLeaves: this.#constantLeaves(roots),
     });
     // Compilation may number nodes anew; the walk's positions are needed below.
     for (let i = 0; i < nodes.length; i++) (nodes[i] as Node).position = i;
     const executable = device.load(compiled.plan);
+    const ahead = this.#loadAhead(compiled, device);
     this.stats.compileMs += performance.now() - start;
-    return { compiled, executable };
+    return { compiled, executable, ahead };
+  }
+
+  /** Parameters that the program reads and does not change. */
+  #constantLeaves(roots: readonly Root[]): boolean[] {
+    const { nodes, leaves } = this.#linear;
+    const changed = new Set<Storage>();
+    for (const { node, storage } of this.#assignments.values()) {
+      if (roots.some(({ position }) => nodes[position] === node)) changed.add(storage);
+    }
+    return leaves.map((leaf) => {
+      const storage = leaf.storage as Storage;
+      return storage.persistent && !changed.has(storage);
+    });
+  }
+
+  #loadAhead({ prepared }: CompiledProgram, device: Device): Ahead | null {
+    if (prepared === null) return null;
+    const { plan, kept, leaves } = prepared;
+    return {
+      executable: device.load(plan),
+      kept: kept.map((index) => device.allocate(Math.max(1, plan.bindings[index]?.bytes ?? 0))),
+      storageIds: leaves.map(() => -1),
+      versions: leaves.map(() => -1),
+      ran: false,
+    };
+  }
+
+  #bindKept({ ahead, compiled, bindings }: Entry): void {
+    compiled.prepared?.kept.forEach((index, i) => {
+      bindings[index] = ahead?.kept[i] as DeviceBuffer;
+    });
+  }
+
+  /** Runs what is computed ahead, if a parameter has changed since. The bindings are complete. */
+  #runAhead({ ahead, compiled, bindings, scalars }: Entry): void {
+    if (ahead === null || compiled.prepared === null) return;
+    const { leaves } = this.#linear;
+    let changed = !ahead.ran;
+    compiled.prepared.leaves.forEach((index, i) => {
+      const leaf = leaves[index] as Node;
+      const storage = leaf.storage as Storage;
+      if (ahead.storageIds[i] === storage.storageId && ahead.versions[i] === leaf.version) return;
+      ahead.storageIds[i] = storage.storageId;
+      ahead.versions[i] = leaf.version;
+      changed = true;
+    });
+    if (!changed) return;
+    ahead.ran = true;
+    ahead.executable.run(bindings, scalars);
+    this.stats.kernelsExecuted += compiled.prepared.plan.dispatches.length;
+  }
+
+  #disposeExecutables({ executable, ahead }: Entry, device: Device): void {
+    executable.dispose();
+    ahead?.executable.dispose();
+    for (const buffer of ahead?.kept ?? []) device.free(buffer);
   }
 
   #recompile(entry: Entry, device: Device, roots: readonly Root[]): void {
@@ -403,7 +472,7 @@ export class Evaluator implements Engine {
     entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
     entry.learnedRoots.sort((a, b) => a - b);
     const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
-    entry.executable.dispose();
+    this.#disposeExecutables(entry, device);
     Object.assign(entry, this.#compile(device, [...roots, ...kept]));
     entry.stale = false;
     entry.measured = null;
@@ -420,7 +489,7 @@ export class Evaluator implements Engine {
     // What it kept belongs to whoever still holds the nodes.
     this.#keepers.delete(entry);
     entry.kept.length = 0;
-    entry.executable.dispose();
+    this.#disposeExecutables(entry, device);
     for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
     entry.staging.length = 0;
   }
@@ -473,6 +542,8 @@ export class Evaluator implements Engine {
     for (let i = 0; i < scalars.length; i++) entry.scalars[i] = (scalars[i] as Node).value;
     this.#bindLeaves(entry, device);
     const outputs = this.#bindRoots(entry, device, nodes, rootNodes, assigned, roots);
+    this.#bindKept(entry);
+    this.#runAhead(entry);
     if (settings.profiling) this.#measure(entry);
     else entry.executable.run(entry.bindings, entry.scalars, background);
     this.stats.runs++;

@@ -1,0 +1,74 @@
+// What follows from parameters alone - packed weights, tables - is computed once and kept, and never
+// outlives a change of the parameters.
+import { describe, expect, test } from 'vitest';
+import {
+  explain,
+  F,
+  manualSeed,
+  nn,
+  noGrad,
+  optim,
+  randn,
+  resetStats,
+  stats,
+  tensor,
+} from 'tengen';
+import type { Tensor } from 'tengen';
+
+class Net extends nn.Module {
+  conv = new nn.Conv2d(8, 16, 3, { padding: 1 });
+  fc = new nn.Linear(16, 5);
+  forward(x: Tensor): Tensor {
+    return this.fc.forward(F.relu(this.conv.forward(x)).mean([2, 3]));
+  }
+}
+
+function kernelsOf(run: () => unknown): number {
+  resetStats();
+  run();
+  return stats().kernelsExecuted;
+}
+
+describe('what follows from parameters alone', () => {
+  manualSeed(1);
+  const model = new Net();
+  const x = randn([2, 8, 12, 12]);
+  evaluate(x);
+  const infer = (): number[] => [...(noGrad(() => model.forward(x)).dataSync() as Float32Array)];
+
+  test('runs once', () => {
+    const first = kernelsOf(infer);
+    const again = kernelsOf(infer);
+    expect(again).toBeLessThan(first);
+    expect(explain()).toMatch(/\d more kernels run once and again when parameters change/);
+    model.conv.weight.setData((model.conv.weight.dataSync() as Float32Array).slice());
+    expect(kernelsOf(infer)).toBe(first);
+    expect(kernelsOf(infer)).toBe(again);
+  });
+
+  test('follows every change of a parameter', () => {
+    const before = infer();
+    const weight = (model.conv.weight.dataSync() as Float32Array).slice();
+    model.conv.weight.setData(weight.map((value) => -value));
+    const after = infer();
+    expect(after).not.toEqual(before);
+    model.conv.weight.setData(weight);
+    expect(infer()).toEqual(before);
+    const optimizer = new optim.SGD(model.parameters(), { lr: 0.5 });
+    F.crossEntropy(model.forward(x), tensor(Int32Array.from([1, 2]))).backward();
+    optimizer.step();
+    const trained = infer();
+    expect(trained).not.toEqual(before);
+    const fresh = new Net();
+    fresh.loadStateDict(model.stateDict());
+    expect([...(noGrad(() => fresh.forward(x)).dataSync() as Float32Array)]).toEqual(trained);
+  });
+
+  test('another model of the same structure has its own', () => {
+    const mine = infer();
+    const other = new Net();
+    const theirs = [...(noGrad(() => other.forward(x)).dataSync() as Float32Array)];
+    expect(theirs).not.toEqual(mine);
+    expect(infer()).toEqual(mine);
+  });
+});

@@ -2,6 +2,7 @@
 // outlives a change of the parameters.
 import { describe, expect, test } from 'vitest';
 import {
+  evaluate,
   explain,
   F,
   manualSeed,

@@ -84,7 +84,7 @@ export function winogradPlan(
   const lanes = target.vectorBytes / 4;
   const tilesHigh = Math.ceil(result[0] / transform.outputs);
   const tilesWide = Math.ceil(result[1] / transform.outputs);
-  const group = largestDivisor(d.images, Math.ceil(lanes / tilesWide));
+  const group = largestDivisor(d.images, Math.ceil(Math.min(lanes, 8) / tilesWide));
   const sets = d.images / group;
   const run = tilesWide * group;
   const tiles = sets * tilesHigh * run;

@@ -70,49 +70,108 @@ export function phaseStage(plan: WinogradPlan, scratch: Scratch): Stage {
   const rowLength = (tilesWide + 1) * group;
   const planes = builder.scale(builder.add(builder.scale(grid, step), phase), step * plane);
   const line = builder.add(planes, builder.scale(high, rowLength));
-  const clear = (from: number, count: number): Statement[] => {
-    if (count <= 0) return [];
-    const index = loopIndex(builder, 'clear', count);
-    const at = builder.offset(builder.add(line, index), from);
-    const value = builder.constant(0, 'f32');
-    return [loop(builder, index, count, [{ kind: 'store', buffer, index: at, value }], true)];
-  };
   const [height, width] = plan.source;
   const [above, left] = plan.before;
+  // A row of each image with zeros around it.
+  const padded = (tilesWide + 1) * step;
+  const row = kernel.privateArray('row', 'float32', padded * group);
   const y = builder.offset(builder.add(builder.scale(high, step), phase), -above);
   const inside = builder.and(
     builder.compare('ge', y, builder.constant(0)),
     builder.compare('lt', y, builder.constant(height)),
   );
   const safe = builder.min(builder.max(y, builder.constant(0)), builder.constant(height - 1));
-  const copies: Statement[] = [];
-  const clears: Statement[] = [];
-  for (let right = 0; right < step; right++) {
-    const base = right * plane;
-    const within = (value: number): number => Math.max(0, Math.min(tilesWide + 1, value));
-    const first = within(Math.ceil((left - right) / step));
-    const end = Math.max(first, within(Math.ceil((width + left - right) / step)));
-    clears.push(...clear(base, rowLength));
-    copies.push(...clear(base, first * group));
-    if (end > first) {
-      const wide = loopIndex(builder, 'wide', end - first);
-      const each = loopIndex(builder, 'image', group);
-      const image = group === 1 ? builder.constant(0) : each;
-      const x = builder.offset(builder.scale(wide, step), first * step + right - left);
-      const from = builder.add(builder.scale(set, group), image);
-      const value = kernel.read(0, [from, channel, safe, x]);
-      const at = builder.add(builder.scale(builder.offset(wide, first), group), image);
-      const index = builder.offset(builder.add(line, at), base);
-      const store: Statement = { kind: 'store', buffer, index, value };
-      const body = group === 1 ? [store] : [loop(builder, each, group, [store], true)];
-      copies.push(loop(builder, wide, end - first, body, group === 1));
-    }
-    copies.push(...clear(base + end * group, rowLength - end * group));
-  }
+  const image = loopIndex(builder, 'image', group);
+  const x = loopIndex(builder, 'x', width);
+  const from = builder.add(builder.scale(set, group), image);
+  const copy: Statement = {
+    kind: 'store',
+    buffer: row,
+    index: builder.offset(builder.add(builder.scale(image, padded), x), left),
+    value: kernel.read(0, [from, channel, safe, x]),
+  };
+  const copies = [
+    loop(builder, image, group, [loop(builder, x, width, [copy], true)]),
+    ...splitPhases(plan, builder, { row, buffer, line }),
+  ];
+  const lines = Array.from({ length: step }, (_, right) => builder.offset(line, right * plane));
+  const clears = lines.flatMap((start) => clear(builder, buffer, start, rowLength));
   const body: Statement[] = inside.kind === 'constant' ? copies : [branch(inside, copies, clears)];
   return kernel.finish(grid, items, [
+    ...clear(builder, row, builder.constant(0), padded * group),
     loop(builder, high, tilesHigh + 1, [loop(builder, phase, step, body)]),
   ]);
+}
+
+/** Zeros for `count` elements from `start`. */
+function clear(builder: Builder, buffer: Buffer, start: Expression, count: number): Statement[] {
+  const index = loopIndex(builder, 'clear', count);
+  const value = builder.constant(0, 'f32');
+  const at = builder.add(start, index);
+  return [loop(builder, index, count, [{ kind: 'store', buffer, index: at, value }], true)];
+}
+
+interface PaddedRow {
+  /** Rows of the group's images, one after the other. */
+  readonly row: Buffer;
+  /** Where the row's first phase goes; the next are a plane apart. */
+  readonly buffer: Buffer;
+  readonly line: Expression;
+}
+
+/** Writes the phases of a padded row. The last vector ends with the row: it overlaps another. */
+function splitPhases(plan: WinogradPlan, builder: Builder, at: PaddedRow): Statement[] {
+  const { group, plane, tilesWide, lanes } = plan;
+  const step = plan.transform.outputs;
+  const rowLength = (tilesWide + 1) * group;
+  let wide = lanes;
+  while (wide > 4 && wide > rowLength) wide /= 2;
+  if (wide > rowLength) wide = 1;
+  const count = Math.ceil(rowLength / wide);
+  const store = (right: number, position: Expression, value: Expression): Statement => {
+    const index = builder.offset(builder.add(at.line, position), right * plane);
+    return { kind: 'store', buffer: at.buffer, index, value };
+  };
+  if (group > 1 || wide === 1) {
+    return Array.from({ length: count * step }, (_, which) => {
+      const first = Math.min(Math.floor(which / step) * wide, rowLength - wide);
+      const values = Array.from({ length: wide }, (__, lane) => {
+        const column = Math.floor((first + lane) / group) * step + (which % step);
+        const image = (first + lane) % group;
+        const index = image * (tilesWide + 1) * step + column;
+        return builder.load(at.row, builder.constant(index));
+      });
+      return store(which % step, builder.constant(first), builder.lanes(values));
+    });
+  }
+  const vector = loopIndex(builder, 'vector', count);
+  const first = builder.min(builder.scale(vector, wide), builder.constant(rowLength - wide));
+  const statements: Statement[] = [];
+  const name = (value: Expression): Expression => {
+    const variable = builder.variable('p', 'f32', { lanes: wide });
+    statements.push({ kind: 'let', variable, value });
+    return variable;
+  };
+  let vectors = Array.from({ length: step }, (_, part) => {
+    const index = builder.offset(builder.scale(first, step), part * wide);
+    return name(builder.load(at.row, index, wide));
+  });
+  // Even and odd elements of neighbours, again for four phases.
+  for (let stride = 1; stride < step; stride *= 2) {
+    const halves = [0, 1].map((odd) =>
+      Array.from({ length: step / 2 }, (_, pair) => {
+        const sources = [vectors[2 * pair], vectors[2 * pair + 1]] as [Expression, Expression];
+        const parts = Array.from({ length: wide }, (__, lane) => {
+          const element = 2 * lane + odd;
+          return builder.extract(sources[element < wide ? 0 : 1] as Expression, element % wide);
+        });
+        return name(builder.lanes(parts));
+      }),
+    );
+    vectors = halves.flat();
+  }
+  vectors.forEach((value, right) => statements.push(store(right, first, value)));
+  return [loop(builder, vector, count, statements)];
 }
 
 /** A block of tiles, the channels to transform, and where they go. */

@@ -9,6 +9,7 @@ import {
 } from '../../src/base/dtype.ts';
 import { sizeOf } from '../../src/base/shape.ts';
 import { compile } from '../../src/compile/compiler.ts';
+import type { AlgorithmPolicy } from '../../src/compile/tune/algorithms.ts';
 import { Linearization } from '../../src/graph/linearize.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
@@ -19,6 +20,8 @@ export interface RunOptions {
   readonly numerics?: 'fast' | 'strict';
   /** Whether kernels are fused; on by default. */
   readonly fusion?: boolean;
+  /** How schedules are chosen; by estimate if nothing is said. */
+  readonly algorithms?: AlgorithmPolicy;
 }
 
 /** Host memory of a tensor, as devices take it. */
@@ -60,7 +63,10 @@ export function runGraph(
     scalars: linear.scalars.slice(),
     roots: computed.map((root) => ({ position: linear.nodes.indexOf(root), inPlaceOf: -1 })),
   };
-  const compiled = compile(program, target, { fusion: options.fusion !== false });
+  const compiled = compile(program, target, {
+    fusion: options.fusion !== false,
+    ...(options.algorithms === undefined ? {} : { algorithms: options.algorithms }),
+  });
   for (const kernel of compiled.plan.kernels) verifyKernel(kernel, { decomposed: true });
   const buffers = compiled.plan.bindings.map(({ bytes }) => device.allocate(bytes));
   // What nothing writes must not look like a result.

@@ -7,6 +7,7 @@ import { depthwiseConvolution } from '../schedule/depthwise.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
 import { packedProduct } from '../schedule/matmul.ts';
+import { winograd2, winograd4 } from '../schedule/winograd.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
 import type { GroupView } from './emit.ts';
 import { type Alternative, chooseSchedule, DEFAULT_POLICY } from '../tune/algorithms.ts';
@@ -29,6 +30,8 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   directConvolution,
   implicitProduct,
   packedProduct,
+  winograd2,
+  winograd4,
 ];
 
 /** The kernels of a contraction, the name of the schedule that was chosen, and what it was chosen of. */

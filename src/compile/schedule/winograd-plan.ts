@@ -195,25 +195,34 @@ export function winogradCost(plan: WinogradPlan): number {
   const wholeTiles = roundUp(tiles, plan.width);
   const products = positions * wholeTiles * roundUp(outputs, plan.rows) * depth;
   const peak = multiplyAddsPerNanosecond(target);
-  // Vector operations of a transform: loads, stores, and about two per element and direction.
-  const vectors = peak / (Math.min(target.vectorBytes, 32) / 4);
-  const operations = 6 * positions;
-  const fill = plan.run / (Math.ceil(plan.run / plan.sourceLanes) * plan.sourceLanes);
-  const input = (depth * tiles * operations) / (plan.sourceLanes * fill * 0.5 * vectors);
-  const output = (outputs * tiles * operations) / (plan.lanes * 0.5 * vectors);
+  // Vector operations of a transform: loads, stores, and about one per element and direction. Of
+  // vectors of 64 bytes half as many pass.
+  const operations = (4 * positions) / (0.5 * (peak / (Math.min(target.vectorBytes, 32) / 4)));
+  const passes = (lanes: number): number => Math.max(1, lanes / 8);
+  const vectorsPerRun = Math.ceil(plan.run / plan.sourceLanes) * passes(plan.sourceLanes);
+  const input = depth * (tiles / plan.run) * vectorsPerRun * operations;
+  const output = ((outputs * tiles) / plan.lanes) * passes(plan.lanes) * operations;
   const copied = plan.images * depth * sizeOf(plan.source);
   const written = outputs * tiles * transform.outputs ** 2;
   const filters = depth * outputs * positions;
-  const filterBytes = 4 * filters;
-  // What leaves the second-level cache is read again for each block.
-  const streamed = filterBytes > target.cacheBytes.l2 / 2 ? filterBytes * plan.blocks : 0;
-  const spread = plan.fused ? 0 : 8 * positions * depth * wholeTiles;
+  const shared = plan.fused ? 0 : positions * depth * wholeTiles;
+  const elements = elementsPerNanosecond(target);
   return (
-    products / (0.8 * peak) +
+    products / (0.9 * peak) +
     input +
     output +
-    (copied + written) / (0.7 * elementsPerNanosecond(target)) +
-    filters / (0.5 * elementsPerNanosecond(target)) +
-    (streamed / 3 + spread + (filterBytes > target.cacheBytes.l2 ? filterBytes : 0)) / 20
+    (copied + written + shared) / elements +
+    filters / (4 * elements) +
+    fromMemory(target, filters, 12) +
+    fromMemory(target, 2 * copied + written, 10) +
+    // Filters that stay in no cache near the core are read again for each block.
+    (4 * filters > target.cacheBytes.l2 / 2 ? (plan.blocks * filters) / 40 : 0)
   );
+}
+
+/** Nanoseconds for `bytes` of traffic per element of data that caches only hold in part. */
+function fromMemory(target: Target, elements: number, bytes: number): number {
+  const size = (4 * elements) / target.cacheBytes.l2;
+  const missing = Math.max(0, Math.min(1, (size - 8) / 24));
+  return (elements * bytes * missing) / 24;
 }

@@ -283,11 +283,11 @@ export function transformTiles(
     ];
   });
   return [
-    loop(builder, channel, block.channels.count, [...clearTail(plan, builder, block, which), runs]),
+    loop(builder, channel, block.channels.count, [runs, ...clearTail(plan, builder, block, which)]),
   ];
 }
 
-/** Zeros in the last block where there are no tiles: what is never written could be anything. */
+/** Zeros in the last block where there are no tiles: what a run wrote past its end, or nothing did. */
 function clearTail(
   plan: WinogradPlan,
   builder: Builder,
@@ -295,21 +295,14 @@ function clearTail(
   channel: Expression,
 ): readonly Statement[] {
   const used = plan.tiles - (plan.blocks - 1) * plan.block;
-  const first = Math.floor(used / plan.lanes) * plan.lanes;
-  const vectors = (plan.block - first) / plan.lanes;
   if (used === plan.block) return [];
   const isLast = builder.compare('eq', block.block, builder.constant(plan.blocks - 1));
   const position = loopIndex(builder, 'position', plan.positions);
   const row = builder.add(
     builder.add(block.base, builder.scale(position, plan.tileStride)),
-    builder.offset(builder.scale(channel, plan.tilePitch), first),
+    builder.offset(builder.scale(channel, plan.tilePitch), used),
   );
-  const clears = Array.from({ length: vectors }, (_, v): Statement => ({
-    kind: 'store',
-    buffer: block.target,
-    index: builder.offset(row, v * plan.lanes),
-    value: builder.constant(0, 'f32', plan.lanes),
-  }));
+  const clears = clear(builder, block.target, row, plan.block - used);
   const clearing = loop(builder, position, plan.positions, clears);
   return [isLast.kind === 'constant' ? clearing : branch(isLast, [clearing])];
 }

@@ -3,8 +3,9 @@
 // the products transformed back. F(2x2, 3x3) does 2.25 times less multiplications, F(4x4, 3x3) 4
 // times. Forward and backwardData: stride 1, no dilation, one group.
 //
-// Errors on normal data, relative to the largest result: below 1e-6 for F(2x2, 3x3), below 5e-6 for
-// F(4x4, 3x3) up to 512 channels.
+// Largest error on normal data, relative to the largest result, with 64, 256, 512 channels:
+// F(2x2, 3x3) 0.4e-6, 0.5e-6, 1.0e-6; F(4x4, 3x3) 1.7e-6, 2.0e-6, 3.4e-6; the plain sum, channel after
+// channel, 0.9e-6, 1.4e-6, 2.2e-6.
 import { internalError } from '../../base/errors.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
@@ -62,7 +63,7 @@ function schedule(name: string, transform: ShortConvolution, deepest: number): C
   };
 }
 
-/** F(2x2, 3x3): as accurate as a plain sum. */
+/** F(2x2, 3x3): more accurate than a plain sum, which is longer. */
 export const winograd2 = schedule('winograd 2x2', F2, Infinity);
 
 /** F(4x4, 3x3); the error grows with the number of channels. */

@@ -3,12 +3,23 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { NativeDevice } from '../../src/backends/native/device.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
-import { cookToom, F2, F4, type Matrix } from '../../src/compile/schedule/winograd-transform.ts';
+import {
+  cookToom,
+  F2,
+  F4,
+  FILTER2,
+  FILTER4,
+  type Matrix,
+} from '../../src/compile/schedule/winograd-transform.ts';
 import type { AlgorithmPolicy } from '../../src/compile/tune/algorithms.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
 import * as g from '../../src/graph/ops/index.ts';
-import { convolution, convolutionBackwardData } from '../../src/graph/ops/convolution.ts';
+import {
+  convolution,
+  convolutionBackwardData,
+  convolutionBackwardFilter,
+} from '../../src/graph/ops/convolution.ts';
 import { randomTensor } from '../../src/graph/ops/samples.ts';
 import type { Target } from '../../src/ir/kernel.ts';
 import type { Device } from '../../src/runtime/device.ts';
@@ -24,7 +35,8 @@ describe('transforms', () => {
   test.each([
     ['F(2, 3)', F2],
     ['F(4, 3)', F4],
-    ['F(3, 2)', cookToom(3, 2, [0, 1, -1])],
+    ['F(3, 2)', FILTER2],
+    ['F(3, 4)', FILTER4],
     ['F(6, 3)', cookToom(6, 3, [0, 1, -1, 2, -2, 0.5, -0.5])],
     ['F(1, 1)', cookToom(1, 1, [])],
   ])('%s is a short convolution', (_name, f) => {
@@ -186,6 +198,8 @@ describe.each(devices)('%s', (_name, create) => {
       expect(errorOf(device, schedule, fused, values)).toBeLessThan(tolerance);
       const dy = f32(...y.shape);
       values.set(dy, randomTensor(y.shape, { seed: 4 }));
+      const dw = convolutionBackwardFilter(x, dy, window, [3, 3]);
+      expect(errorOf(device, schedule, dw, values)).toBeLessThan(tolerance);
       const dx = convolutionBackwardData(dy, weight, window, [h, w]);
       expect(errorOf(device, schedule, dx, values)).toBeLessThan(tolerance);
     });

@@ -6,7 +6,7 @@ import type { ContractionContext } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { dimensionsOf } from './convolution.ts';
 import { roundUp } from './loops.ts';
-import type { ShortConvolution } from './winograd-transform.ts';
+import type { Matrix, ShortConvolution } from './winograd-transform.ts';
 
 /**
  * Tiles are counted rows of tiles first: tile ((set * tilesHigh + ty) * tilesWide + tx) * group + g
@@ -16,6 +16,10 @@ import type { ShortConvolution } from './winograd-transform.ts';
 export interface WinogradPlan {
   readonly context: ContractionContext;
   readonly transform: ShortConvolution;
+  /** Rows of a tile, of what it reads of the source, and how that is transformed. */
+  readonly step: number;
+  readonly window: number;
+  readonly tileMatrix: Matrix;
   /** Products per tile, channel and output: the transform's size squared. */
   readonly positions: number;
   readonly backward: boolean;
@@ -107,6 +111,9 @@ export function winogradPlan(
   return {
     context,
     transform,
+    step: transform.outputs,
+    window: transform.size,
+    tileMatrix: transform.input,
     positions,
     backward,
     images: d.images,
@@ -195,13 +202,7 @@ export function winogradCost(plan: WinogradPlan): number {
   const wholeTiles = roundUp(tiles, plan.width);
   const products = positions * wholeTiles * roundUp(outputs, plan.rows) * depth;
   const peak = multiplyAddsPerNanosecond(target);
-  // Vector operations of a transform: loads, stores, and about one per element and direction. Of
-  // vectors of 64 bytes half as many pass.
-  const operations = (4 * positions) / (0.5 * (peak / (Math.min(target.vectorBytes, 32) / 4)));
-  const passes = (lanes: number): number => Math.max(1, lanes / 8);
-  const vectorsPerRun = Math.ceil(plan.run / plan.sourceLanes) * passes(plan.sourceLanes);
-  const input = depth * (tiles / plan.run) * vectorsPerRun * operations;
-  const output = ((outputs * tiles) / plan.lanes) * passes(plan.lanes) * operations;
+  const output = ((outputs * tiles) / plan.lanes) * passes(plan.lanes) * operationTime(plan);
   const copied = plan.images * depth * sizeOf(plan.source);
   const written = outputs * tiles * transform.outputs ** 2;
   const filters = depth * outputs * positions;
@@ -209,7 +210,7 @@ export function winogradCost(plan: WinogradPlan): number {
   const elements = elementsPerNanosecond(target);
   return (
     products / (0.9 * peak) +
-    input +
+    transformTime(plan) +
     output +
     (copied + written + shared) / elements +
     filters / (4 * elements) +
@@ -218,6 +219,37 @@ export function winogradCost(plan: WinogradPlan): number {
     // Filters that stay in no cache near the core are read again for each block.
     (4 * filters > target.cacheBytes.l2 / 2 ? (plan.blocks * filters) / 40 : 0)
   );
+}
+
+/** Estimated nanoseconds of copying an operand and transforming its tiles into memory. */
+export function tileCost(plan: WinogradPlan): number {
+  const { context, positions, depth, tiles } = plan;
+  const { target } = context;
+  const copied = plan.images * depth * sizeOf(plan.source);
+  const transformed = positions * depth * tiles;
+  return (
+    transformTime(plan) +
+    (copied + 0.5 * transformed) / elementsPerNanosecond(target) +
+    fromMemory(target, copied + transformed, 12)
+  );
+}
+
+/** Nanoseconds of vector operations of a transform of every tile. */
+function transformTime(plan: WinogradPlan): number {
+  const vectors = Math.ceil(plan.run / plan.sourceLanes) * passes(plan.sourceLanes);
+  return plan.depth * (plan.tiles / plan.run) * vectors * operationTime(plan);
+}
+
+/** Loads, stores, and about one operation per element and direction, for one vector of tiles. */
+function operationTime({ context, positions }: WinogradPlan): number {
+  const { target } = context;
+  const peak = multiplyAddsPerNanosecond(target);
+  return (4 * positions) / (0.5 * (peak / (Math.min(target.vectorBytes, 32) / 4)));
+}
+
+/** Of vectors of 64 bytes half as many pass. */
+function passes(lanes: number): number {
+  return Math.max(1, lanes / 8);
 }
 
 /** Nanoseconds for `bytes` of traffic per element of data that caches only hold in part. */

@@ -3,17 +3,30 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { NativeDevice } from '../../src/backends/native/device.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
-import { cookToom, F2, F4, type Matrix } from '../../src/compile/schedule/winograd-transform.ts';
+import {
+  cookToom,
+  F2,
+  F4,
+  FILTER2,
+  FILTER4,
+  type Matrix,
+} from '../../src/compile/schedule/winograd-transform.ts';
 import type { AlgorithmPolicy } from '../../src/compile/tune/algorithms.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
 import * as g from '../../src/graph/ops/index.ts';
-import { convolution, convolutionBackwardData } from '../../src/graph/ops/convolution.ts';
+import {
+  convolution,
+  convolutionBackwardData,
+  convolutionBackwardFilter,
+} from '../../src/graph/ops/convolution.ts';
 import { randomTensor } from '../../src/graph/ops/samples.ts';
+import type { Target } from '../../src/ir/kernel.ts';
 import type { Device } from '../../src/runtime/device.ts';
 import { leafFor } from '../support/graphs.ts';
 import { evaluateReference } from '../support/reference-evaluator.ts';
 import { runGraph } from '../support/run-graph.ts';
+import { compileRoots, targetOf } from './harness.ts';
 
 describe('transforms', () => {
   const times = (matrix: Matrix, vector: readonly number[]): number[] =>
@@ -22,7 +35,8 @@ describe('transforms', () => {
   test.each([
     ['F(2, 3)', F2],
     ['F(4, 3)', F4],
-    ['F(3, 2)', cookToom(3, 2, [0, 1, -1])],
+    ['F(3, 2)', FILTER2],
+    ['F(3, 4)', FILTER4],
     ['F(6, 3)', cookToom(6, 3, [0, 1, -1, 2, -2, 0.5, -0.5])],
     ['F(1, 1)', cookToom(1, 1, [])],
   ])('%s is a short convolution', (_name, f) => {
@@ -113,6 +127,53 @@ const devices: readonly (readonly [string, () => Device])[] = [
   ['native', () => new NativeDevice({ threads: 2 })],
 ];
 
+/** Numbers of the normal distribution, the same each time. */
+function normalTensor(shape: readonly number[], seed: number): ReferenceTensor {
+  const at = (which: number): Float64Array =>
+    randomTensor(shape, { dtype: 'float64', low: 0, high: 1, seed: 2 * seed + which }).data;
+  const [radius, angle] = [at(0), at(1)];
+  const data = radius.map((value, i) =>
+    Math.fround(Math.sqrt(-2 * Math.log(1 - value)) * Math.cos(2 * Math.PI * angle[i]!)),
+  );
+  return { shape, dtype: 'float32', data };
+}
+
+describe('accuracy on normal data', () => {
+  const device = new WasmDevice({ threads: 1 });
+  afterAll(() => device.close());
+
+  test.each([
+    ['winograd 2x2', 64, 1e-6],
+    ['winograd 2x2', 512, 2e-6],
+    ['winograd 4x4', 64, 3e-6],
+    ['winograd 4x4', 512, 5e-6],
+  ] as const)('%s, %i channels', (schedule, channels, tolerance) => {
+    const [x, weight] = [f32(1, channels, 10, 9), f32(16, channels, 3, 3)];
+    const window = { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1 };
+    const values = new Map([x, weight].map((leaf, i) => [leaf, normalTensor(leaf.shape, i + 1)]));
+    const y = convolution(x, weight, window);
+    expect(errorOf(device, schedule, y, values)).toBeLessThan(tolerance);
+  });
+});
+
+describe('the choice', () => {
+  const window = { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1 };
+  const scheduleOf = (target: Partial<Target>, n: number, c: number, o: number, h: number) => {
+    const y = convolution(f32(n, c, h, h), f32(o, c, 3, 3), window);
+    const { compiled } = compileRoots([y], {}, targetOf({ vectorBytes: 32, ...target }));
+    return compiled.kernels.at(-1)!.schedule;
+  };
+
+  test('is for many channels and tiles, and never for strict numerics', () => {
+    expect(scheduleOf({}, 1, 64, 64, 56)).toContain('winograd 4x4');
+    expect(scheduleOf({}, 1, 512, 512, 7)).toContain('winograd 2x2');
+    expect(scheduleOf({}, 8, 1024, 64, 28)).toContain('winograd 2x2');
+    expect(scheduleOf({}, 64, 1, 32, 28)).not.toContain('winograd');
+    expect(scheduleOf({ numerics: 'strict' }, 1, 64, 64, 56)).not.toContain('winograd');
+    expect(scheduleOf({ vectorBytes: 4 }, 1, 64, 64, 56)).not.toContain('winograd');
+  });
+});
+
 describe.each(devices)('%s', (_name, create) => {
   const device = create();
   afterAll(() => {
@@ -137,6 +198,8 @@ describe.each(devices)('%s', (_name, create) => {
       expect(errorOf(device, schedule, fused, values)).toBeLessThan(tolerance);
       const dy = f32(...y.shape);
       values.set(dy, randomTensor(y.shape, { seed: 4 }));
+      const dw = convolutionBackwardFilter(x, dy, window, [3, 3]);
+      expect(errorOf(device, schedule, dw, values)).toBeLessThan(tolerance);
       const dx = convolutionBackwardData(dy, weight, window, [h, w]);
       expect(errorOf(device, schedule, dx, values)).toBeLessThan(tolerance);
     });

@@ -6,7 +6,7 @@ import type { ContractionContext } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { dimensionsOf } from './convolution.ts';
 import { roundUp } from './loops.ts';
-import type { ShortConvolution } from './winograd-transform.ts';
+import type { Matrix, ShortConvolution } from './winograd-transform.ts';
 
 /**
  * Tiles are counted rows of tiles first: tile ((set * tilesHigh + ty) * tilesWide + tx) * group + g
@@ -16,6 +16,10 @@ import type { ShortConvolution } from './winograd-transform.ts';
 export interface WinogradPlan {
   readonly context: ContractionContext;
   readonly transform: ShortConvolution;
+  /** Rows of a tile, of what it reads of the source, and how that is transformed. */
+  readonly step: number;
+  readonly window: number;
+  readonly tileMatrix: Matrix;
   /** Products per tile, channel and output: the transform's size squared. */
   readonly positions: number;
   readonly backward: boolean;
@@ -107,6 +111,9 @@ export function winogradPlan(
   return {
     context,
     transform,
+    step: transform.outputs,
+    window: transform.size,
+    tileMatrix: transform.input,
     positions,
     backward,
     images: d.images,
@@ -195,25 +202,59 @@ export function winogradCost(plan: WinogradPlan): number {
   const wholeTiles = roundUp(tiles, plan.width);
   const products = positions * wholeTiles * roundUp(outputs, plan.rows) * depth;
   const peak = multiplyAddsPerNanosecond(target);
-  // Vector operations of a transform: loads, stores, and about two per element and direction.
-  const vectors = peak / (Math.min(target.vectorBytes, 32) / 4);
-  const operations = 6 * positions;
-  const fill = plan.run / (Math.ceil(plan.run / plan.sourceLanes) * plan.sourceLanes);
-  const input = (depth * tiles * operations) / (plan.sourceLanes * fill * 0.5 * vectors);
-  const output = (outputs * tiles * operations) / (plan.lanes * 0.5 * vectors);
+  const output = ((outputs * tiles) / plan.lanes) * passes(plan.lanes) * operationTime(plan);
   const copied = plan.images * depth * sizeOf(plan.source);
   const written = outputs * tiles * transform.outputs ** 2;
   const filters = depth * outputs * positions;
-  const filterBytes = 4 * filters;
-  // What leaves the second-level cache is read again for each block.
-  const streamed = filterBytes > target.cacheBytes.l2 / 2 ? filterBytes * plan.blocks : 0;
-  const spread = plan.fused ? 0 : 8 * positions * depth * wholeTiles;
+  const shared = plan.fused ? 0 : positions * depth * wholeTiles;
+  const elements = elementsPerNanosecond(target);
   return (
-    products / (0.8 * peak) +
-    input +
+    products / (0.9 * peak) +
+    transformTime(plan) +
     output +
-    (copied + written) / (0.7 * elementsPerNanosecond(target)) +
-    filters / (0.5 * elementsPerNanosecond(target)) +
-    (streamed / 3 + spread + (filterBytes > target.cacheBytes.l2 ? filterBytes : 0)) / 20
+    (copied + written + shared) / elements +
+    filters / (4 * elements) +
+    fromMemory(target, filters, 12) +
+    fromMemory(target, 2 * copied + written, 10) +
+    // Filters that stay in no cache near the core are read again for each block.
+    (4 * filters > target.cacheBytes.l2 / 2 ? (plan.blocks * filters) / 40 : 0)
   );
+}
+
+/** Estimated nanoseconds of copying an operand and transforming its tiles into memory. */
+export function tileCost(plan: WinogradPlan): number {
+  const { context, positions, depth, tiles } = plan;
+  const { target } = context;
+  const copied = plan.images * depth * sizeOf(plan.source);
+  const transformed = positions * depth * tiles;
+  return (
+    transformTime(plan) +
+    (copied + 0.5 * transformed) / elementsPerNanosecond(target) +
+    fromMemory(target, copied + transformed, 12)
+  );
+}
+
+/** Nanoseconds of vector operations of a transform of every tile. */
+function transformTime(plan: WinogradPlan): number {
+  const vectors = Math.ceil(plan.run / plan.sourceLanes) * passes(plan.sourceLanes);
+  return plan.depth * (plan.tiles / plan.run) * vectors * operationTime(plan);
+}
+
+/** Loads, stores, and about one operation per element and direction, for one vector of tiles. */
+function operationTime({ context, positions }: WinogradPlan): number {
+  const { target } = context;
+  const peak = multiplyAddsPerNanosecond(target);
+  return (4 * positions) / (0.5 * (peak / (Math.min(target.vectorBytes, 32) / 4)));
+}
+
+/** Of vectors of 64 bytes half as many pass. */
+function passes(lanes: number): number {
+  return Math.max(1, lanes / 8);
+}
+
+/** Nanoseconds for `bytes` of traffic per element of data that caches only hold in part. */
+function fromMemory(target: Target, elements: number, bytes: number): number {
+  const size = (4 * elements) / target.cacheBytes.l2;
+  const missing = Math.max(0, Math.min(1, (size - 8) / 24));
+  return (elements * bytes * missing) / 24;
 }

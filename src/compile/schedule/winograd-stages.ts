@@ -55,10 +55,9 @@ export function filterStage(plan: WinogradPlan, scratch: Scratch): Stage {
  * (y % outputs, x % outputs) at (y / outputs, x / outputs, image of the group). What neighbouring
  * tiles read of a plane is then consecutive. The prologue fuses here.
  */
-export function phaseStage(plan: WinogradPlan, scratch: Scratch): Stage {
-  const { context, transform, depth, group, plane, tilesHigh, tilesWide } = plan;
-  const step = transform.outputs;
-  const kernel = context.newKernel(`${context.name}_phases`);
+export function phaseStage(plan: WinogradPlan, scratch: Scratch, operand = 0): Stage {
+  const { context, step, depth, group, plane, tilesHigh, tilesWide } = plan;
+  const kernel = context.newKernel(`${context.name}_phases${operand}`);
   const { builder } = kernel;
   const buffer = kernel.scratch(scratch, 'write');
   const items = plan.sets * depth;
@@ -88,7 +87,7 @@ export function phaseStage(plan: WinogradPlan, scratch: Scratch): Stage {
     kind: 'store',
     buffer: row,
     index: builder.offset(builder.add(builder.scale(image, padded), x), left),
-    value: kernel.read(0, [from, channel, safe, x]),
+    value: kernel.read(operand, [from, channel, safe, x]),
   };
   const copies = [
     loop(builder, image, group, [loop(builder, x, width, [copy], true)]),
@@ -121,8 +120,7 @@ interface PaddedRow {
 
 /** Writes the phases of a padded row. The last vector ends with the row: it overlaps another. */
 function splitPhases(plan: WinogradPlan, builder: Builder, at: PaddedRow): Statement[] {
-  const { group, plane, tilesWide, lanes } = plan;
-  const step = plan.transform.outputs;
+  const { group, plane, tilesWide, lanes, step } = plan;
   const rowLength = (tilesWide + 1) * group;
   let wide = lanes;
   while (wide > 4 && wide > rowLength) wide /= 2;
@@ -231,8 +229,7 @@ export function transformTiles(
   builder: Builder,
   block: TileBlock,
 ): readonly Statement[] {
-  const { transform, sourceLanes, group, plane, tilesHigh, tilesWide, depth } = plan;
-  const { size, outputs: step } = transform;
+  const { step, window, sourceLanes, group, plane, tilesHigh, tilesWide, depth } = plan;
   const channel = loopIndex(builder, 'channel', block.channels.count);
   const which = builder.add(block.channels.first, channel);
   const rowLength = (tilesWide + 1) * group;
@@ -248,8 +245,8 @@ export function transformTiles(
     );
     const source = builder.add(line, builder.sub(tile, builder.scale(run, plan.run)));
     const statements: Statement[] = [];
-    const values = Array.from({ length: size }, (_, i) =>
-      Array.from({ length: size }, (__, j) => {
+    const values = Array.from({ length: window }, (_, i) =>
+      Array.from({ length: window }, (__, j) => {
         const phase = ((i % step) * step + (j % step)) * plane;
         const ahead = Math.floor(i / step) * rowLength + Math.floor(j / step) * group;
         const value = builder.load(
@@ -262,7 +259,7 @@ export function transformTiles(
         return variable;
       }),
     );
-    const made = writer.square(transform.input, values);
+    const made = writer.square(plan.tileMatrix, values);
     const at = builder.add(
       builder.add(block.base, builder.scale(which, plan.tilePitch)),
       builder.sub(tile, block.start),
@@ -283,11 +280,11 @@ export function transformTiles(
     ];
   });
   return [
-    loop(builder, channel, block.channels.count, [...clearTail(plan, builder, block, which), runs]),
+    loop(builder, channel, block.channels.count, [runs, ...clearTail(plan, builder, block, which)]),
   ];
 }
 
-/** Zeros in the last block where there are no tiles: what is never written could be anything. */
+/** Zeros in the last block where there are no tiles: what a run wrote past its end, or nothing did. */
 function clearTail(
   plan: WinogradPlan,
   builder: Builder,
@@ -295,21 +292,14 @@ function clearTail(
   channel: Expression,
 ): readonly Statement[] {
   const used = plan.tiles - (plan.blocks - 1) * plan.block;
-  const first = Math.floor(used / plan.lanes) * plan.lanes;
-  const vectors = (plan.block - first) / plan.lanes;
   if (used === plan.block) return [];
   const isLast = builder.compare('eq', block.block, builder.constant(plan.blocks - 1));
   const position = loopIndex(builder, 'position', plan.positions);
   const row = builder.add(
     builder.add(block.base, builder.scale(position, plan.tileStride)),
-    builder.offset(builder.scale(channel, plan.tilePitch), first),
+    builder.offset(builder.scale(channel, plan.tilePitch), used),
   );
-  const clears = Array.from({ length: vectors }, (_, v): Statement => ({
-    kind: 'store',
-    buffer: block.target,
-    index: builder.offset(row, v * plan.lanes),
-    value: builder.constant(0, 'f32', plan.lanes),
-  }));
+  const clears = clear(builder, block.target, row, plan.block - used);
   const clearing = loop(builder, position, plan.positions, clears);
   return [isLast.kind === 'constant' ? clearing : branch(isLast, [clearing])];
 }
@@ -320,7 +310,7 @@ const CHANNELS = 16;
 /** Transforms all tiles, for products that many grid items share. */
 export function tileStage(plan: WinogradPlan, phases: Scratch, scratch: Scratch): Stage {
   const { context, blocks, depth } = plan;
-  const kernel = context.newKernel(`${context.name}_tiles`);
+  const kernel = context.newKernel(`${context.name}_${scratch.name}`);
   const { builder } = kernel;
   const count = largestDivisor(depth, CHANNELS);
   const chunks = depth / count;

@@ -75,8 +75,13 @@ function tidy(matrix: Matrix): Matrix {
  * Points for windows of 3. Those of F(4, 3) are each other's inverses: large and small powers balance,
  * and the error is a third of that of 0, 1, -1, 2, -2.
  */
-export const F2 = cookToom(2, 3, [0, 1, -1]);
-export const F4 = cookToom(4, 3, [0, Math.SQRT1_2, -Math.SQRT1_2, Math.SQRT2, -Math.SQRT2]);
+const POINTS2 = [0, 1, -1];
+const POINTS4 = [0, Math.SQRT1_2, -Math.SQRT1_2, Math.SQRT2, -Math.SQRT2];
+export const F2 = cookToom(2, 3, POINTS2);
+export const F4 = cookToom(4, 3, POINTS4);
+/** The same with the roles of filter and result exchanged: 3 results of tiles of 2 and of 4. */
+export const FILTER2 = cookToom(3, 2, POINTS2);
+export const FILTER4 = cookToom(3, 4, POINTS4);
 
 /** Statements that compute `matrix * values`, and the variables that hold the result. */
 export interface Transformed {

@@ -1,6 +1,6 @@
 // ResNets against torchvision's: state dicts, scores, one step of training.
-import { describe, expect, test } from 'vitest';
-import { ArgumentError, evaluate, F, nn, tensor, zeros } from 'tengen';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { ArgumentError, evaluate, F, nn, tensor, zeros, setAlgorithms } from 'tengen';
 import { ResNet, resnet18, resnet34, resnet50, resnext50_32x4d } from 'tengen/vision';
 import { draw, expectSame, expectState, fill, images, readFixture } from './support.ts';
 
@@ -29,7 +29,15 @@ describe('ResNet', () => {
     );
   });
 
-  test('a step of training has the same loss, gradients and statistics', async () => {
+  // Batch norm over 8 images of 2 x 2 and relu's kinks magnify rounding: minimal filtering, which
+  // rounds a few times more than a direct sum, is held to 5e-3 of a gradient's norm here.
+  test.each([
+    { reproducible: true, tolerance: 1e-3 },
+    { reproducible: false, tolerance: 5e-3 },
+  ])('a step of training has the same loss, gradients and statistics (%o)', async (policy) => {
+    const { reproducible, tolerance } = policy;
+    setAlgorithms({ reproducible });
+    onTestFinished(() => setAlgorithms({}));
     const model = make(() => resnet18(small));
     fill(model);
     const labels = tensor([0, 1, 2, 3, 4, 5, 6, 7], { dtype: 'int32' });
@@ -50,8 +58,8 @@ describe('ResNet', () => {
       const direction = draw(index, grad.length);
       const actual = sumOf(grad, (value, i) => value * direction[i]!);
       const length = Math.sqrt(sumOf(grad, (value) => value * value));
-      expect(Math.abs(length - norm), name).toBeLessThan(1e-3 * norm);
-      expect(Math.abs(actual - product), name).toBeLessThan(1e-3 * norm);
+      expect(Math.abs(length - norm), name).toBeLessThan(tolerance * norm);
+      expect(Math.abs(actual - product), name).toBeLessThan(tolerance * norm);
     }
   });
 

@@ -4,12 +4,15 @@ import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { setDefaultDevice } from 'tengen';
 import { median, type Row } from './harness.ts';
 
 const HELP = `npm run bench -- [options]
 
-  --only W1,W3,W4   workloads: W1 matrix products, W3 memory and mathematics, W4 MNIST CNN training
-                    step (all by default)
+  --only W1,W4      workloads (all by default): W1 matrix products, W2 convolutions, W3 memory and
+                    mathematics, W4 MNIST CNN training step, W5 inference of image networks, W6
+                    ResNet-18 training step, W7 transformer: training step and forward
+  --device NAME     native or wasm (the preferred one)
   --threads N       threads, ours and the peers' (2)
   --versus DIR      run the peers in DIR (torch_bench.py, ort.mjs) in turn with ours, print ratios
   --rounds N        alternations with --versus (3)
@@ -20,8 +23,9 @@ Host overhead: npx tsx bench/host.ts. Limits of this machine: npx tsx bench/limi
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'W1,W3,W4' },
+    only: { type: 'string', default: 'W1,W2,W3,W4,W5,W6,W7' },
     threads: { type: 'string', default: '2' },
+    device: { type: 'string', default: 'auto' },
     versus: { type: 'string' },
     rounds: { type: 'string', default: '3' },
     json: { type: 'string' },
@@ -33,14 +37,24 @@ const { values } = parseArgs({
 const threads = Number(values.threads);
 const wanted = values.only.split(',');
 
+/** Each in a module of its own: loading one costs the others nothing. */
+const WORKLOADS: Readonly<Record<string, () => Promise<Row[]>>> = {
+  W1: async () => (await import('./matmul.ts')).benchMatmul(threads),
+  W2: async () => (await import('./convolutions.ts')).benchConvolutions(threads),
+  W3: async () => (await import('./memory.ts')).benchMemory(threads),
+  W4: async () => (await import('./mnist-step.ts')).benchMnistStep(threads),
+  W5: async () => (await import('./networks.ts')).benchInference(threads),
+  W6: async () => (await import('./networks.ts')).benchResNetStep(threads),
+  W7: async () => (await import('./text.ts')).benchText(threads),
+};
+
 /** Runs our workloads in this process; the parent reads one JSON row a line. */
 async function runHere(): Promise<void> {
-  const rows: Row[] = [];
-  if (wanted.includes('W1')) rows.push(...(await import('./matmul.ts')).benchMatmul(threads));
-  if (wanted.includes('W3')) rows.push(...(await import('./memory.ts')).benchMemory(threads));
-  if (wanted.includes('W4'))
-    rows.push(...(await import('./mnist-step.ts')).benchMnistStep(threads));
-  for (const row of rows) console.log(JSON.stringify(row));
+  setDefaultDevice(values.device);
+  for (const [name, bench] of Object.entries(WORKLOADS)) {
+    if (!wanted.includes(name)) continue;
+    for (const row of await bench()) console.log(JSON.stringify(row));
+  }
 }
 
 /** Each program runs as a process of its own, so that no pool of threads disturbs another. */
@@ -62,6 +76,7 @@ function runProgram(command: string, args: readonly string[], cwd?: string): str
 function ours(): Row[] {
   const script = fileURLToPath(import.meta.url);
   const args = ['--import', 'tsx', script, '--in-process', '--only', values.only];
+  args.push('--device', values.device);
   const lines = runProgram(process.execPath, [...args, '--threads', String(threads)]);
   return lines.map((line) => JSON.parse(line) as Row);
 }
@@ -79,9 +94,8 @@ interface PeerLine {
 function peers(directory: string): Row[] {
   const lines = [
     ...runProgram('/usr/bin/python3', ['torch_bench.py', String(threads), values.only], directory),
-    ...(wanted.includes('W1')
-      ? runProgram(process.execPath, ['ort.mjs', String(threads), 'W1', 'web'], directory)
-      : []),
+    ...runProgram(process.execPath, ['ort.mjs', String(threads), values.only, 'node'], directory),
+    ...runProgram(process.execPath, ['ort.mjs', String(threads), values.only, 'web'], directory),
   ];
   return lines
     .map((line) => JSON.parse(line) as PeerLine)

@@ -140,13 +140,8 @@ export const directConvolution: ContractionSchedule = {
     const positions = d.images * sizeOf(d.result);
     const work = positions * d.inputs * d.outputs * taps;
     const copied = positions * (d.inputs + d.outputs);
-    // The filter's sums are vectors: what of them is in no cache is read and written for each image.
-    const sums = d.outputs * d.inputs * taps * target.vectorBytes;
-    const swept = geometry.role === 'backwardFilter' && sums > target.cacheBytes.l2 / 2;
     return (
-      work / (0.65 * multiplyAddsPerNanosecond(target)) +
-      copied / elementsPerNanosecond(target) +
-      (swept ? (d.images * 2 * sums) / 20 : 0)
+      work / (0.65 * multiplyAddsPerNanosecond(target)) + copied / elementsPerNanosecond(target)
     );
   },
   lower: (context) => {

@@ -347,7 +347,16 @@ describe('a worker that is terminated', { retry: 3 }, () => {
     };
     expect(() => pool.run(id, dying, TABLE)).toThrow(DeviceError);
     table[0] = 3;
-    expect(pool.run(id, run, TABLE)).toBe(2);
+    // On a busy machine the first run may fail of the stalled barrier before the thread is gone: then
+    // its death is reported by the next run, once.
+    let threads = 0;
+    try {
+      threads = pool.run(id, run, TABLE);
+    } catch (error) {
+      expect(error).toMatchObject({ message: expect.stringContaining('worker 1 died') as string });
+      threads = pool.run(id, run, TABLE);
+    }
+    expect(threads).toBe(2);
     expect([table[1], table[16], table[17]]).toEqual([0, 3, 3]);
   });
 

@@ -47,7 +47,8 @@ export function nativeUnavailable(): string | null {
       host = openHost();
     } catch (error) {
       // A compiler that answers but does not work, a disk without room for anything.
-      unavailable = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+      const text = error instanceof Error ? error.message : String(error);
+      unavailable = text.split('\n').slice(0, 2).join(' ');
     }
   }
   return unavailable;

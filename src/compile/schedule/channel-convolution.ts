@@ -16,31 +16,35 @@ import type {
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import { geometryOf, dimensionsOf } from './convolution.ts';
+import { loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
-import { accumulatorOf, tileForWidth } from './product.ts';
-import { paddedSizes, stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
+import { tileForWidth } from './product.ts';
+import {
+  paddedRows,
+  resultIndices,
+  tapCounts,
+  tapOffsetsOf,
+  weightIndices,
+  type WindowPlan,
+  windowPlan,
+  type Windows,
+  windowsOf,
+  windowStart,
+} from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
 const BLOCK_BYTES = 24 * 1024;
 /** Steps of the sum over channels and taps between two visits of the block. */
 const SLICE = 640;
 
-interface Plan {
-  readonly context: ContractionContext;
-  readonly d: Dimensions;
-  readonly backward: boolean;
-  readonly dtype: 'float32' | 'float64' | 'int32';
+interface Plan extends WindowPlan {
   readonly lanes: number;
+  /** Rows of the register tile, vectors in a row, and channels in a row. */
   readonly rows: number;
   readonly vectors: number;
   readonly width: number;
-  /** Channels that are summed, and channels of the result, per group. */
-  readonly depth: number;
-  readonly outputs: number;
   readonly panels: number;
-  readonly padded: readonly number[];
 }
 
 /** What a grid item covers. */
@@ -55,26 +59,11 @@ interface Blocks {
 }
 
 function planOf(context: ContractionContext, geometry: ConvolutionGeometry): Plan {
-  const d = dimensionsOf(context.node, geometry);
-  const backward = geometry.role === 'backwardData';
-  const dtype = accumulatorOf(context.node.dtype) as Plan['dtype'];
-  const lanes = context.target.vectorBytes / (dtype === 'float64' ? 8 : 4);
-  const outputs = backward ? d.inputs : d.outputs;
-  const { rows, vectors } = tileForWidth(context.target, Math.ceil(outputs / lanes));
-  return {
-    context,
-    d,
-    backward,
-    dtype,
-    lanes,
-    rows,
-    vectors,
-    width: vectors * lanes,
-    depth: backward ? d.outputs : d.inputs,
-    outputs,
-    panels: Math.ceil(outputs / (vectors * lanes)),
-    padded: paddedSizes(d, geometry),
-  };
+  const plan = windowPlan(context, geometry);
+  const lanes = context.target.vectorBytes / (plan.dtype === 'float64' ? 8 : 4);
+  const { rows, vectors } = tileForWidth(context.target, Math.ceil(plan.outputs / lanes));
+  const width = vectors * lanes;
+  return { ...plan, lanes, rows, vectors, width, panels: Math.ceil(plan.outputs / width) };
 }
 
 function blocksOf({ d, rows, width, dtype }: Plan, results: readonly number[]): Blocks {
@@ -101,8 +90,7 @@ function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: stri
   const kernel = context.newKernel(`${context.name}_packWeight${suffix}`);
   const { builder } = kernel;
   const buffer = kernel.scratch(target, 'write');
-  const counts = windows.taps.map(({ count }) => count);
-  const taps = sizeOf(counts);
+  const taps = sizeOf(tapCounts(windows));
   const channels = Math.min(depth, Math.max(1, Math.floor(96 / taps)));
   const parts = Math.ceil(depth / channels);
   const grid = loopIndex(builder, 'item', d.groups * panels * parts);
@@ -120,12 +108,6 @@ function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: stri
     builder.constant(width),
     builder.sub(builder.constant(outputs), builder.scale(panel, width)),
   );
-  const counted = (
-    index: Variable,
-    start: Expression,
-    end: Expression,
-    body: readonly Statement[],
-  ): Statement => ({ kind: 'for', index, start, end, step: 1, body });
   /** Loops over what an item covers of its outputs from `start` to `end`. */
   const everywhere = (start: Expression, end: Expression, copied: boolean): Statement => {
     const within = loopIndex(builder, 'channel', channels);
@@ -133,13 +115,7 @@ function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: stri
     const along = loopIndex(builder, 'along', width);
     const channel = builder.add(firstChannel, within);
     const output = builder.add(builder.scale(panel, width), along);
-    const at = unflatten(builder, tap, counts).map((index, axis) => {
-      const { first, step } = windows.taps[axis] as Windows['taps'][number];
-      return builder.offset(builder.scale(index, step), first);
-    });
-    const indices = backward
-      ? [builder.add(builder.scale(group, depth), channel), output, ...at]
-      : [builder.add(builder.scale(group, outputs), output), channel, ...at];
+    const indices = weightIndices(builder, plan, windows, { group, output, channel, tap });
     const step = builder.add(builder.scale(channel, taps), tap);
     const line = builder.add(builder.scale(set, depth * taps), step);
     const store: Statement = {
@@ -150,8 +126,8 @@ function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: stri
     };
     const inner = loop(builder, tap, taps, [store]);
     return backward
-      ? counted(within, zero, lastChannel, [counted(along, start, end, [inner])])
-      : counted(along, start, end, [counted(within, zero, lastChannel, [inner])]);
+      ? loopBetween(within, zero, lastChannel, [loopBetween(along, start, end, [inner])])
+      : loopBetween(along, start, end, [loopBetween(within, zero, lastChannel, [inner])]);
   };
   const copies = everywhere(zero, lastOutput, true);
   // Outputs of the last panel that do not exist.
@@ -197,7 +173,7 @@ function multiplyStage(
   const grid = loopIndex(builder, 'item', items);
   const place = placeOf(plan, builder, grid, blocks);
   const block = kernel.privateArray('block', plan.dtype, blocks.block * width);
-  const steps = plan.depth * sizeOf(windows.taps.map(({ count }) => count));
+  const steps = plan.depth * sizeOf(tapCounts(windows));
   const slices = Math.ceil(steps / SLICE);
   const slice = loopIndex(builder, 'slice', slices);
   const tile = loopIndex(builder, 'tile', blocks.block / rows);
@@ -235,10 +211,9 @@ interface Tile {
 }
 
 /** Where in the padded rows the window of a position of the block starts. */
-function windowStart(plan: Plan, builder: Builder, at: Tile, position: Expression): Expression {
+function startInBlock(plan: Plan, builder: Builder, at: Tile, position: Expression): Expression {
   const { d, padded } = plan;
   const { blocks, place, windows } = at;
-  const strides = stridesOf(padded);
   // Beyond the edge stands the last position: computed again, and not stored.
   const inItem = builder.min(position, builder.constant(blocks.images * blocks.positions - 1));
   const [image, ...coordinates] =
@@ -256,15 +231,11 @@ function windowStart(plan: Plan, builder: Builder, at: Tile, position: Expressio
           const own = builder.add(place.image, within as Expression);
           return [builder.min(own, builder.constant(d.images - 1)), ...rest];
         })();
-  let start = builder.scale(
+  const source = builder.scale(
     builder.add(builder.scale(image as Expression, d.groups), place.group),
     plan.depth * sizeOf(padded),
   );
-  coordinates.forEach((coordinate, axis) => {
-    const step = (windows.step[axis] as number) * (strides[axis] as number);
-    start = builder.add(start, builder.scale(coordinate, step));
-  });
-  return start;
+  return windowStart(builder, source, coordinates, { step: windows.step, padded });
 }
 
 /** `rows` positions by `vectors` vectors of channels, summed over one slice of channels and taps. */
@@ -289,7 +260,7 @@ function registerTile(plan: Plan, kernel: ContractionKernel, at: Tile): Statemen
   for (let row = 0; row < rows; row++) {
     const start = builder.variable(`start${row}`, 'i32', { min: 0 });
     const position = builder.offset(builder.scale(at.tile, rows), row);
-    before.push({ kind: 'let', variable: start, value: windowStart(plan, builder, at, position) });
+    before.push({ kind: 'let', variable: start, value: startInBlock(plan, builder, at, position) });
     const x = builder.variable(`x${row}`, type, { lanes });
     const element = builder.load(at.rows, builder.add(start, offset));
     body.push({ kind: 'let', variable: x, value: builder.splat(element, lanes) });
@@ -314,7 +285,7 @@ function registerTile(plan: Plan, kernel: ContractionKernel, at: Tile): Statemen
   }
   const begin = builder.scale(at.slice, SLICE);
   const end = builder.min(builder.offset(begin, SLICE), builder.constant(at.steps));
-  return [...before, { kind: 'for', index: k, start: begin, end, step: 1, body }, ...after];
+  return [...before, loopBetween(k, begin, end, body), ...after];
 }
 
 /** Turns the block around, channel by channel, and runs the epilogue. */
@@ -334,12 +305,8 @@ function writeBlock(
   const inBlock = builder.add(builder.scale(image, blocks.positions), position);
   const value = builder.load(block, builder.add(builder.scale(inBlock, width), channel));
   const flat = builder.add(place.start, position);
-  const coordinates = unflatten(builder, flat, windows.results).map((index, axis) =>
-    builder.offset(
-      builder.scale(index, windows.scale[axis] as number),
-      windows.shift[axis] as number,
-    ),
-  );
+  const coordinates = unflatten(builder, flat, windows.results);
+  const result = resultIndices(builder, windows, coordinates);
   const output = builder.add(
     builder.scale(place.group, outputs),
     builder.add(firstChannel, channel),
@@ -348,26 +315,19 @@ function writeBlock(
   const upTo = (
     index: Variable,
     limit: number,
-    rest: Expression,
-    body: Statement[],
+    left: Expression,
+    body: readonly Statement[],
     vector = false,
   ): Statement => {
-    return {
-      kind: 'for',
-      index,
-      start: builder.constant(0),
-      end: builder.min(builder.constant(limit), rest),
-      step: 1,
-      body,
-      vector,
-    };
+    const end = builder.min(builder.constant(limit), left);
+    return loopBetween(index, builder.constant(0), end, body, vector);
   };
   const left = builder.sub(builder.constant(blocks.positions), place.start);
   const inner = upTo(
     position,
     Math.min(whole, blocks.positions),
     left,
-    [...kernel.writeElement([own, output, ...coordinates], value)],
+    [...kernel.writeElement([own, output, ...result], value)],
     true,
   );
   const channels = upTo(
@@ -390,13 +350,9 @@ function emptyStage(plan: Plan, windows: Windows, suffix: string): Stage {
   const grid = loopIndex(builder, 'item', items);
   const channels = builder.constant(d.groups * outputs);
   const position = loopIndex(builder, 'position', sizeOf(windows.results));
-  const coordinates = unflatten(builder, position, windows.results).map((index, axis) =>
-    builder.offset(
-      builder.scale(index, windows.scale[axis] as number),
-      windows.shift[axis] as number,
-    ),
-  );
-  const at = [builder.div(grid, channels), builder.rem(grid, channels), ...coordinates];
+  const coordinates = unflatten(builder, position, windows.results);
+  const result = resultIndices(builder, windows, coordinates);
+  const at = [builder.div(grid, channels), builder.rem(grid, channels), ...result];
   const zero = builder.constant(0, valueTypeOf(plan.dtype));
   const body = [...kernel.writeElement(at, zero)];
   return kernel.finish(grid, items, [loop(builder, position, sizeOf(windows.results), body, true)]);
@@ -407,16 +363,12 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
   const { d, padded, depth, panels, width } = plan;
   const { before, phases } = windowsOf(d, geometry);
   const length = sizeOf(padded);
-  const rows: Scratch = {
-    name: 'rows',
-    dtype: plan.dtype,
-    length: d.images * d.groups * depth * length,
-  };
+  const rows = paddedRows(plan);
   const stages = [padStage(context, 'pad', 0, rows, { before, padded, length })];
   phases.forEach((windows, phase) => {
     if (sizeOf(windows.results) === 0) return;
     const suffix = phases.length === 1 ? '' : String(phase);
-    const taps = sizeOf(windows.taps.map(({ count }) => count));
+    const taps = sizeOf(tapCounts(windows));
     if (taps === 0) {
       stages.push(emptyStage(plan, windows, suffix));
       return;

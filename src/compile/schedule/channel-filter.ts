@@ -17,10 +17,10 @@ import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopIndex, multiplyAdd } from './loops.ts';
+import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import { accumulatorOf, tileForWidth } from './product.ts';
-import { paddedSizes, stridesOf, tapOffsetsOf, windowsOf } from './windows.ts';
+import { paddedSizes, tapOffsetsOf, windowsOf, windowStart } from './windows.ts';
 
 /** Bytes of the block of sums of one grid item: with a part of dy it stays in the second-level cache. */
 const BLOCK_BYTES = 96 * 1024;
@@ -130,21 +130,13 @@ function turnStage(plan: Plan, target: Scratch): Stage {
         ? builder.convert(kernel.read(1, [image, channel, ...at]), type)
         : builder.constant(0, type),
     };
-    return counted(along, start, end, [counted(within, builder.constant(0), count, [store])]);
+    return loopBetween(along, start, end, [
+      loopBetween(within, builder.constant(0), count, [store]),
+    ]);
   };
   const body = [over(builder.constant(0), last, true)];
   if (d.outputs % width !== 0) body.push(over(last, builder.constant(width), false));
   return kernel.finish(grid, items, body);
-}
-
-function counted(
-  index: Variable,
-  start: Expression,
-  end: Expression,
-  body: readonly Statement[],
-  vector = false,
-): Statement {
-  return { kind: 'for', index, start, end, step: 1, body, vector };
 }
 
 /** Which part of the derivative an item computes, and from which images. */
@@ -288,17 +280,13 @@ function overPositions(
   body: (x: Expression, dy: Expression) => Statement[],
 ): Statement {
   const { d, padded, step, panels, width, images } = plan;
-  const strides = stridesOf(padded);
   const within = loopIndex(builder, 'image', inRegisters);
   const inSplit = builder.add(builder.scale(visit, inRegisters), within);
   const image = builder.add(builder.scale(place.split, images), inSplit);
   const imageGroup = builder.add(builder.scale(image, d.groups), place.group);
   const at = d.result.map((size, axis) => loopIndex(builder, `s${axis}`, size));
-  let x = builder.scale(imageGroup, d.inputs * sizeOf(padded));
-  at.forEach((position, axis) => {
-    const stride = (step[axis] as number) * (strides[axis] as number);
-    x = builder.add(x, builder.scale(position, stride));
-  });
+  const source = builder.scale(imageGroup, d.inputs * sizeOf(padded));
+  const x = windowStart(builder, source, at, { step, padded });
   const set = builder.add(builder.scale(imageGroup, panels), place.panel);
   const line = builder.add(builder.scale(set, sizeOf(d.result)), flatten(builder, at, d.result));
   let nest = body(x, builder.scale(line, width));
@@ -308,7 +296,7 @@ function overPositions(
   const left = builder.sub(builder.constant(images), builder.scale(visit, inRegisters));
   const all = builder.sub(builder.constant(d.images), builder.sub(image, within));
   const end = builder.min(builder.min(builder.constant(inRegisters), left), all);
-  return counted(within, builder.constant(0), end, nest);
+  return loopBetween(within, builder.constant(0), end, nest);
 }
 
 /** Copies the block to where the sums of all groups of images lie. */
@@ -359,7 +347,7 @@ function writeResults(
     builder.constant(width),
     builder.sub(builder.constant(d.outputs), firstChannel),
   );
-  return [counted(channel, zero, lastChannel, [counted(row, zero, lastRow, store, true)])];
+  return [loopBetween(channel, zero, lastChannel, [loopBetween(row, zero, lastRow, store, true)])];
 }
 
 /** Adds up the groups of images in order. */

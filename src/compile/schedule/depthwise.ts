@@ -4,85 +4,33 @@
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
-import type { Builder } from '../../ir/builder.ts';
-import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
-import type { Statement } from '../../ir/kernel.ts';
-import type {
-  ContractionContext,
-  ContractionKernel,
-  ContractionSchedule,
-} from '../lower/contraction.ts';
+import { type Expression, valueTypeOf } from '../../ir/expression.ts';
+import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopIndex, multiplyAdd } from './loops.ts';
+import { dimensionsOf, geometryOf } from './convolution.ts';
+import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { padStage } from './padded-rows.ts';
-import { accumulatorOf } from './product.ts';
-import { paddedSizes, stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
+import {
+  paddedRows,
+  resultIndices,
+  tapOffsetsOf,
+  weightIndices,
+  type WindowPlan,
+  windowPlan,
+  type Windows,
+  windowsOf,
+  windowStart,
+} from './windows.ts';
 
 /** Products of one result that are written out one after the other. */
 const MOST_PRODUCTS = 64;
 /** Results of one grid item, about. */
 const ITEM_RESULTS = 4096;
 
-interface Plan {
-  readonly context: ContractionContext;
-  readonly d: Dimensions;
-  readonly backward: boolean;
-  readonly dtype: 'float32' | 'float64' | 'int32';
-  /** Channels that are summed, and channels of the result, per group. */
-  readonly depth: number;
-  readonly outputs: number;
-  readonly padded: readonly number[];
-}
-
-function planOf(context: ContractionContext, geometry: ConvolutionGeometry): Plan {
-  const d = dimensionsOf(context.node, geometry);
-  const backward = geometry.role === 'backwardData';
-  return {
-    context,
-    d,
-    backward,
-    dtype: accumulatorOf(context.node.dtype) as Plan['dtype'],
-    depth: backward ? d.outputs : d.inputs,
-    outputs: backward ? d.inputs : d.outputs,
-    padded: paddedSizes(d, geometry),
-  };
-}
-
-/** Channel (group, within) of an operand that has `count` channels a group. */
-function channelAt(
-  builder: Builder,
-  group: Expression,
-  count: number,
-  within: Expression,
-): Expression {
-  return builder.add(builder.scale(group, count), within);
-}
-
-/** The weight between two channels of a group at a tap of the phase. */
-function weightAt(
-  plan: Plan,
-  kernel: ContractionKernel,
-  windows: Windows,
-  at: { group: Expression; output: Expression; channel: number; tap: number },
-): Expression {
-  const { builder } = kernel;
-  const counts = windows.taps.map(({ count }) => count);
-  const tap = unflatten(builder, builder.constant(at.tap), counts).map((index, axis) => {
-    const { first, step } = windows.taps[axis] as Windows['taps'][number];
-    return builder.offset(builder.scale(index, step), first);
-  });
-  const channel = builder.constant(at.channel);
-  const indices = plan.backward
-    ? [channelAt(builder, at.group, plan.depth, channel), at.output, ...tap]
-    : [channelAt(builder, at.group, plan.outputs, at.output), channel, ...tap];
-  return builder.convert(kernel.read(1, indices), valueTypeOf(plan.dtype));
-}
-
 /** One grid item: some rows of one channel of one image. */
-function rowsStage(plan: Plan, windows: Windows, rows: Scratch, suffix: string): Stage {
+function rowsStage(plan: WindowPlan, windows: Windows, rows: Scratch, suffix: string): Stage {
   const { context, d, depth, outputs, padded } = plan;
   const kernel = context.newKernel(`${context.name}_rows${suffix}`);
   const { builder } = kernel;
@@ -104,57 +52,41 @@ function rowsStage(plan: Plan, windows: Windows, rows: Scratch, suffix: string):
   const line = builder.add(builder.scale(part, linesPerItem), within);
   const column = loopIndex(builder, 'column', length);
   const coordinates = [...unflatten(builder, line, outer), column];
-  const strides = stridesOf(padded);
-  let start = builder.scale(imageGroup, depth * sizeOf(padded));
-  coordinates.forEach((coordinate, axis) => {
-    const step = (windows.step[axis] as number) * (strides[axis] as number);
-    start = builder.add(start, builder.scale(coordinate, step));
-  });
+  const firstRow = builder.scale(imageGroup, depth * sizeOf(padded));
+  const start = windowStart(builder, firstRow, coordinates, { step: windows.step, padded });
   const type = valueTypeOf(plan.dtype);
   let sum: Expression = builder.constant(0, type);
   const offsets = tapOffsetsOf(windows, padded);
   for (let channel = 0; channel < depth; channel++) {
     offsets.forEach((offset, tap) => {
-      const weight = weightAt(plan, kernel, windows, { group, output, channel, tap });
+      const indices = weightIndices(builder, plan, windows, {
+        group,
+        output,
+        channel: builder.constant(channel),
+        tap: builder.constant(tap),
+      });
+      const weight = builder.convert(kernel.read(1, indices), type);
       const at = builder.offset(start, channel * sizeOf(padded) + offset);
       sum = multiplyAdd(builder, context.target, builder.load(source, at), weight, sum);
     });
   }
-  const result = coordinates.map((coordinate, axis) =>
-    builder.offset(
-      builder.scale(coordinate, windows.scale[axis] as number),
-      windows.shift[axis] as number,
-    ),
-  );
-  const to = [image, channelAt(builder, group, outputs, output), ...result];
+  const to = [
+    image,
+    builder.add(builder.scale(group, outputs), output),
+    ...resultIndices(builder, windows, coordinates),
+  ];
   const row = loop(builder, column, length, [...kernel.writeElement(to, sum)], true);
-  return kernel.finish(grid, items, [upTo(builder, within, linesPerItem, lines, part, [row])]);
-}
-
-/** A loop over an item's lines, fewer in the last item. */
-function upTo(
-  builder: Builder,
-  index: Variable,
-  count: number,
-  all: number,
-  part: Expression,
-  body: readonly Statement[],
-): Statement {
-  const left = builder.sub(builder.constant(all), builder.scale(part, count));
-  const end = builder.min(builder.constant(count), left);
-  return { kind: 'for', index, start: builder.constant(0), end, step: 1, body };
+  const left = builder.sub(builder.constant(lines), builder.scale(part, linesPerItem));
+  const end = builder.min(builder.constant(linesPerItem), left);
+  return kernel.finish(grid, items, [loopBetween(within, builder.constant(0), end, [row])]);
 }
 
 function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): Stage[] {
-  const plan = planOf(context, geometry);
-  const { d, padded, depth } = plan;
+  const plan = windowPlan(context, geometry);
+  const { d, padded } = plan;
   const { before, phases } = windowsOf(d, geometry);
   const length = sizeOf(padded);
-  const rows: Scratch = {
-    name: 'rows',
-    dtype: plan.dtype,
-    length: d.images * d.groups * depth * length,
-  };
+  const rows = paddedRows(plan);
   const present = phases.filter(({ results }) => sizeOf(results) > 0);
   return [
     padStage(context, 'pad', 0, rows, { before, padded, length }),

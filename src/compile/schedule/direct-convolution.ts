@@ -13,7 +13,7 @@ import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import { loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage, rowSpan, tapOffsets } from './padded-rows.ts';
 import { accumulatorOf, registerTileFor } from './product.ts';
 
@@ -232,15 +232,13 @@ function windowStage(
     const size = plan.result[axis] as number;
     finish = [loop(builder, at[axis] as Variable, size, finish, axis === at.length - 1)];
   }
-  const slowest: Statement = {
-    kind: 'for',
-    index: at[0] as Variable,
-    start: builder.sub(own, start),
-    end: builder.constant(perItem),
-    step: 1,
-    body: finish,
-    vector: at.length === 1,
-  };
+  const slowest = loopBetween(
+    at[0] as Variable,
+    builder.sub(own, start),
+    builder.constant(perItem),
+    finish,
+    at.length === 1,
+  );
   return kernel.finish(grid, plan.images * blocks, [
     loop(builder, column, columns / width, [loop(builder, panel, panels, tileBody)]),
     loop(builder, output, outputs, [slowest]),

@@ -16,15 +16,29 @@ export function loop(
   body: readonly Statement[],
   vector = false,
 ): Statement {
-  return {
-    kind: 'for',
-    index,
-    start: builder.constant(0),
-    end: builder.constant(count),
-    step: 1,
-    body,
-    vector,
-  };
+  return loopBetween(index, builder.constant(0), builder.constant(count), body, vector);
+}
+
+/** A loop over [start, end). */
+export function loopBetween(
+  index: Variable,
+  start: Expression,
+  end: Expression,
+  body: readonly Statement[],
+  vector = false,
+): Statement {
+  return { kind: 'for', index, start, end, step: 1, body, vector };
+}
+
+/** `size`, or as much of it as is left of `limit` from `first`: the end of a loop over a block. */
+export function bounded(
+  builder: Builder,
+  first: Expression,
+  size: number,
+  limit: number,
+): Expression {
+  if (limit % size === 0) return builder.constant(size);
+  return builder.min(builder.constant(size), builder.sub(builder.constant(limit), first));
 }
 
 /** `a * b + sum`, fused where the target may. */

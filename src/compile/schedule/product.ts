@@ -16,7 +16,7 @@ import { dependsOn } from '../../ir/linear.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
-import { loop, loopIndex, multiplyAdd } from './loops.ts';
+import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 
 /** Sizes of `batch` products [m, k] @ [k, n]. */
 export interface ProductSizes {
@@ -357,31 +357,13 @@ function multiplyStage(
     builder.add(firstColumn, column),
     value,
   );
-  const epilogue: Statement = {
-    kind: 'for',
-    index: row,
-    start: builder.constant(0),
-    end: bounded(builder, firstRow, tiles.blockRows, sizes.m),
-    step: 1,
-    body: [
-      {
-        kind: 'for',
-        index: column,
-        start: builder.constant(0),
-        end: bounded(builder, firstColumn, tiles.blockColumns, sizes.n),
-        step: 1,
-        body: finish,
-        vector: true,
-      },
-    ],
-  };
+  const zero = builder.constant(0);
+  const lastRow = bounded(builder, firstRow, tiles.blockRows, sizes.m);
+  const lastColumn = bounded(builder, firstColumn, tiles.blockColumns, sizes.n);
+  const epilogue = loopBetween(row, zero, lastRow, [
+    loopBetween(column, zero, lastColumn, finish, true),
+  ]);
   return kernel.finish(grid, sizes.batch * perBatch, [...multiply, epilogue]);
-}
-
-/** `size`, or as much of it as is left of `limit` from `first`. */
-function bounded(builder: Builder, first: Expression, size: number, limit: number): Expression {
-  if (limit % size === 0) return builder.constant(size);
-  return builder.min(builder.constant(size), builder.sub(builder.constant(limit), first));
 }
 
 /** The register tiles of a block: how many there are, and the panels they multiply. */
@@ -431,17 +413,11 @@ function multiplySlices(
     end,
     corner,
   });
-  const upTo = (index: Variable, end: Expression, inner: readonly Statement[]): Statement => ({
-    kind: 'for',
-    index,
-    start: builder.constant(0),
-    end,
-    step: 1,
-    body: inner,
-  });
+  const zero = builder.constant(0);
   // The panel of b stays in the first-level cache while the rows of the block pass by.
-  const allRows = upTo(row, panels.rows, body);
-  return [clearing, loop(builder, slice, slices, [upTo(column, panels.columns, [allRows])])];
+  const allRows = loopBetween(row, zero, panels.rows, body);
+  const allColumns = loopBetween(column, zero, panels.columns, [allRows]);
+  return [clearing, loop(builder, slice, slices, [allColumns])];
 }
 
 /** rows x vectors named accumulators: loaded from the block, summed over k, stored back. */
@@ -485,9 +461,5 @@ function registerTile(
       after.push({ kind: 'store', buffer: buffers.block, index: cell, value: sum });
     }
   }
-  return [
-    ...before,
-    { kind: 'for', index: k, start: at.start, end: at.end, step: 1, body: inner },
-    ...after,
-  ];
+  return [...before, loopBetween(k, at.start, at.end, inner), ...after];
 }

@@ -1,8 +1,15 @@
 // Convolutions as windows over a padded source. Forward there is one kind of window. By data, with a
 // stride, every phase of a position modulo the stride sees other taps: each is a convolution of stride
 // 1 over the gradient, with a part of the kernel.
+import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
-import type { Dimensions } from './convolution.ts';
+import type { Builder } from '../../ir/builder.ts';
+import type { Expression } from '../../ir/expression.ts';
+import type { ContractionContext } from '../lower/contraction.ts';
+import { unflatten } from '../lower/indexing.ts';
+import type { Scratch } from '../lower/kernel-builder.ts';
+import { type Dimensions, dimensionsOf } from './convolution.ts';
+import { accumulatorOf } from './product.ts';
 
 /** The taps of a window along one axis. */
 export interface TapAxis {
@@ -24,6 +31,85 @@ export interface Windows {
   /** Position i is the result's element scale * i + shift. */
   readonly scale: readonly number[];
   readonly shift: readonly number[];
+}
+
+/** What the schedules forward and by data share, whichever way they go through the windows. */
+export interface WindowPlan {
+  readonly context: ContractionContext;
+  readonly d: Dimensions;
+  readonly backward: boolean;
+  readonly dtype: 'float32' | 'float64' | 'int32';
+  /** Channels that are summed, and channels of the result, per group. */
+  readonly depth: number;
+  readonly outputs: number;
+  /** Sizes of the padded source. */
+  readonly padded: readonly number[];
+}
+
+export function windowPlan(context: ContractionContext, geometry: ConvolutionGeometry): WindowPlan {
+  const d = dimensionsOf(context.node, geometry);
+  const backward = geometry.role === 'backwardData';
+  return {
+    context,
+    d,
+    backward,
+    dtype: accumulatorOf(context.node.dtype) as WindowPlan['dtype'],
+    depth: backward ? d.outputs : d.inputs,
+    outputs: backward ? d.inputs : d.outputs,
+    padded: paddedSizes(d, geometry),
+  };
+}
+
+/** Where the padded source of all images and groups lies. */
+export function paddedRows({ d, depth, dtype, padded }: WindowPlan): Scratch {
+  return { name: 'rows', dtype, length: d.images * d.groups * depth * sizeOf(padded) };
+}
+
+/** Taps of a window along each axis. */
+export function tapCounts({ taps }: Windows): readonly number[] {
+  return taps.map(({ count }) => count);
+}
+
+/** The weight that output `output` of a group has for its channel `channel` at tap number `tap`. */
+export function weightIndices(
+  builder: Builder,
+  { backward, depth, outputs }: WindowPlan,
+  windows: Windows,
+  at: { group: Expression; output: Expression; channel: Expression; tap: Expression },
+): Expression[] {
+  const element = unflatten(builder, at.tap, tapCounts(windows)).map((index, axis) => {
+    const { first, step } = windows.taps[axis] as TapAxis;
+    return builder.offset(builder.scale(index, step), first);
+  });
+  return backward
+    ? [builder.add(builder.scale(at.group, depth), at.channel), at.output, ...element]
+    : [builder.add(builder.scale(at.group, outputs), at.output), at.channel, ...element];
+}
+
+/** Space indices of the result at a position of the windows. */
+export function resultIndices(
+  builder: Builder,
+  { scale, shift }: Windows,
+  position: readonly Expression[],
+): Expression[] {
+  return position.map((index, axis) =>
+    builder.offset(builder.scale(index, scale[axis] as number), shift[axis] as number),
+  );
+}
+
+/** `base`, moved to where the window of a position starts in padded rows. */
+export function windowStart(
+  builder: Builder,
+  base: Expression,
+  position: readonly Expression[],
+  { step, padded }: { readonly step: readonly number[]; readonly padded: readonly number[] },
+): Expression {
+  const strides = stridesOf(padded);
+  return position.reduce(
+    (start, index, axis) =>
+      builder.add(start, builder.scale(index, (step[axis] as number) * (strides[axis] as number))),
+    base,
+  );
 }
 
 interface AxisPhase {
@@ -111,7 +197,7 @@ export function paddedSizes(d: Dimensions, geometry: ConvolutionGeometry): reado
 }
 
 /** Row-major strides, in elements. */
-export function stridesOf(shape: readonly number[]): number[] {
+function stridesOf(shape: readonly number[]): number[] {
   const strides = shape.map(() => 1);
   for (let axis = shape.length - 2; axis >= 0; axis--) {
     strides[axis] = (strides[axis + 1] as number) * (shape[axis + 1] as number);

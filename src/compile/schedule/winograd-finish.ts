@@ -3,7 +3,7 @@
 import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { ContractionKernel } from '../lower/contraction.ts';
-import { loop, loopIndex } from './loops.ts';
+import { loop, loopBetween, loopIndex } from './loops.ts';
 import type { WinogradPlan } from './winograd-plan.ts';
 import { forRuns } from './winograd-stages.ts';
 import { TransformWriter } from './winograd-transform.ts';
@@ -53,26 +53,16 @@ export function finishPart(
   });
   const used = builder.offset(builder.sub(at.end, at.start), lanes - 1);
   const body: Statement[] = [
-    {
-      kind: 'for',
-      index: vector,
-      start: builder.constant(0),
-      end: builder.div(used, builder.constant(lanes)),
-      step: 1,
-      body: statements,
-    },
+    loopBetween(
+      vector,
+      builder.constant(0),
+      builder.div(used, builder.constant(lanes)),
+      statements,
+    ),
     writeTiles({ plan, kernel, ...at, results, output }),
   ];
-  return [
-    {
-      kind: 'for',
-      index: own,
-      start: builder.constant(0),
-      end: builder.min(left, builder.constant(plan.partPanels * rows)),
-      step: 1,
-      body,
-    },
-  ];
+  const end = builder.min(left, builder.constant(plan.partPanels * rows));
+  return [loopBetween(own, builder.constant(0), end, body)];
 }
 
 /** Results [row][column][tile] of one output. */
@@ -181,17 +171,14 @@ function writeElements(row: TileRow, first: Expression, end: Expression): Statem
     builder.min(index, builder.constant(size - 1));
   const upTo = (
     index: Variable,
-    start: Expression,
+    from: Expression,
     size: number,
     body: readonly Statement[],
-  ): Statement => ({
-    kind: 'for',
-    index,
-    start: builder.constant(0),
-    end: builder.min(builder.sub(builder.constant(size), start), builder.constant(step)),
-    step: 1,
-    body,
-  });
+  ): Statement => {
+    const left = builder.sub(builder.constant(size), from);
+    const end = builder.min(left, builder.constant(step));
+    return loopBetween(index, builder.constant(0), end, body);
+  };
   const part = builder.scale(builder.add(builder.scale(i, step), j), plan.block);
   const cell = builder.add(row.cell, builder.scale(wide, plan.group));
   const element = kernel.writeElement(
@@ -204,5 +191,5 @@ function writeElements(row: TileRow, first: Expression, end: Expression): Statem
     builder.load(row.results, builder.add(cell, part)),
   );
   const body = [upTo(i, row.y, height, [upTo(j, x, width, element)])];
-  return { kind: 'for', index: wide, start: first, end, step: 1, body };
+  return loopBetween(wide, first, end, body);
 }

@@ -13,7 +13,7 @@ import type { Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopIndex, multiplyAdd } from './loops.ts';
+import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { filterCost, type FilterPlan, filterPlan, filterStages } from './winograd-filter.ts';
 import { finishPart } from './winograd-finish.ts';
 import { winogradCost, type WinogradPlan, winogradPlan } from './winograd-plan.ts';
@@ -188,17 +188,10 @@ function multiply(plan: WinogradPlan, builder: Builder, part: Part): readonly St
       across,
     ),
   });
-  const upTo = (index: Variable, end: Expression, body: readonly Statement[]): Statement => ({
-    kind: 'for',
-    index,
-    start: builder.constant(0),
-    end,
-    step: 1,
-    body,
-  });
+  const zero = builder.constant(0);
   return [
     loop(builder, position, positions, [
-      upTo(column, part.columns, [upTo(panel, part.panels, tile)]),
+      loopBetween(column, zero, part.columns, [loopBetween(panel, zero, part.panels, tile)]),
     ]),
   ];
 }

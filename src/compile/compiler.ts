@@ -88,12 +88,15 @@ export function compile(
     kernels.push(explanation);
   }
   const { constantLeaves } = options;
-  const separated = separateConstant(constantLeaves === undefined ? [] : steps, (node) => {
-    const leaf = flow.leaves.get(node);
-    return leaf !== undefined && constantLeaves?.[leaf] === true;
-  });
+  const separated: Separated =
+    constantLeaves === undefined
+      ? { ahead: [], rest: steps, kept: [] }
+      : separateConstant(steps, (node) => {
+          const leaf = flow.leaves.get(node);
+          return leaf !== undefined && constantLeaves[leaf] === true;
+        });
+  const { rest } = separated;
   const ahead = new Set(separated.ahead);
-  const rest = steps.filter((step) => !ahead.has(step));
   const kept = new Map<Scratch, Location>(
     separated.kept.map((scratch, i) => [
       scratch,

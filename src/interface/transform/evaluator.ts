@@ -12,6 +12,7 @@ import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import { Ahead } from './ahead.ts';
 import { policyFor, policyKey } from './algorithms.ts';
 import { checkForNaN } from './check-nan.ts';
 import { settings } from './settings.ts';
@@ -68,16 +69,6 @@ interface Entry {
   runs: number;
   /** What `profile` measured of the present executable. */
   measured: Measured | null;
-}
-
-/** The executable of `CompiledProgram.prepared`, what it keeps, and of which values. */
-interface Ahead {
-  readonly executable: Executable;
-  readonly kept: readonly DeviceBuffer[];
-  /** Numbers, not the storages: a plan must not keep a dropped model. */
-  readonly storageIds: number[];
-  readonly versions: number[];
-  ran: boolean;
 }
 
 /** Sums over runs, in milliseconds: of each dispatch. */
@@ -406,7 +397,7 @@ export class Evaluator implements Engine {
     // Compilation may number nodes anew; the walk's positions are needed below.
     for (let i = 0; i < nodes.length; i++) (nodes[i] as Node).position = i;
     const executable = device.load(compiled.plan);
-    const ahead = this.#loadAhead(compiled, device);
+    const ahead = Ahead.of(compiled, device);
     this.stats.compileMs += performance.now() - start;
     return { compiled, executable, ahead };
   }
@@ -414,9 +405,10 @@ export class Evaluator implements Engine {
   /** Parameters that the program reads and does not change. */
   #constantLeaves(roots: readonly Root[]): boolean[] {
     const { nodes, leaves } = this.#linear;
+    const computed = new Set(roots.map(({ position }) => nodes[position]));
     const changed = new Set<Storage>();
     for (const { node, storage } of this.#assignments.values()) {
-      if (roots.some(({ position }) => nodes[position] === node)) changed.add(storage);
+      if (computed.has(node)) changed.add(storage);
     }
     return leaves.map((leaf) => {
       const storage = leaf.storage as Storage;
@@ -424,47 +416,9 @@ export class Evaluator implements Engine {
     });
   }
 
-  #loadAhead({ prepared }: CompiledProgram, device: Device): Ahead | null {
-    if (prepared === null) return null;
-    const { plan, kept, leaves } = prepared;
-    return {
-      executable: device.load(plan),
-      kept: kept.map((index) => device.allocate(Math.max(1, plan.bindings[index]?.bytes ?? 0))),
-      storageIds: leaves.map(() => -1),
-      versions: leaves.map(() => -1),
-      ran: false,
-    };
-  }
-
-  #bindKept({ ahead, compiled, bindings }: Entry): void {
-    compiled.prepared?.kept.forEach((index, i) => {
-      bindings[index] = ahead?.kept[i] as DeviceBuffer;
-    });
-  }
-
-  /** Runs what is computed ahead, if a parameter has changed since. The bindings are complete. */
-  #runAhead({ ahead, compiled, bindings, scalars }: Entry): void {
-    if (ahead === null || compiled.prepared === null) return;
-    const { leaves } = this.#linear;
-    let changed = !ahead.ran;
-    compiled.prepared.leaves.forEach((index, i) => {
-      const leaf = leaves[index] as Node;
-      const storage = leaf.storage as Storage;
-      if (ahead.storageIds[i] === storage.storageId && ahead.versions[i] === leaf.version) return;
-      ahead.storageIds[i] = storage.storageId;
-      ahead.versions[i] = leaf.version;
-      changed = true;
-    });
-    if (!changed) return;
-    ahead.ran = true;
-    ahead.executable.run(bindings, scalars);
-    this.stats.kernelsExecuted += compiled.prepared.plan.dispatches.length;
-  }
-
-  #disposeExecutables({ executable, ahead }: Entry, device: Device): void {
+  #disposeExecutables({ executable, ahead }: Entry): void {
     executable.dispose();
-    ahead?.executable.dispose();
-    for (const buffer of ahead?.kept ?? []) device.free(buffer);
+    ahead?.dispose();
   }
 
   #recompile(entry: Entry, device: Device, roots: readonly Root[]): void {
@@ -472,7 +426,7 @@ export class Evaluator implements Engine {
     entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
     entry.learnedRoots.sort((a, b) => a - b);
     const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
-    this.#disposeExecutables(entry, device);
+    this.#disposeExecutables(entry);
     Object.assign(entry, this.#compile(device, [...roots, ...kept]));
     entry.stale = false;
     entry.measured = null;
@@ -489,7 +443,7 @@ export class Evaluator implements Engine {
     // What it kept belongs to whoever still holds the nodes.
     this.#keepers.delete(entry);
     entry.kept.length = 0;
-    this.#disposeExecutables(entry, device);
+    this.#disposeExecutables(entry);
     for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
     entry.staging.length = 0;
   }
@@ -542,8 +496,11 @@ export class Evaluator implements Engine {
     for (let i = 0; i < scalars.length; i++) entry.scalars[i] = (scalars[i] as Node).value;
     this.#bindLeaves(entry, device);
     const outputs = this.#bindRoots(entry, device, nodes, rootNodes, assigned, roots);
-    this.#bindKept(entry);
-    this.#runAhead(entry);
+    if (entry.ahead !== null) {
+      entry.ahead.bind(entry.bindings);
+      const { leaves } = this.#linear;
+      this.stats.kernelsExecuted += entry.ahead.run(leaves, entry.bindings, entry.scalars);
+    }
     if (settings.profiling) this.#measure(entry);
     else entry.executable.run(entry.bindings, entry.scalars, background);
     this.stats.runs++;

@@ -19,8 +19,8 @@ import {
   statSync,
   symlinkSync,
 } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 
 /** Changes with the layout of the directory, so that no version reads the files of another. */
 const LAYOUT = 'v1';
@@ -33,21 +33,6 @@ const LEFTOVER_MS = 60 * 60 * 1000;
 const TEMPORARY = 'tengen-native-';
 /** How full a prune leaves the directory, so that not every build has to prune. */
 const PRUNE_TO = 0.9;
-
-/** Where the cache belongs: TENGEN_CACHE, else XDG_CACHE_HOME/tengen, else ~/.cache/tengen. */
-export function defaultCachePath(env: NodeJS.ProcessEnv): string {
-  const own = env['TENGEN_CACHE'];
-  if (own) return resolve(own);
-  const shared = env['XDG_CACHE_HOME'];
-  // The XDG specification says to ignore relative paths.
-  if (shared && isAbsolute(shared)) return join(shared, 'tengen');
-  try {
-    return join(homedir(), '.cache', 'tengen');
-  } catch {
-    // A user without a home: the name is guessable, but a directory that is not ours is refused.
-    return join(tmpdir(), `tengen-${process.getuid?.() ?? 'cache'}`);
-  }
-}
 
 export class CacheDirectory {
   /** Without symbolic links, so that nobody can lead it elsewhere later. */

@@ -1,7 +1,7 @@
 // What the cache of compiled kernels holds, and its removal: for the command line.
 import { lstatSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { defaultCachePath } from './cache-directory.ts';
+import { defaultCachePath } from '../../runtime/cache-path.ts';
 
 export interface CacheReport {
   readonly path: string;

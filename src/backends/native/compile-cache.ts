@@ -11,7 +11,8 @@ import {
   runJobs,
   runJobsSync,
 } from './build.ts';
-import { CacheDirectory, defaultCachePath } from './cache-directory.ts';
+import { defaultCachePath } from '../../runtime/cache-path.ts';
+import { CacheDirectory } from './cache-directory.ts';
 import {
   findForeign,
   type ForeignFunction,

@@ -1,8 +1,8 @@
 // Measurements of schedules in a file of the user's cache folder, so that the next process need not
 // measure again. The file is data: times by schedule name.
 import type * as Fs from 'node:fs';
-import type * as Os from 'node:os';
 import type * as Path from 'node:path';
+import { defaultCachePath } from '../../runtime/cache-path.ts';
 import type { AlgorithmFile, Stored, Times } from './algorithm-store.ts';
 
 const FILE = 'algorithms.json';
@@ -30,10 +30,8 @@ export function algorithmFile(): AlgorithmFile {
 /** Looked up at each use: TENGEN_CACHE may be set by the program. */
 function place(): Place {
   const fs = process.getBuiltinModule('node:fs') as typeof Fs;
-  const os = process.getBuiltinModule('node:os') as typeof Os;
   const path = process.getBuiltinModule('node:path') as typeof Path;
-  const base = process.env['XDG_CACHE_HOME'] ?? path.join(os.homedir(), '.cache');
-  const folder = process.env['TENGEN_CACHE'] ?? path.join(base, 'tengen');
+  const folder = defaultCachePath(process.env);
   return { fs, folder, path: path.join(folder, FILE) };
 }
 

@@ -4,6 +4,13 @@ import { DeviceError, DisposedError, internalError, OutOfMemoryError } from '../
 import type { Target } from '../../ir/kernel.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import { threadsAvailable } from '../../runtime/host-threads.ts';
+import {
+  bindBuffer,
+  checkBindingCount,
+  checkRange,
+  ownBuffer,
+  OwnedBuffer,
+} from '../../runtime/owned-buffer.ts';
 import type { Plan } from '../../runtime/plan.ts';
 import { WORK_LIMITS, type WorkLimits } from '../../runtime/work-sharing.ts';
 import { AlignedMemory, MemoryPool } from './memory.ts';
@@ -35,18 +42,12 @@ export interface NativeStatistics {
   compileMs: number;
 }
 
-class NativeBuffer implements DeviceBuffer {
-  readonly bytes: number;
+class NativeBuffer extends OwnedBuffer {
   readonly memory: AlignedMemory;
-  readonly owner: NativeDevice;
-  freed = false;
-  /** Number of the run that last bound it, to find buffers that are bound twice. */
-  boundIn = 0;
 
   constructor(owner: NativeDevice, memory: AlignedMemory, bytes: number) {
-    this.owner = owner;
+    super(owner, bytes);
     this.memory = memory;
-    this.bytes = bytes;
   }
 }
 
@@ -206,9 +207,9 @@ export class NativeDevice implements Device {
   ): void {
     this.#checkOpen('run');
     const { plan } = program;
-    if (this.#arena.bytes < plan.arenaBytes) this.#arena = this.#replace(plan.arenaBytes);
+    if (this.#arena.bytes < plan.arenaBytes) this.#arena = this.#take(plan.arenaBytes);
     const scratchBytes = program.scratchBytes * this.threads;
-    if (this.#scratch.bytes < scratchBytes) this.#scratch = this.#replace(scratchBytes);
+    if (this.#scratch.bytes < scratchBytes) this.#scratch = this.#take(scratchBytes);
     // The program's table is overwritten: a run of it that is under way must be over.
     if (program.ticket !== 0 && !this.#host.done(program.ticket)) this.#finish();
     this.#bind(program, bindings);
@@ -255,21 +256,11 @@ export class NativeDevice implements Device {
 
   #bind(program: NativeProgram, bindings: readonly DeviceBuffer[]): void {
     const { plan } = program;
-    if (bindings.length !== plan.bindings.length) {
-      throw internalError(`${bindings.length} bindings for a plan of ${plan.bindings.length}`);
-    }
+    checkBindingCount(plan, bindings);
     const run = ++this.#runNumber;
     for (let i = 0; i < bindings.length; i++) {
-      const { bytes, access } = plan.bindings[i] as Plan['bindings'][number];
       const buffer = this.#own(bindings[i] as DeviceBuffer, 'run');
-      if (buffer.bytes < bytes) {
-        throw internalError(`binding ${i} has ${buffer.bytes} bytes, the plan wants ${bytes}`);
-      }
-      // Threads meet only where bindings show a hazard, so two that are one buffer must not write.
-      if (Math.abs(buffer.boundIn) === run && (access !== 'read' || buffer.boundIn < 0)) {
-        throw internalError(`binding ${i} is a buffer that is bound twice and written`);
-      }
-      buffer.boundIn = access === 'read' ? run : -run;
+      bindBuffer(plan, i, buffer, run);
       program.bind(i, buffer.memory.address);
     }
   }
@@ -289,10 +280,6 @@ export class NativeDevice implements Device {
     }
   }
 
-  #replace(bytes: number): AlignedMemory {
-    return this.#take(bytes);
-  }
-
   /** Memory from the pool or the host; before giving up, what no run needs now is let go. */
   #take(bytes: number): AlignedMemory {
     try {
@@ -309,19 +296,13 @@ export class NativeDevice implements Device {
   }
 
   #own(buffer: DeviceBuffer, op: string): NativeBuffer {
-    if (!(buffer instanceof NativeBuffer) || buffer.owner !== this) {
-      throw internalError(`${op}: a buffer of another device`);
-    }
-    if (buffer.freed) throw internalError(`${op}: a buffer that was freed`);
-    return buffer;
+    return ownBuffer(NativeBuffer, this, buffer, op);
   }
 
   #range(buffer: DeviceBuffer, byteOffset: number, bytes: number, op: string): NativeBuffer {
     const own = this.#own(buffer, op);
     this.#checkOpen(op);
-    if (byteOffset < 0 || byteOffset + bytes > own.bytes) {
-      throw internalError(`${op}: bytes ${byteOffset} to ${byteOffset + bytes} of ${own.bytes}`);
-    }
+    checkRange(own, byteOffset, bytes, op);
     return own;
   }
 

@@ -10,6 +10,13 @@ import {
 import type { Kernel, Target } from '../../ir/kernel.ts';
 import { Allocator, formatBytes } from '../../runtime/allocator.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
+import {
+  bindBuffer,
+  checkBindingCount,
+  checkRange,
+  ownBuffer,
+  OwnedBuffer,
+} from '../../runtime/owned-buffer.ts';
 import type { Plan } from '../../runtime/plan.ts';
 import { writeScalars } from '../../runtime/scalars.ts';
 import { type RunPart, threadsAvailable, WorkerPool } from '../../runtime/workers.ts';
@@ -53,18 +60,12 @@ export interface WasmStatistics {
   codeBytes: number;
 }
 
-class WasmBuffer implements DeviceBuffer {
-  readonly bytes: number;
+class WasmBuffer extends OwnedBuffer {
   readonly address: number;
-  readonly owner: WasmDevice;
-  freed = false;
-  /** Number of the run that last bound it, to find buffers that are bound twice. */
-  boundIn = 0;
 
   constructor(owner: WasmDevice, address: number, bytes: number) {
-    this.owner = owner;
+    super(owner, bytes);
     this.address = address;
-    this.bytes = bytes;
   }
 }
 
@@ -296,21 +297,11 @@ export class WasmDevice implements Device {
   }
 
   #writeBindings(plan: Plan, bindings: readonly DeviceBuffer[], address: number): void {
-    if (bindings.length !== plan.bindings.length) {
-      throw internalError(`${bindings.length} bindings for a plan of ${plan.bindings.length}`);
-    }
+    checkBindingCount(plan, bindings);
     const run = ++this.#runNumber;
     for (let i = 0; i < bindings.length; i++) {
-      const { bytes, access } = plan.bindings[i] as Plan['bindings'][number];
       const buffer = this.#own(bindings[i] as DeviceBuffer, 'run');
-      if (buffer.bytes < bytes) {
-        throw internalError(`binding ${i} has ${buffer.bytes} bytes, the plan wants ${bytes}`);
-      }
-      // Threads meet only where bindings show a hazard, so two that are one buffer must not write.
-      if (Math.abs(buffer.boundIn) === run && (access !== 'read' || buffer.boundIn < 0)) {
-        throw internalError(`binding ${i} is a buffer that is bound twice and written`);
-      }
-      buffer.boundIn = access === 'read' ? run : -run;
+      bindBuffer(plan, i, buffer, run);
       this.#view.setUint32(address + 4 * i, buffer.address, true);
     }
   }
@@ -357,19 +348,13 @@ export class WasmDevice implements Device {
   }
 
   #own(buffer: DeviceBuffer, op: string): WasmBuffer {
-    if (!(buffer instanceof WasmBuffer) || buffer.owner !== this) {
-      throw internalError(`${op}: a buffer of another device`);
-    }
-    if (buffer.freed) throw internalError(`${op}: a buffer that was freed`);
-    return buffer;
+    return ownBuffer(WasmBuffer, this, buffer, op);
   }
 
   #range(buffer: DeviceBuffer, byteOffset: number, bytes: number, op: string): WasmBuffer {
     const own = this.#own(buffer, op);
     this.#checkOpen(op);
-    if (byteOffset < 0 || byteOffset + bytes > own.bytes) {
-      throw internalError(`${op}: bytes ${byteOffset} to ${byteOffset + bytes} of ${own.bytes}`);
-    }
+    checkRange(own, byteOffset, bytes, op);
     return own;
   }
 

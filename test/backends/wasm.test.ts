@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
-import { byteSize, type DType, DTYPES } from '../../src/base/dtype.ts';
+import { DTYPES } from '../../src/base/dtype.ts';
 import {
   ArgumentError,
   CompileError,
@@ -11,10 +11,9 @@ import {
   OutOfMemoryError,
 } from '../../src/base/errors.ts';
 import { Builder } from '../../src/ir/builder.ts';
-import { valueTypeOf } from '../../src/ir/expression.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
-import type { Device } from '../../src/runtime/device.ts';
-import type { Location, Plan } from '../../src/runtime/plan.ts';
+import type { Device, Executable } from '../../src/runtime/device.ts';
+import type { Plan } from '../../src/runtime/plan.ts';
 import {
   arena,
   binding,
@@ -22,8 +21,10 @@ import {
   call,
   mirrorKernel,
   mirrorPlan,
+  randomMirrorPlans,
+  readScalar,
   ROWS,
-  SIZE,
+  runMirror as runPlan,
 } from '../support/mirror-plan.ts';
 
 const NO_SCALARS = new Float64Array();
@@ -33,24 +34,14 @@ const single = new WasmDevice({ threads: 1 });
 const double = new WasmDevice({ threads: 2, limits: { dispatch: 2500, plan: 0 } });
 afterAll(() => [single, double].forEach((device) => device.close()));
 
-/** The bits of binding 1 after `runs` runs. */
-async function runMirror(device: Device, plan: Plan, runs: number): Promise<Uint8Array> {
-  const executable = device.load(plan);
-  if (device === double) {
-    const threads = await (executable as ReturnType<WasmDevice['load']>).whenReady();
-    expect([1, 2]).toContain(threads);
-  }
-  const input = device.allocate(BYTES);
-  const result = device.allocate(BYTES);
-  const values = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(i) + i / SIZE);
-  device.write(input, 0, new Uint8Array(values.buffer));
-  device.write(result, 0, new Uint8Array(values.buffer));
-  for (let run = 0; run < runs; run++) executable.run([input, result], Float64Array.of(0.7));
-  const bytes = await device.read(result, 0, BYTES);
-  executable.dispose();
-  device.free(input);
-  device.free(result);
-  return bytes;
+/** Waits for the threads, where there are any. */
+const ready = async (executable: Executable): Promise<void> => {
+  const threads = await (executable as ReturnType<WasmDevice['load']>).whenReady();
+  expect([1, 2]).toContain(threads);
+};
+
+function runMirror(device: Device, plan: Plan, runs: number): Promise<Uint8Array> {
+  return runPlan(device, plan, runs, device === double ? ready : undefined);
 }
 
 describe('plans on wasm', () => {
@@ -103,29 +94,9 @@ describe('plans on wasm', () => {
   });
 
   it('give the interpreter’s bits for random plans, on one thread and on two', async () => {
-    const slot = fc.oneof(
-      fc.integer({ min: 0, max: 9 }).map(arena),
-      fc.integer({ min: 0, max: 1 }).map(binding),
-    );
-    const step = fc.record({
-      x: slot,
-      y: slot,
-      out: slot.filter((to) => to.space === 'arena' || (to.space === 'binding' && to.index === 1)),
-      kernel: fc.nat(3).map((kernel) => (kernel === 0 ? 1 : 0)),
-    });
-    const overlap = (a: Location, b: Location): boolean =>
-      a.space === 'arena' && b.space === 'arena'
-        ? Math.abs(a.offset - b.offset) < BYTES
-        : a.space === 'binding' && b.space === 'binding' && a.index === b.index;
-    // Every arena byte gets a value first.
-    const begin = [0, 2, 4, 6, 8, 10].map((at) => call(binding(0), binding(0), arena(at)));
     const interp = new InterpDevice();
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
-        const dispatches = steps
-          .filter(({ x, y, out }) => !overlap(x, out) && !overlap(y, out))
-          .map(({ x, y, out, kernel }) => call(x, y, out, kernel));
-        const plan = mirrorPlan([...begin, ...dispatches, call(arena(3), arena(7), binding(1))]);
+      fc.asyncProperty(randomMirrorPlans(), async (plan) => {
         const wanted = await runMirror(interp, plan, 2);
         for (const device of [single, double]) {
           expect(Buffer.compare(await runMirror(device, plan, 2), wanted)).toBe(0);
@@ -156,40 +127,10 @@ describe('plans on wasm', () => {
 describe('scalars', () => {
   it.each(DTYPES)('of %s reach the kernel in their own type', (dtype) => {
     const value = dtype === 'bool' ? 1 : dtype.startsWith('u') ? 200 : -3;
-    expect(readScalar(dtype, value)).toBe(value);
-    if (dtype === 'float32') expect(readScalar(dtype, 0.1)).toBe(Math.fround(0.1));
-    if (dtype === 'uint32') expect(readScalar(dtype, 4294967295)).toBe(4294967295);
+    expect(readScalar(single, dtype, value)).toBe(value);
+    if (dtype === 'float32') expect(readScalar(single, dtype, 0.1)).toBe(Math.fround(0.1));
+    if (dtype === 'uint32') expect(readScalar(single, dtype, 4294967295)).toBe(4294967295);
   });
-
-  function readScalar(dtype: DType, value: number): number {
-    const b = new Builder();
-    const slot = b.buffer('slot', dtype, 'read', { length: 1 });
-    const out = b.buffer('out', 'float64', 'write', { length: 1 });
-    expect(byteSize(dtype)).toBeLessThanOrEqual(8);
-    const loaded = b.load(slot, b.constant(0));
-    expect(loaded.type).toBe(valueTypeOf(dtype));
-    const kernel: Kernel = {
-      name: 'scalar',
-      buffers: [slot, out],
-      scratch: [],
-      gridIndex: b.variable('g', 'i32', { min: 0, max: 0 }),
-      gridSize: 1,
-      body: [{ kind: 'store', buffer: out, index: b.constant(0), value: b.convert(loaded, 'f64') }],
-    };
-    const executable = single.load({
-      kernels: [kernel],
-      dispatches: [{ kernel: 0, arguments: [{ space: 'scalar', slot: 1 }, binding(0)] }],
-      arenaBytes: 0,
-      bindings: [{ bytes: 8, access: 'write' }],
-      scalars: ['float64', dtype],
-    });
-    const result = single.allocate(8);
-    executable.run([result], Float64Array.of(99, value));
-    const [number] = new Float64Array(single.view(result).slice().buffer);
-    executable.dispose();
-    single.free(result);
-    return number as number;
-  }
 });
 
 describe('memory', () => {

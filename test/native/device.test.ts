@@ -5,12 +5,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { NativeDevice } from '../../src/backends/native/device.ts';
 import { nativeUnavailable } from '../../src/backends/native/host.ts';
-import { byteSize, type DType, DTYPES } from '../../src/base/dtype.ts';
+import { DTYPES } from '../../src/base/dtype.ts';
 import { DisposedError } from '../../src/base/errors.ts';
-import { Builder } from '../../src/ir/builder.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
-import type { Device } from '../../src/runtime/device.ts';
-import type { Location, Plan } from '../../src/runtime/plan.ts';
 import {
   arena,
   binding,
@@ -18,7 +15,10 @@ import {
   call,
   mirrorKernel,
   mirrorPlan,
+  randomMirrorPlans,
+  readScalar,
   ROWS,
+  runMirror,
   SIZE,
 } from '../support/mirror-plan.ts';
 
@@ -40,47 +40,10 @@ describe.skipIf(missing !== null)(`native device${missing === null ? '' : ` (${m
   const single = devices[0] as NativeDevice;
   const queueing = devices[2] as NativeDevice;
 
-  async function runMirror(device: Device, plan: Plan, runs: number): Promise<Uint8Array> {
-    const executable = device.load(plan);
-    const input = device.allocate(BYTES);
-    const result = device.allocate(BYTES);
-    const values = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(i) + i / SIZE);
-    device.write(input, 0, new Uint8Array(values.buffer));
-    device.write(result, 0, new Uint8Array(values.buffer));
-    for (let run = 0; run < runs; run++) {
-      executable.run([input, result], Float64Array.of(0.7), true);
-    }
-    const bytes = await device.read(result, 0, BYTES);
-    executable.dispose();
-    device.free(input);
-    device.free(result);
-    return bytes;
-  }
-
   it('gives the interpreter’s bits for random plans, at any thread count', async () => {
-    const slot = fc.oneof(
-      fc.integer({ min: 0, max: 9 }).map(arena),
-      fc.integer({ min: 0, max: 1 }).map(binding),
-    );
-    const step = fc.record({
-      x: slot,
-      y: slot,
-      out: slot.filter((to) => to.space === 'arena' || (to.space === 'binding' && to.index === 1)),
-      kernel: fc.nat(3).map((kernel) => (kernel === 0 ? 1 : 0)),
-    });
-    const overlap = (a: Location, b: Location): boolean =>
-      a.space === 'arena' && b.space === 'arena'
-        ? Math.abs(a.offset - b.offset) < BYTES
-        : a.space === 'binding' && b.space === 'binding' && a.index === b.index;
-    // Every arena byte gets a value first.
-    const begin = [0, 2, 4, 6, 8, 10].map((at) => call(binding(0), binding(0), arena(at)));
     const interp = new InterpDevice();
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
-        const dispatches = steps
-          .filter(({ x, y, out }) => !overlap(x, out) && !overlap(y, out))
-          .map(({ x, y, out, kernel }) => call(x, y, out, kernel));
-        const plan = mirrorPlan([...begin, ...dispatches, call(arena(3), arena(7), binding(1))]);
+      fc.asyncProperty(randomMirrorPlans(), async (plan) => {
         const wanted = await runMirror(interp, plan, 2);
         for (const device of devices) {
           expect(Buffer.compare(await runMirror(device, plan, 2), wanted)).toBe(0);
@@ -156,44 +119,9 @@ describe.skipIf(missing !== null)(`native device${missing === null ? '' : ` (${m
 
   it.each(DTYPES)('hands scalars of %s to the kernel in their own type', (dtype) => {
     const value = dtype === 'bool' ? 1 : dtype.startsWith('u') ? 200 : -3;
-    expect(readScalar(dtype, value)).toBe(value);
-    if (dtype === 'float32') expect(readScalar(dtype, 0.1)).toBe(Math.fround(0.1));
+    expect(readScalar(single, dtype, value)).toBe(value);
+    if (dtype === 'float32') expect(readScalar(single, dtype, 0.1)).toBe(Math.fround(0.1));
   });
-
-  function readScalar(dtype: DType, value: number): number {
-    const b = new Builder();
-    const slot = b.buffer('slot', dtype, 'read', { length: 1 });
-    const out = b.buffer('out', 'float64', 'write', { length: 1 });
-    expect(byteSize(dtype)).toBeLessThanOrEqual(8);
-    const kernel: Kernel = {
-      name: 'scalar',
-      buffers: [slot, out],
-      scratch: [],
-      gridIndex: b.variable('g', 'i32', { min: 0, max: 0 }),
-      gridSize: 1,
-      body: [
-        {
-          kind: 'store',
-          buffer: out,
-          index: b.constant(0),
-          value: b.convert(b.load(slot, b.constant(0)), 'f64'),
-        },
-      ],
-    };
-    const executable = single.load({
-      kernels: [kernel],
-      dispatches: [{ kernel: 0, arguments: [{ space: 'scalar', slot: 1 }, binding(0)] }],
-      arenaBytes: 0,
-      bindings: [{ bytes: 8, access: 'write' }],
-      scalars: ['float64', dtype],
-    });
-    const result = single.allocate(8);
-    executable.run([result], Float64Array.of(99, value));
-    const [number] = new Float64Array(single.view(result).slice().buffer);
-    executable.dispose();
-    single.free(result);
-    return number as number;
-  }
 
   it('keeps buffers at multiples of 64 bytes, and each to itself', () => {
     const buffers = [1, 63, 64, 65, 4096, 1 << 20].map((bytes) => single.allocate(bytes));

@@ -1,7 +1,12 @@
 // Plans of several dispatches in which a row's result needs a row that another thread may have made:
 // a missing barrier shows. For tests of devices.
+import fc from 'fast-check';
+import { expect } from 'vitest';
+import { byteSize, type DType } from '../../src/base/dtype.ts';
 import { Builder } from '../../src/ir/builder.ts';
+import { valueTypeOf } from '../../src/ir/expression.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
+import type { Device, Executable } from '../../src/runtime/device.ts';
 import type { Dispatch, Location, Plan } from '../../src/runtime/plan.ts';
 
 export const ROWS = 32;
@@ -64,4 +69,85 @@ export function mirrorPlan(dispatches: readonly Dispatch[]): Plan {
 
 export function call(x: Location, y: Location, out: Location, kernel = 0): Dispatch {
   return { kernel, arguments: [x, y, FACTOR, out] };
+}
+
+/** The bits of binding 1 after `runs` runs, which may go on in the background. */
+export async function runMirror(
+  device: Device,
+  plan: Plan,
+  runs: number,
+  loaded?: (executable: Executable) => Promise<void>,
+): Promise<Uint8Array> {
+  const executable = device.load(plan);
+  await loaded?.(executable);
+  const input = device.allocate(BYTES);
+  const result = device.allocate(BYTES);
+  const values = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(i) + i / SIZE);
+  device.write(input, 0, new Uint8Array(values.buffer));
+  device.write(result, 0, new Uint8Array(values.buffer));
+  for (let run = 0; run < runs; run++) {
+    executable.run([input, result], Float64Array.of(0.7), true);
+  }
+  const bytes = await device.read(result, 0, BYTES);
+  executable.dispose();
+  device.free(input);
+  device.free(result);
+  return bytes;
+}
+
+/** Plans of up to eight random dispatches that write no memory they read. */
+export function randomMirrorPlans(): fc.Arbitrary<Plan> {
+  const slot = fc.oneof(
+    fc.integer({ min: 0, max: 9 }).map(arena),
+    fc.integer({ min: 0, max: 1 }).map(binding),
+  );
+  const step = fc.record({
+    x: slot,
+    y: slot,
+    out: slot.filter((to) => to.space === 'arena' || (to.space === 'binding' && to.index === 1)),
+    kernel: fc.nat(3).map((kernel) => (kernel === 0 ? 1 : 0)),
+  });
+  const overlap = (a: Location, b: Location): boolean =>
+    a.space === 'arena' && b.space === 'arena'
+      ? Math.abs(a.offset - b.offset) < BYTES
+      : a.space === 'binding' && b.space === 'binding' && a.index === b.index;
+  // Every arena byte gets a value first.
+  const begin = [0, 2, 4, 6, 8, 10].map((at) => call(binding(0), binding(0), arena(at)));
+  return fc.array(step, { minLength: 1, maxLength: 8 }).map((steps) => {
+    const dispatches = steps
+      .filter(({ x, y, out }) => !overlap(x, out) && !overlap(y, out))
+      .map(({ x, y, out, kernel }) => call(x, y, out, kernel));
+    return mirrorPlan([...begin, ...dispatches, call(arena(3), arena(7), binding(1))]);
+  });
+}
+
+/** A number that went through a scalar slot of `dtype`, as a kernel of `device` reads it. */
+export function readScalar(device: Device, dtype: DType, value: number): number {
+  const b = new Builder();
+  const slot = b.buffer('slot', dtype, 'read', { length: 1 });
+  const out = b.buffer('out', 'float64', 'write', { length: 1 });
+  expect(byteSize(dtype)).toBeLessThanOrEqual(8);
+  const loaded = b.load(slot, b.constant(0));
+  expect(loaded.type).toBe(valueTypeOf(dtype));
+  const kernel: Kernel = {
+    name: 'scalar',
+    buffers: [slot, out],
+    scratch: [],
+    gridIndex: b.variable('g', 'i32', { min: 0, max: 0 }),
+    gridSize: 1,
+    body: [{ kind: 'store', buffer: out, index: b.constant(0), value: b.convert(loaded, 'f64') }],
+  };
+  const executable = device.load({
+    kernels: [kernel],
+    dispatches: [{ kernel: 0, arguments: [{ space: 'scalar', slot: 1 }, binding(0)] }],
+    arenaBytes: 0,
+    bindings: [{ bytes: 8, access: 'write' }],
+    scalars: ['float64', dtype],
+  });
+  const result = device.allocate(8);
+  executable.run([result], Float64Array.of(99, value));
+  const [number] = new Float64Array(device.view(result).slice().buffer);
+  executable.dispose();
+  device.free(result);
+  return number as number;
 }

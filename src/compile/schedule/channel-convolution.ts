@@ -19,7 +19,8 @@ import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
-import { accumulatorOf, tileForWidth } from './product.ts';
+import { tileForWidth } from './product.ts';
+import { accumulatorOf } from './product-problem.ts';
 import { paddedSizes, stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */

@@ -18,7 +18,7 @@ import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopIndex, multiplyAdd } from './loops.ts';
 import { padStage } from './padded-rows.ts';
-import { accumulatorOf } from './product.ts';
+import { accumulatorOf } from './product-problem.ts';
 import { paddedSizes, stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
 
 /** Products of one result that are written out one after the other. */

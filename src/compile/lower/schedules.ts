@@ -6,7 +6,9 @@ import { channelFilter } from '../schedule/channel-filter.ts';
 import { depthwiseConvolution } from '../schedule/depthwise.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
+import { dotProduct } from '../schedule/dot-product.ts';
 import { packedProduct } from '../schedule/matmul.ts';
+import { unpackedProduct } from '../schedule/unpacked-product.ts';
 import { winograd2, winograd4 } from '../schedule/winograd.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
 import type { GroupView } from './emit.ts';
@@ -28,8 +30,10 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   channelFilter,
   depthwiseConvolution,
   directConvolution,
+  dotProduct,
   implicitProduct,
   packedProduct,
+  unpackedProduct,
   winograd2,
   winograd4,
 ];

@@ -19,7 +19,8 @@ import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
-import { accumulatorOf, tileForWidth } from './product.ts';
+import { tileForWidth } from './product.ts';
+import { accumulatorOf } from './product-problem.ts';
 import { paddedSizes, tapOffsetsOf, windowsOf, windowStart } from './windows.ts';
 
 /** Bytes of the block of sums of one grid item: with a part of dy it stays in the second-level cache. */

@@ -9,7 +9,8 @@ import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
 import type { ContractionSchedule } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
-import { productCost, type ProductProblem, productStages } from './product.ts';
+import { productCost, productStages } from './product.ts';
+import type { ProductProblem } from './product-problem.ts';
 
 /** Sizes of a convolution, whichever of the three roles a node plays in it. */
 export interface Dimensions {

@@ -15,7 +15,8 @@ import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage, rowSpan, tapOffsets } from './padded-rows.ts';
-import { accumulatorOf, registerTileFor } from './product.ts';
+import { registerTileFor } from './product.ts';
+import { accumulatorOf } from './product-problem.ts';
 
 /** Everything the stages share. */
 interface Plan {

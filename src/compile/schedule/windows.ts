@@ -9,7 +9,7 @@ import type { ContractionContext } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Scratch } from '../lower/kernel-builder.ts';
 import { type Dimensions, dimensionsOf } from './convolution.ts';
-import { accumulatorOf } from './product.ts';
+import { accumulatorOf } from './product-problem.ts';
 
 /** The taps of a window along one axis. */
 export interface TapAxis {

@@ -6,6 +6,7 @@ import { channelFilter } from '../schedule/channel-filter.ts';
 import { depthwiseConvolution } from '../schedule/depthwise.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
+import { dotFilter } from '../schedule/dot-filter.ts';
 import { packedProduct } from '../schedule/matmul.ts';
 import { winograd2, winograd4 } from '../schedule/winograd.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
@@ -28,6 +29,7 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   channelFilter,
   depthwiseConvolution,
   directConvolution,
+  dotFilter,
   implicitProduct,
   packedProduct,
   winograd2,

@@ -109,6 +109,94 @@ export function padStage(
   return kernel.finish(grid, images * channels, [...body, ...behind]);
 }
 
+/**
+ * Copies [images, channels, ...space] into padded rows that are apart by their phase of the stride:
+ * element q of an axis goes to q / step of phase q % step, so that windows which move by the stride
+ * move by one in every phase. A channel is [phases, ...sizes], zeros around, `length` elements.
+ */
+export function splitStage(
+  context: ContractionContext,
+  name: string,
+  operand: number,
+  target: Scratch,
+  rows: {
+    readonly before: readonly number[];
+    readonly step: readonly number[];
+    readonly sizes: readonly number[];
+    readonly length: number;
+  },
+): Stage {
+  const { before, step, sizes, length } = rows;
+  const kernel = context.newKernel(`${context.name}_${name}`);
+  const { builder } = kernel;
+  const buffer = kernel.scratch(target, 'write');
+  const { shape } = context.node.inputs[operand] as Node;
+  const [images, channels, ...space] = shape as readonly [number, number, ...number[]];
+  const grid = loopIndex(builder, 'item', images * channels);
+  const type = valueTypeOf(target.dtype);
+  const start = builder.scale(grid, length);
+  const fill = (from: Expression, count: number, value: (at: Variable) => Expression) => {
+    if (count <= 0) return [];
+    const index = loopIndex(builder, 'column', count);
+    const at = builder.add(builder.add(start, from), index);
+    const store: Statement = { kind: 'store', buffer, index: at, value: value(index) };
+    return [loop(builder, index, count, [store], true)];
+  };
+  const zero = () => builder.constant(0, type);
+  const last = sizes.length - 1;
+  const outer = sizes.slice(0, last).map((size, axis) => size * (step[axis] as number));
+  const at = outer.map((size, axis) => loopIndex(builder, `s${axis}`, size));
+  let inside: Expression = builder.constant(1, 'bool');
+  const indices = at.map((position, axis) => {
+    const size = space[axis] as number;
+    const index = builder.offset(position, -(before[axis] as number));
+    inside = builder.and(inside, builder.compare('ge', index, builder.constant(0)));
+    inside = builder.and(inside, builder.compare('lt', index, builder.constant(size)));
+    return builder.min(builder.max(index, builder.constant(0)), builder.constant(size - 1));
+  });
+  const apart = at.map((position, axis) => {
+    const by = builder.constant(step[axis] as number);
+    return { phase: builder.rem(position, by), index: builder.div(position, by) };
+  });
+  const rowLength = sizes[last] as number;
+  const stride = step[last] as number;
+  const border = before[last] as number;
+  const width = space[last] as number;
+  const image = builder.div(grid, builder.constant(channels));
+  const channel = builder.rem(grid, builder.constant(channels));
+  const rowOf = (phase: number): Expression => {
+    const plane = [...apart.map((part) => part.phase), builder.constant(phase)];
+    const row = [...apart.map((part) => part.index), builder.constant(0)];
+    return flatten(builder, [...plane, ...row], [...step, ...sizes]);
+  };
+  const phases = Array.from({ length: stride }, (_, phase) => phase);
+  const copy = phases.flatMap((phase) => {
+    const row = rowOf(phase);
+    // The columns of this phase that lie in the source.
+    const low = Math.min(rowLength, Math.max(0, Math.ceil((border - phase) / stride)));
+    const most = Math.ceil((width + border - phase) / stride);
+    const high = Math.max(low, Math.min(rowLength, most));
+    return [
+      ...fill(row, low, zero),
+      ...fill(builder.offset(row, low), high - low, (column) => {
+        const from = builder.offset(builder.scale(column, stride), low * stride + phase - border);
+        return builder.convert(kernel.read(operand, [image, channel, ...indices, from]), type);
+      }),
+      ...fill(builder.offset(row, high), rowLength - high, zero),
+    ];
+  });
+  const outside = phases.flatMap((phase) => fill(rowOf(phase), rowLength, zero));
+  let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
+  for (let axis = at.length - 1; axis >= 0; axis--) {
+    body = [loop(builder, at[axis] as Variable, outer[axis] as number, body)];
+  }
+  const all = sizeOf(step) * sizeOf(sizes);
+  return kernel.finish(grid, images * channels, [
+    ...body,
+    ...fill(builder.constant(all), length - all, zero),
+  ]);
+}
+
 /** Writes the offset of each (channel, tap) in the padded rows: the inner loop's only indirection. */
 export function offsetStage(
   context: ContractionContext,

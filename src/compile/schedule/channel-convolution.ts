@@ -7,7 +7,7 @@ import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
-import { branch, type Statement, type Target } from '../../ir/kernel.ts';
+import type { Statement } from '../../ir/kernel.ts';
 import type {
   ContractionContext,
   ContractionKernel,
@@ -16,33 +16,22 @@ import type {
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import { fitsBlock, phasesStage } from './channel-phases.ts';
+import { dimensionsOf, geometryOf } from './convolution.ts';
+import { loop, loopIndex, roundUp } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
-import { accumulatorOf, tileForWidth } from './product.ts';
-import { paddedSizes, stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
+import {
+  efficiencyOf,
+  type Plan,
+  planOf,
+  registerTile,
+  SLICE,
+  weightStage,
+} from './channel-tile.ts';
+import { stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
 const BLOCK_BYTES = 24 * 1024;
-/** Steps of the sum over channels and taps between two visits of the block. */
-const SLICE = 640;
-
-interface Plan {
-  readonly context: ContractionContext;
-  readonly d: Dimensions;
-  readonly backward: boolean;
-  readonly dtype: 'float32' | 'float64' | 'int32';
-  readonly lanes: number;
-  readonly rows: number;
-  readonly vectors: number;
-  readonly width: number;
-  /** Channels that are summed, and channels of the result, per group. */
-  readonly depth: number;
-  readonly outputs: number;
-  readonly panels: number;
-  readonly padded: readonly number[];
-}
-
 /** What a grid item covers. */
 interface Blocks {
   readonly positions: number;
@@ -52,29 +41,6 @@ interface Blocks {
   /** Items along positions and along images. */
   readonly perImage: number;
   readonly imageBlocks: number;
-}
-
-function planOf(context: ContractionContext, geometry: ConvolutionGeometry): Plan {
-  const d = dimensionsOf(context.node, geometry);
-  const backward = geometry.role === 'backwardData';
-  const dtype = accumulatorOf(context.node.dtype) as Plan['dtype'];
-  const lanes = context.target.vectorBytes / (dtype === 'float64' ? 8 : 4);
-  const outputs = backward ? d.inputs : d.outputs;
-  const { rows, vectors } = tileForWidth(context.target, Math.ceil(outputs / lanes));
-  return {
-    context,
-    d,
-    backward,
-    dtype,
-    lanes,
-    rows,
-    vectors,
-    width: vectors * lanes,
-    depth: backward ? d.outputs : d.inputs,
-    outputs,
-    panels: Math.ceil(outputs / (vectors * lanes)),
-    padded: paddedSizes(d, geometry),
-  };
 }
 
 function blocksOf({ d, rows, width, dtype }: Plan, results: readonly number[]): Blocks {
@@ -89,75 +55,6 @@ function blocksOf({ d, rows, width, dtype }: Plan, results: readonly number[]): 
   const images = Math.max(1, Math.min(d.images, Math.floor(most / positions)));
   const block = roundUp(images * positions, rows);
   return { positions, block, images, perImage: 1, imageBlocks: Math.ceil(d.images / images) };
-}
-
-/**
- * Copies the weights of one phase into panels [group, panel][channel * taps][width]. An item copies a
- * few channels of all outputs: forward one output after the other, whose taps are neighbours in memory;
- * by data one channel after the other, whose outputs are. Otherwise every line would be fetched often.
- */
-function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: string): Stage {
-  const { context, backward, d, depth, outputs, panels, width } = plan;
-  const kernel = context.newKernel(`${context.name}_packWeight${suffix}`);
-  const { builder } = kernel;
-  const buffer = kernel.scratch(target, 'write');
-  const counts = windows.taps.map(({ count }) => count);
-  const taps = sizeOf(counts);
-  const channels = Math.min(depth, Math.max(1, Math.floor(96 / taps)));
-  const parts = Math.ceil(depth / channels);
-  const grid = loopIndex(builder, 'item', d.groups * panels * parts);
-  const set = builder.div(grid, builder.constant(parts));
-  const panel = builder.rem(set, builder.constant(panels));
-  const group = builder.div(set, builder.constant(panels));
-  const firstChannel = builder.scale(builder.rem(grid, builder.constant(parts)), channels);
-  const type = valueTypeOf(plan.dtype);
-  const zero = builder.constant(0);
-  const lastChannel = builder.min(
-    builder.constant(channels),
-    builder.sub(builder.constant(depth), firstChannel),
-  );
-  const lastOutput = builder.min(
-    builder.constant(width),
-    builder.sub(builder.constant(outputs), builder.scale(panel, width)),
-  );
-  const counted = (
-    index: Variable,
-    start: Expression,
-    end: Expression,
-    body: readonly Statement[],
-  ): Statement => ({ kind: 'for', index, start, end, step: 1, body });
-  /** Loops over what an item covers of its outputs from `start` to `end`. */
-  const everywhere = (start: Expression, end: Expression, copied: boolean): Statement => {
-    const within = loopIndex(builder, 'channel', channels);
-    const tap = loopIndex(builder, 'tap', taps);
-    const along = loopIndex(builder, 'along', width);
-    const channel = builder.add(firstChannel, within);
-    const output = builder.add(builder.scale(panel, width), along);
-    const at = unflatten(builder, tap, counts).map((index, axis) => {
-      const { first, step } = windows.taps[axis] as Windows['taps'][number];
-      return builder.offset(builder.scale(index, step), first);
-    });
-    const indices = backward
-      ? [builder.add(builder.scale(group, depth), channel), output, ...at]
-      : [builder.add(builder.scale(group, outputs), output), channel, ...at];
-    const step = builder.add(builder.scale(channel, taps), tap);
-    const line = builder.add(builder.scale(set, depth * taps), step);
-    const store: Statement = {
-      kind: 'store',
-      buffer,
-      index: builder.add(builder.scale(line, width), along),
-      value: copied ? builder.convert(kernel.read(1, indices), type) : builder.constant(0, type),
-    };
-    const inner = loop(builder, tap, taps, [store]);
-    return backward
-      ? counted(within, zero, lastChannel, [counted(along, start, end, [inner])])
-      : counted(along, start, end, [counted(within, zero, lastChannel, [inner])]);
-  };
-  const copies = everywhere(zero, lastOutput, true);
-  // Outputs of the last panel that do not exist.
-  const clears = everywhere(lastOutput, builder.constant(width), false);
-  const body = outputs % width === 0 ? [copies] : [copies, clears];
-  return kernel.finish(grid, d.groups * panels * parts, body);
 }
 
 /** Where an item's results are: its images, group, panel of channels and first position. */
@@ -202,17 +99,19 @@ function multiplyStage(
   const slice = loopIndex(builder, 'slice', slices);
   const tile = loopIndex(builder, 'tile', blocks.block / rows);
   const body = registerTile(plan, kernel, {
-    windows,
-    blocks,
-    place,
     block,
     rows: kernel.scratch(scratch.rows, 'read'),
     weights: kernel.scratch(scratch.weights, 'read'),
     offsets: kernel.scratch(scratch.offsets, 'read'),
     tile,
+    panel: builder.add(builder.scale(place.group, panels), place.panel),
     slice,
     slices,
     steps,
+    placeOf: (position) => ({
+      start: windowStart(plan, builder, { windows, blocks, place }, position),
+      cell: builder.scale(position, width),
+    }),
   });
   return kernel.finish(grid, items, [
     loop(builder, slice, slices, [loop(builder, tile, blocks.block / rows, body)]),
@@ -220,22 +119,20 @@ function multiplyStage(
   ]);
 }
 
-interface Tile {
+interface Item {
   readonly windows: Windows;
   readonly blocks: Blocks;
   readonly place: Place;
   readonly block: Buffer;
-  readonly rows: Buffer;
-  readonly weights: Buffer;
-  readonly offsets: Buffer;
-  readonly tile: Expression;
-  readonly slice: Expression;
-  readonly slices: number;
-  readonly steps: number;
 }
 
 /** Where in the padded rows the window of a position of the block starts. */
-function windowStart(plan: Plan, builder: Builder, at: Tile, position: Expression): Expression {
+function windowStart(
+  plan: Plan,
+  builder: Builder,
+  at: Pick<Item, 'windows' | 'blocks' | 'place'>,
+  position: Expression,
+): Expression {
   const { d, padded } = plan;
   const { blocks, place, windows } = at;
   const strides = stridesOf(padded);
@@ -267,62 +164,8 @@ function windowStart(plan: Plan, builder: Builder, at: Tile, position: Expressio
   return start;
 }
 
-/** `rows` positions by `vectors` vectors of channels, summed over one slice of channels and taps. */
-function registerTile(plan: Plan, kernel: ContractionKernel, at: Tile): Statement[] {
-  const { context, lanes, rows, vectors, width, panels } = plan;
-  const { builder } = kernel;
-  const type = valueTypeOf(plan.dtype);
-  const before: Statement[] = [];
-  const after: Statement[] = [];
-  const k = builder.variable('k', 'i32', { min: 0, max: at.steps - 1 });
-  const offset = builder.variable('offset', 'i32', { min: 0 });
-  const body: Statement[] = [{ kind: 'let', variable: offset, value: builder.load(at.offsets, k) }];
-  const panel = builder.add(builder.scale(at.place.group, panels), at.place.panel);
-  const line = builder.add(builder.scale(panel, at.steps), k);
-  const weights = Array.from({ length: vectors }, (_, v) => {
-    const variable = builder.variable(`w${v}`, type, { lanes });
-    const index = builder.offset(builder.scale(line, width), v * lanes);
-    body.push({ kind: 'let', variable, value: builder.load(at.weights, index, lanes) });
-    return variable;
-  });
-  const cell = builder.scale(at.tile, rows * width);
-  for (let row = 0; row < rows; row++) {
-    const start = builder.variable(`start${row}`, 'i32', { min: 0 });
-    const position = builder.offset(builder.scale(at.tile, rows), row);
-    before.push({ kind: 'let', variable: start, value: windowStart(plan, builder, at, position) });
-    const x = builder.variable(`x${row}`, type, { lanes });
-    const element = builder.load(at.rows, builder.add(start, offset));
-    body.push({ kind: 'let', variable: x, value: builder.splat(element, lanes) });
-    weights.forEach((weight, v) => {
-      const sum = builder.variable(`sum${row}_${v}`, type, { lanes, mutable: true });
-      const index = builder.offset(cell, row * width + v * lanes);
-      const zero = builder.constant(0, type, lanes);
-      const later = builder.compare('gt', at.slice, builder.constant(0));
-      before.push({ kind: 'declare', variable: sum, value: zero });
-      if (at.slices > 1) {
-        const loaded: Statement = {
-          kind: 'assign',
-          variable: sum,
-          value: builder.load(at.block, index, lanes),
-        };
-        before.push(branch(later, [loaded]));
-      }
-      const value = multiplyAdd(builder, context.target, x, weight, sum);
-      body.push({ kind: 'assign', variable: sum, value });
-      after.push({ kind: 'store', buffer: at.block, index, value: sum });
-    });
-  }
-  const begin = builder.scale(at.slice, SLICE);
-  const end = builder.min(builder.offset(begin, SLICE), builder.constant(at.steps));
-  return [...before, { kind: 'for', index: k, start: begin, end, step: 1, body }, ...after];
-}
-
 /** Turns the block around, channel by channel, and runs the epilogue. */
-function writeBlock(
-  plan: Plan,
-  kernel: ContractionKernel,
-  at: Pick<Tile, 'windows' | 'blocks' | 'place' | 'block'>,
-): Statement[] {
+function writeBlock(plan: Plan, kernel: ContractionKernel, at: Item): Statement[] {
   const { d, width, outputs } = plan;
   const { builder } = kernel;
   const { blocks, place, windows, block } = at;
@@ -413,15 +256,16 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
     length: d.images * d.groups * depth * length,
   };
   const stages = [padStage(context, 'pad', 0, rows, { before, padded, length })];
-  phases.forEach((windows, phase) => {
-    if (sizeOf(windows.results) === 0) return;
-    const suffix = phases.length === 1 ? '' : String(phase);
+  const present = phases.filter(({ results }) => sizeOf(results) > 0);
+  const merged = present.length > 1 && fitsBlock(plan, geometry.stride);
+  const prepared = present.map((windows, phase) => {
+    const suffix = present.length === 1 ? '' : String(phase);
     const taps = sizeOf(windows.taps.map(({ count }) => count));
-    if (taps === 0) {
-      stages.push(emptyStage(plan, windows, suffix));
-      return;
-    }
     const steps = depth * taps;
+    if (taps === 0) {
+      if (!merged) stages.push(emptyStage(plan, windows, suffix));
+      return { windows, steps, weights: null, offsets: null };
+    }
     const weights: Scratch = {
       name: 'weights',
       dtype: plan.dtype,
@@ -431,9 +275,11 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
     stages.push(
       weightStage(plan, windows, weights, suffix),
       offsetStage(context, offsets, depth, length, tapOffsetsOf(windows, padded)),
-      multiplyStage(plan, windows, { rows, weights, offsets }, suffix),
     );
+    if (!merged) stages.push(multiplyStage(plan, windows, { rows, weights, offsets }, suffix));
+    return { windows, steps, weights, offsets };
   });
+  if (merged) stages.push(phasesStage(plan, rows, prepared));
   return stages;
 }
 
@@ -456,12 +302,6 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
     turned / (target.vectorBytes >= 32 ? 2.5 : 1) +
     (copied + 2 * packed) / elementsPerNanosecond(target)
   );
-}
-
-/** Share of the multiply-adds' limit that a register tile reaches: loads take slots, too. */
-function efficiencyOf(target: Target, rows: number, vectors: number): number {
-  const loads = target.foldsSplats ? vectors : rows + vectors;
-  return Math.min(0.95, (rows * vectors) / (rows * vectors + 0.25 * loads));
 }
 
 /** Forward and by data, of any stride, dilation and number of groups. */

@@ -28,6 +28,7 @@ import {
   SLICE,
   weightStage,
 } from './channel-tile.ts';
+import { turnBlock } from './transpose.ts';
 import { stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
@@ -86,14 +87,14 @@ function multiplyStage(
   scratch: { rows: Scratch; weights: Scratch; offsets: Scratch },
   suffix: string,
 ): Stage {
-  const { context, d, width, panels, rows } = plan;
+  const { context, d, width, panels, rows, lanes } = plan;
   const kernel = context.newKernel(`${context.name}_channels${suffix}`);
   const { builder } = kernel;
   const blocks = blocksOf(plan, windows.results);
   const items = blocks.imageBlocks * blocks.perImage * d.groups * panels;
   const grid = loopIndex(builder, 'item', items);
   const place = placeOf(plan, builder, grid, blocks);
-  const block = kernel.privateArray('block', plan.dtype, blocks.block * width);
+  const block = kernel.privateArray('block', plan.dtype, roundUp(blocks.block, lanes) * width);
   const steps = plan.depth * sizeOf(windows.taps.map(({ count }) => count));
   const slices = Math.ceil(steps / SLICE);
   const slice = loopIndex(builder, 'slice', slices);
@@ -175,7 +176,9 @@ function writeBlock(plan: Plan, kernel: ContractionKernel, at: Item): Statement[
   const whole = blocks.images === 1 ? blocks.block : blocks.positions;
   const position = loopIndex(builder, 'position', Math.min(whole, blocks.positions));
   const inBlock = builder.add(builder.scale(image, blocks.positions), position);
-  const value = builder.load(block, builder.add(builder.scale(inBlock, width), channel));
+  const sizes = { positions: blocks.images * whole, width, lanes: plan.lanes };
+  const { statements, turned, pitch } = turnBlock(kernel, block, sizes);
+  const value = builder.load(turned, builder.add(builder.scale(channel, pitch), inBlock));
   const flat = builder.add(place.start, position);
   const coordinates = unflatten(builder, flat, windows.results).map((index, axis) =>
     builder.offset(
@@ -220,6 +223,7 @@ function writeBlock(plan: Plan, kernel: ContractionKernel, at: Item): Statement[
     [inner],
   );
   return [
+    ...statements,
     upTo(image, blocks.images, builder.sub(builder.constant(d.images), place.image), [channels]),
   ];
 }

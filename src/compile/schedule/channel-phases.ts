@@ -9,7 +9,8 @@ import type { ContractionKernel } from '../lower/contraction.ts';
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Plan, registerTile, SLICE } from './channel-tile.ts';
-import { loop, loopIndex } from './loops.ts';
+import { loop, loopIndex, roundUp } from './loops.ts';
+import { turnBlock } from './transpose.ts';
 import { stridesOf, type Windows } from './windows.ts';
 
 /** Bytes of the block of one grid item, about; it is visited once for each slice of the sum. */
@@ -178,7 +179,7 @@ function writeRows(
   plan: Plan,
   kernel: ContractionKernel,
   { blocks, place, block }: { blocks: Blocks; place: Place; block: Buffer },
-): Statement {
+): Statement[] {
   const { d, width, outputs } = plan;
   const { builder } = kernel;
   const image = loopIndex(builder, 'image', blocks.images);
@@ -187,7 +188,13 @@ function writeRows(
   const most = Math.min(whole, blocks.lines * blocks.inner);
   const position = loopIndex(builder, 'position', most);
   const cell = builder.add(builder.scale(image, blocks.lines * blocks.inner), position);
-  const value = builder.load(block, builder.add(builder.scale(cell, width), channel));
+  const sizes = {
+    positions: blocks.images * blocks.lines * blocks.inner,
+    width,
+    lanes: plan.lanes,
+  };
+  const { statements, turned, pitch } = turnBlock(kernel, block, sizes);
+  const value = builder.load(turned, builder.add(builder.scale(channel, pitch), cell));
   const start = builder.scale(place.row, (blocks.lines / blocks.rows) * blocks.inner);
   const firstChannel = builder.scale(place.panel, width);
   const output = builder.add(
@@ -215,12 +222,12 @@ function writeRows(
   const positions = upTo(position, most, left(whole, start), store, true);
   const limit = Math.min(width, outputs);
   const channels = upTo(channel, limit, left(outputs, firstChannel), [positions]);
-  return upTo(image, blocks.images, left(d.images, place.image), [channels]);
+  return [...statements, upTo(image, blocks.images, left(d.images, place.image), [channels])];
 }
 
 /** All phases: one grid item is a block of rows by a panel of channels. */
 export function phasesStage(plan: Plan, source: Scratch, phases: readonly Phase[]): Stage {
-  const { context, d, width, panels, rows, dtype } = plan;
+  const { context, d, width, panels, rows, dtype, lanes } = plan;
   const kernel = context.newKernel(`${context.name}_channels`);
   const { builder } = kernel;
   const blocks = blocksOf(plan, phases);
@@ -239,7 +246,7 @@ export function phasesStage(plan: Plan, source: Scratch, phases: readonly Phase[
     group,
     panel,
   };
-  const cells = (blocks.images * blocks.lines * blocks.inner + rows) * width;
+  const cells = roundUp(blocks.images * blocks.lines * blocks.inner + rows, lanes) * width;
   const block = kernel.privateArray('block', dtype, cells);
   const clear = loopIndex(builder, 'cell', cells);
   const zero = builder.constant(0, valueTypeOf(dtype));
@@ -249,6 +256,6 @@ export function phasesStage(plan: Plan, source: Scratch, phases: readonly Phase[
   return kernel.finish(grid, items, [
     ...(needed ? [loop(builder, clear, cells, [cleared], true)] : []),
     ...phases.flatMap((phase) => phaseSums(plan, kernel, phase, at)),
-    writeRows(plan, kernel, at),
+    ...writeRows(plan, kernel, at),
   ]);
 }

@@ -22,14 +22,18 @@ import { loop, loopIndex, roundUp } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import {
   efficiencyOf,
+  paddedSource,
   type Plan,
+  plainSource,
   planOf,
   registerTile,
   SLICE,
+  type Source,
   weightStage,
+  windowStart,
 } from './channel-tile.ts';
 import { turnBlock } from './transpose.ts';
-import { stridesOf, tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
+import { tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
 const BLOCK_BYTES = 24 * 1024;
@@ -84,7 +88,8 @@ function placeOf(plan: Plan, builder: Builder, grid: Expression, blocks: Blocks)
 function multiplyStage(
   plan: Plan,
   windows: Windows,
-  scratch: { rows: Scratch; weights: Scratch; offsets: Scratch },
+  source: Source,
+  scratch: { weights: Scratch; offsets: Scratch },
   suffix: string,
 ): Stage {
   const { context, d, width, panels, rows, lanes } = plan;
@@ -101,7 +106,7 @@ function multiplyStage(
   const tile = loopIndex(builder, 'tile', blocks.block / rows);
   const body = registerTile(plan, kernel, {
     block,
-    rows: kernel.scratch(scratch.rows, 'read'),
+    rows: source.buffer(kernel),
     weights: kernel.scratch(scratch.weights, 'read'),
     offsets: kernel.scratch(scratch.offsets, 'read'),
     tile,
@@ -110,7 +115,7 @@ function multiplyStage(
     slices,
     steps,
     placeOf: (position) => ({
-      start: windowStart(plan, builder, { windows, blocks, place }, position),
+      start: startOf(plan, builder, source, { windows, blocks, place }, position),
       cell: builder.scale(position, width),
     }),
   });
@@ -127,42 +132,34 @@ interface Item {
   readonly block: Buffer;
 }
 
-/** Where in the padded rows the window of a position of the block starts. */
-function windowStart(
+/** Where the window of a position of the block starts in the source. */
+function startOf(
   plan: Plan,
   builder: Builder,
+  source: Source,
   at: Pick<Item, 'windows' | 'blocks' | 'place'>,
   position: Expression,
 ): Expression {
-  const { d, padded } = plan;
+  const { d } = plan;
   const { blocks, place, windows } = at;
-  const strides = stridesOf(padded);
   // Beyond the edge stands the last position: computed again, and not stored.
   const inItem = builder.min(position, builder.constant(blocks.images * blocks.positions - 1));
-  const [image, ...coordinates] =
-    blocks.images === 1
-      ? [
-          place.image,
-          ...unflatten(
-            builder,
-            builder.min(builder.add(place.start, inItem), builder.constant(blocks.positions - 1)),
-            windows.results,
-          ),
-        ]
-      : (() => {
-          const [within, ...rest] = unflatten(builder, inItem, [blocks.images, ...windows.results]);
-          const own = builder.add(place.image, within as Expression);
-          return [builder.min(own, builder.constant(d.images - 1)), ...rest];
-        })();
-  let start = builder.scale(
-    builder.add(builder.scale(image as Expression, d.groups), place.group),
-    plan.depth * sizeOf(padded),
-  );
-  coordinates.forEach((coordinate, axis) => {
-    const step = (windows.step[axis] as number) * (strides[axis] as number);
-    start = builder.add(start, builder.scale(coordinate, step));
-  });
-  return start;
+  const { group } = place;
+  if (blocks.images === 1) {
+    const own = builder.add(place.start, inItem);
+    const safe = builder.min(own, builder.constant(blocks.positions - 1));
+    const coordinates = unflatten(builder, safe, windows.results);
+    const where = { image: place.image, group, coordinates };
+    return windowStart(plan, builder, source, windows.step, where);
+  }
+  const shape = [blocks.images, ...windows.results];
+  const [within, ...coordinates] = unflatten(builder, inItem, shape) as [
+    Expression,
+    ...Expression[],
+  ];
+  const own = builder.add(place.image, within);
+  const image = builder.min(own, builder.constant(d.images - 1));
+  return windowStart(plan, builder, source, windows.step, { image, group, coordinates });
 }
 
 /** Turns the block around, channel by channel, and runs the epilogue. */
@@ -253,13 +250,13 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
   const plan = planOf(context, geometry);
   const { d, padded, depth, panels, width } = plan;
   const { before, phases } = windowsOf(d, geometry);
-  const length = sizeOf(padded);
-  const rows: Scratch = {
-    name: 'rows',
-    dtype: plan.dtype,
-    length: d.images * d.groups * depth * length,
-  };
-  const stages = [padStage(context, 'pad', 0, rows, { before, padded, length })];
+  const source = plainSource(plan) ?? paddedSource(plan);
+  const stages: Stage[] = [];
+  if (source.rows !== null) {
+    stages.push(
+      padStage(context, 'pad', 0, source.rows, { before, padded, length: source.channel }),
+    );
+  }
   const present = phases.filter(({ results }) => sizeOf(results) > 0);
   const merged = present.length > 1 && fitsBlock(plan, geometry.stride);
   const prepared = present.map((windows, phase) => {
@@ -278,13 +275,18 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
     const offsets: Scratch = { name: 'offsets', dtype: 'int32', length: steps };
     stages.push(
       weightStage(plan, windows, weights, suffix),
-      offsetStage(context, offsets, depth, length, tapOffsetsOf(windows, padded)),
+      offsetStage(context, offsets, depth, source.channel, tapOffsetsOf(windows, source.space)),
     );
-    if (!merged) stages.push(multiplyStage(plan, windows, { rows, weights, offsets }, suffix));
+    if (!merged) stages.push(multiplyStage(plan, windows, source, { weights, offsets }, suffix));
     return { windows, steps, weights, offsets };
   });
-  if (merged) stages.push(phasesStage(plan, rows, prepared));
+  if (merged) stages.push(phasesStage(plan, source, prepared));
   return stages;
+}
+
+/** Elements of a channel of the source. */
+function positionsRead({ d, backward }: Plan): number {
+  return sizeOf(backward ? d.result : d.space);
 }
 
 /** Estimated nanoseconds. */
@@ -299,11 +301,15 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
   const computed = blocks.block / Math.min(blocks.block, blocks.images * blocks.positions) || 1;
   const work = positions * computed * panels * width * depth * taps;
   const turned = positions * outputs;
-  const copied = d.images * d.groups * depth * sizeOf(plan.padded);
+  // The operand itself is read by every panel, where a copy would be in a cache nearer by.
+  const copied =
+    plainSource(plan) === null
+      ? d.images * d.groups * depth * sizeOf(plan.padded)
+      : d.images * d.groups * depth * positionsRead(plan);
   const packed = d.groups * panels * width * depth * sizeOf(d.kernel);
   return (
     work / (efficiencyOf(target, rows, plan.vectors) * multiplyAddsPerNanosecond(target)) +
-    turned / (target.vectorBytes >= 32 ? 2.5 : 1) +
+    turned / (target.vectorBytes >= 32 ? 1.6 : 1) +
     (copied + 2 * packed) / elementsPerNanosecond(target)
   );
 }

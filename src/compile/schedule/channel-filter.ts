@@ -409,7 +409,7 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
   return [
     padStage(context, 'pad', 0, rows, { before, padded, length }),
     turnStage(plan, turned),
-    offsetStage(context, offsets, d.inputs, length, tapOffsetsOf(windows, padded)),
+    offsetStage(context, offsets, d.inputs, length, tapOffsetsOf(windows, stridesOf(padded))),
     sums,
     ...(splits === 1 ? [] : [finishStage(plan, partial)]),
   ];

@@ -2,16 +2,15 @@
 // result into one block, each sum where it belongs, and writes the rows whole. Phase after phase over
 // everything would write every line of the result once for each, element by element.
 import { sizeOf } from '../../base/shape.ts';
-import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { ContractionKernel } from '../lower/contraction.ts';
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type Plan, registerTile, SLICE } from './channel-tile.ts';
+import { type Plan, registerTile, SLICE, type Source, windowStart } from './channel-tile.ts';
 import { loop, loopIndex, roundUp } from './loops.ts';
 import { turnBlock } from './transpose.ts';
-import { stridesOf, type Windows } from './windows.ts';
+import type { Windows } from './windows.ts';
 
 /** Bytes of the block of one grid item, about; it is visited once for each slice of the sum. */
 const BLOCK_BYTES = 64 * 1024;
@@ -99,7 +98,7 @@ function phaseSums(
   plan: Plan,
   kernel: ContractionKernel,
   { windows, steps, weights, offsets }: Phase,
-  at: { readonly source: Scratch; readonly blocks: Blocks; readonly place: Place; block: Buffer },
+  at: { readonly source: Source; readonly blocks: Blocks; readonly place: Place; block: Buffer },
 ): Statement[] {
   // No tap reaches this phase: the block was cleared.
   if (weights === null || offsets === null) return [];
@@ -114,7 +113,7 @@ function phaseSums(
   const cells = blocks.images * blocks.lines * blocks.inner;
   const body = registerTile(plan, kernel, {
     block: at.block,
-    rows: kernel.scratch(at.source, 'read'),
+    rows: at.source.buffer(kernel),
     weights: kernel.scratch(weights, 'read'),
     offsets: kernel.scratch(offsets, 'read'),
     tile,
@@ -141,37 +140,23 @@ function phaseSums(
       const exists = builder.compare('lt', position, builder.constant(count));
       const beyond = builder.constant((cells + row) * width);
       return {
-        start: windowStart(plan, builder, windows, place, [image, line, ...rest]),
+        start: windowStart(plan, builder, at.source, windows.step, {
+          // Images and rows beyond the last are computed from the last, and not stored.
+          image: builder.min(builder.add(place.image, image), builder.constant(d.images - 1)),
+          group: place.group,
+          coordinates: [
+            builder.min(
+              builder.add(place.row, line),
+              builder.constant((windows.results[0] as number) - 1),
+            ),
+            ...rest,
+          ],
+        }),
         cell: builder.select(exists, cell, beyond),
       };
     },
   });
   return [loop(builder, slice, slices, [loop(builder, tile, tiles, body)])];
-}
-
-/** Where in the padded rows the window of position (image, line, ...rest) of an item starts. */
-function windowStart(
-  plan: Plan,
-  builder: Builder,
-  windows: Windows,
-  place: Place,
-  [image, line, ...rest]: readonly [Expression, Expression, ...Expression[]],
-): Expression {
-  const { d, padded, depth } = plan;
-  const strides = stridesOf(padded);
-  // Images and rows beyond the last are computed from the last, and not stored.
-  const own = builder.min(builder.add(place.image, image), builder.constant(d.images - 1));
-  const lastRow = builder.constant((windows.results[0] as number) - 1);
-  const first = builder.min(builder.add(place.row, line), lastRow);
-  let start = builder.scale(
-    builder.add(builder.scale(own, d.groups), place.group),
-    depth * sizeOf(padded),
-  );
-  [first, ...rest].forEach((coordinate, axis) => {
-    const step = (windows.step[axis] as number) * (strides[axis] as number);
-    start = builder.add(start, builder.scale(coordinate, step));
-  });
-  return start;
 }
 
 /** Writes an item's rows, channel by channel, and runs the epilogue. */
@@ -226,7 +211,7 @@ function writeRows(
 }
 
 /** All phases: one grid item is a block of rows by a panel of channels. */
-export function phasesStage(plan: Plan, source: Scratch, phases: readonly Phase[]): Stage {
+export function phasesStage(plan: Plan, source: Source, phases: readonly Phase[]): Stage {
   const { context, d, width, panels, rows, dtype, lanes } = plan;
   const kernel = context.newKernel(`${context.name}_channels`);
   const { builder } = kernel;

@@ -1,6 +1,7 @@
 // What the schedules with vectors of output channels share: packed weights and the register tile.
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
+import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement, type Target } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
@@ -9,7 +10,7 @@ import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Dimensions, dimensionsOf } from './convolution.ts';
 import { loop, loopIndex, multiplyAdd } from './loops.ts';
 import { accumulatorOf, tileForWidth } from './product.ts';
-import { paddedSizes, type Windows } from './windows.ts';
+import { paddedSizes, stridesOf, type Windows } from './windows.ts';
 
 /** Steps of the sum over channels and taps between two visits of the block. */
 export const SLICE = 640;
@@ -120,6 +121,73 @@ export function weightStage(plan: Plan, windows: Windows, target: Scratch, suffi
   const clears = everywhere(lastOutput, builder.constant(width), false);
   const body = outputs % width === 0 ? [copies] : [copies, clears];
   return kernel.finish(grid, d.groups * panels * parts, body);
+}
+
+/** What the windows read: padded rows of its own, or the operand itself where nothing is padded. */
+export interface Source {
+  buffer(kernel: ContractionKernel): Buffer;
+  readonly offset: number;
+  /** In elements; `space` has one for each axis. */
+  readonly image: number;
+  readonly channel: number;
+  readonly space: readonly number[];
+  /** The copy, if there is one. */
+  readonly rows: Scratch | null;
+}
+
+/** The operand itself if it is plain memory and every window lies inside. */
+export function plainSource(plan: Plan): Source | null {
+  const { context, d, backward, padded, dtype } = plan;
+  const space = backward ? d.result : d.space;
+  if (padded.some((size, axis) => size !== space[axis])) return null;
+  const plain = context.plainOperand(0);
+  if (plain === null || plain.value.dtype !== dtype) return null;
+  if (plain.strides.some((stride) => stride < 0)) return null;
+  const [image = 0, channel = 0, ...strides] = plain.strides;
+  return {
+    buffer: (kernel) => kernel.buffer(plain.value),
+    offset: plain.offset,
+    image,
+    channel,
+    space: strides,
+    rows: null,
+  };
+}
+
+/** Where plain memory is not enough: padded rows. */
+export function paddedSource({ d, padded, depth, dtype }: Plan): Source {
+  const length = sizeOf(padded);
+  const channels = d.groups * depth;
+  const rows: Scratch = { name: 'rows', dtype, length: d.images * channels * length };
+  return {
+    buffer: (kernel) => kernel.scratch(rows, 'read'),
+    offset: 0,
+    image: channels * length,
+    channel: length,
+    space: stridesOf(padded),
+    rows,
+  };
+}
+
+/** Where the window of a position starts in the source. */
+export function windowStart(
+  { depth }: Plan,
+  builder: Builder,
+  source: Source,
+  step: readonly number[],
+  at: {
+    readonly image: Expression;
+    readonly group: Expression;
+    readonly coordinates: readonly Expression[];
+  },
+): Expression {
+  let start = builder.offset(builder.scale(at.image, source.image), source.offset);
+  start = builder.add(start, builder.scale(at.group, depth * source.channel));
+  at.coordinates.forEach((coordinate, axis) => {
+    const by = (step[axis] as number) * (source.space[axis] as number);
+    start = builder.add(start, builder.scale(coordinate, by));
+  });
+  return start;
 }
 
 export interface Tile {

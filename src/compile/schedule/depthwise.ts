@@ -112,7 +112,7 @@ function rowsStage(plan: Plan, windows: Windows, rows: Scratch, suffix: string):
   });
   const type = valueTypeOf(plan.dtype);
   let sum: Expression = builder.constant(0, type);
-  const offsets = tapOffsetsOf(windows, padded);
+  const offsets = tapOffsetsOf(windows, stridesOf(padded));
   for (let channel = 0; channel < depth; channel++) {
     offsets.forEach((offset, tap) => {
       const weight = weightAt(plan, kernel, windows, { group, output, channel, tap });
@@ -185,9 +185,10 @@ export const depthwiseConvolution: ContractionSchedule = {
     const positions = d.images * d.groups * sizeOf(results);
     const products = positions * d.inputs * d.outputs * taps;
     const row = results.at(-1) as number;
-    // What is left of a row after whole vectors is computed in narrower ones.
-    const vectors = Math.ceil(row / (target.vectorBytes / 4)) + Math.log2(1 + (row % 16));
-    const waste = (vectors * (target.vectorBytes / 4)) / row;
+    // What is left of a row after whole vectors is computed by one more that overlaps.
+    const lanes = target.vectorBytes / 4;
+    const vectors = Math.floor(row / lanes) + (row % lanes === 0 ? 0 : row < lanes ? 2 : 1);
+    const waste = (vectors * lanes) / row;
     return (
       (products * Math.max(1, waste)) / (0.4 * multiplyAddsPerNanosecond(target)) +
       (positions * (d.inputs + d.outputs)) / elementsPerNanosecond(target)

@@ -119,9 +119,8 @@ export function stridesOf(shape: readonly number[]): number[] {
   return strides;
 }
 
-/** Offset of each tap in the padded rows, from where its window starts. */
-export function tapOffsetsOf(windows: Windows, padded: readonly number[]): number[] {
-  const strides = stridesOf(padded);
+/** Offset of each tap in a source of these strides, from where its window starts. */
+export function tapOffsetsOf(windows: Windows, strides: readonly number[]): number[] {
   let offsets = [0];
   windows.taps.forEach(({ count, source, sourceStep }, axis) => {
     offsets = offsets.flatMap((base) =>

@@ -268,3 +268,36 @@ describe.each(devices)('%s', (_name, create) => {
     });
   });
 });
+
+describe('strict numerics', () => {
+  const strict: readonly Device[] = [
+    new InterpDevice({ vectorBytes: 16 }),
+    new InterpDevice({ vectorBytes: 64 }),
+    new WasmDevice({ threads: 2 }),
+    new NativeDevice({ threads: 2 }),
+  ];
+  afterAll(() => strict.forEach((device) => device.close()));
+
+  test.each(['channel convolution', 'depthwise convolution'])('%s: the same bits', (schedule) => {
+    let used = 0;
+    for (const which of CASES) {
+      const { leaves, roots } = graphsOf(which, 'float32');
+      const values = new Map(
+        leaves.map((leaf, i) => [leaf, randomTensor(leaf.shape, { seed: i })]),
+      );
+      for (const root of roots) {
+        const seen = new Set<string>();
+        const results = strict.map((device) =>
+          runGraph(device, [root], values, {
+            numerics: 'strict',
+            algorithms: only(schedule, seen),
+          }).get(root),
+        );
+        if (!seen.has(schedule)) continue;
+        used++;
+        for (const other of results) expect(other?.data).toEqual(results[0]?.data);
+      }
+    }
+    expect(used).toBeGreaterThan(0);
+  });
+});

@@ -32,7 +32,7 @@ import {
   weightStage,
   windowStart,
 } from './channel-tile.ts';
-import { turnBlock } from './transpose.ts';
+import { channelReader } from './transpose.ts';
 import { tapOffsetsOf, type Windows, windowsOf } from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
@@ -174,8 +174,8 @@ function writeBlock(plan: Plan, kernel: ContractionKernel, at: Item): Statement[
   const position = loopIndex(builder, 'position', Math.min(whole, blocks.positions));
   const inBlock = builder.add(builder.scale(image, blocks.positions), position);
   const sizes = { positions: blocks.images * whole, width, lanes: plan.lanes };
-  const { statements, turned, pitch } = turnBlock(kernel, block, sizes);
-  const value = builder.load(turned, builder.add(builder.scale(channel, pitch), inBlock));
+  const { statements, element } = channelReader(kernel, block, sizes, outputs);
+  const value = element(channel, inBlock);
   const flat = builder.add(place.start, position);
   const coordinates = unflatten(builder, flat, windows.results).map((index, axis) =>
     builder.offset(
@@ -309,7 +309,7 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
   const packed = d.groups * panels * width * depth * sizeOf(d.kernel);
   return (
     work / (efficiencyOf(target, rows, plan.vectors) * multiplyAddsPerNanosecond(target)) +
-    turned / (target.vectorBytes >= 32 ? 1.6 : 1) +
+    turned / (target.vectorBytes >= 32 ? 2 : 1) +
     (copied + 2 * packed) / elementsPerNanosecond(target)
   );
 }

@@ -9,7 +9,7 @@ import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Plan, registerTile, SLICE, type Source, windowStart } from './channel-tile.ts';
 import { loop, loopIndex, roundUp } from './loops.ts';
-import { turnBlock } from './transpose.ts';
+import { channelReader } from './transpose.ts';
 import type { Windows } from './windows.ts';
 
 /** Bytes of the block of one grid item, about; it is visited once for each slice of the sum. */
@@ -178,8 +178,8 @@ function writeRows(
     width,
     lanes: plan.lanes,
   };
-  const { statements, turned, pitch } = turnBlock(kernel, block, sizes);
-  const value = builder.load(turned, builder.add(builder.scale(channel, pitch), cell));
+  const { statements, element } = channelReader(kernel, block, sizes, outputs);
+  const value = element(channel, cell);
   const start = builder.scale(place.row, (blocks.lines / blocks.rows) * blocks.inner);
   const firstChannel = builder.scale(place.panel, width);
   const output = builder.add(

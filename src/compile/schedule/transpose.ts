@@ -116,7 +116,7 @@ function exchange(network: Network, values: readonly Variable[], distance: numbe
 }
 
 /** Positions that `turnBlock` leaves between two channels for `positions` of them. */
-export function turnedPitch(positions: number, lanes: number): number {
+function turnedPitch(positions: number, lanes: number): number {
   const pitch = roundUp(positions, lanes);
   // Not a multiple of what caches map to the same place.
   return pitch % 256 === 0 ? pitch + lanes : pitch;
@@ -126,7 +126,7 @@ export function turnedPitch(positions: number, lanes: number): number {
  * Turns a block [position][width] into an array of its own [channel][pitch]. The block has at least
  * as many positions as whole vectors cover; those beyond are turned, too, and mean nothing.
  */
-export function turnBlock(
+function turnBlock(
   kernel: ContractionKernel,
   block: Buffer,
   sizes: { readonly positions: number; readonly width: number; readonly lanes: number },
@@ -156,4 +156,29 @@ export function turnBlock(
   const body = [...loads, ...statements, ...stores];
   const loops = loop(builder, tile, times, [loop(builder, vector, width / lanes, body)]);
   return { statements: [loops], turned, pitch };
+}
+
+/**
+ * How the elements of a block [position][width] are read channel by channel. Vectors that stand mostly
+ * empty are not worth turning around: their elements are gathered.
+ */
+export function channelReader(
+  kernel: ContractionKernel,
+  block: Buffer,
+  sizes: { readonly positions: number; readonly width: number; readonly lanes: number },
+  outputs: number,
+): {
+  readonly statements: readonly Statement[];
+  element(channel: Expression, position: Expression): Expression;
+} {
+  const { builder } = kernel;
+  const at = (buffer: Buffer, row: Expression, size: number, column: Expression): Expression =>
+    builder.load(buffer, builder.add(builder.scale(row, size), column));
+  if (outputs < sizes.lanes) {
+    const element = (channel: Expression, position: Expression): Expression =>
+      at(block, position, sizes.width, channel);
+    return { statements: [], element };
+  }
+  const { statements, turned, pitch } = turnBlock(kernel, block, sizes);
+  return { statements, element: (channel, position) => at(turned, channel, pitch, position) };
 }

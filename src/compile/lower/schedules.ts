@@ -6,6 +6,7 @@ import { channelFilter } from '../schedule/channel-filter.ts';
 import { depthwiseConvolution } from '../schedule/depthwise.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
 import { directConvolution } from '../schedule/direct-convolution.ts';
+import { dotFilter } from '../schedule/dot-filter.ts';
 import { dotProduct } from '../schedule/dot-product.ts';
 import { packedProduct } from '../schedule/matmul.ts';
 import { unpackedProduct } from '../schedule/unpacked-product.ts';
@@ -30,6 +31,7 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   channelFilter,
   depthwiseConvolution,
   directConvolution,
+  dotFilter,
   dotProduct,
   implicitProduct,
   packedProduct,

@@ -21,7 +21,7 @@ import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import { tileForWidth } from './product.ts';
 import { accumulatorOf } from './product-problem.ts';
-import { paddedSizes, tapOffsetsOf, windowsOf, windowStart } from './windows.ts';
+import { paddedSizes, stridesOf, tapOffsetsOf, windowsOf, windowStart } from './windows.ts';
 
 /** Bytes of the block of sums of one grid item: with a part of dy it stays in the second-level cache. */
 const BLOCK_BYTES = 96 * 1024;
@@ -287,7 +287,7 @@ function overPositions(
   const imageGroup = builder.add(builder.scale(image, d.groups), place.group);
   const at = d.result.map((size, axis) => loopIndex(builder, `s${axis}`, size));
   const source = builder.scale(imageGroup, d.inputs * sizeOf(padded));
-  const x = windowStart(builder, source, at, { step, padded });
+  const x = windowStart(builder, source, at, step, stridesOf(padded));
   const set = builder.add(builder.scale(imageGroup, panels), place.panel);
   const line = builder.add(builder.scale(set, sizeOf(d.result)), flatten(builder, at, d.result));
   let nest = body(x, builder.scale(line, width));
@@ -398,7 +398,7 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
   return [
     padStage(context, 'pad', 0, rows, { before, padded, length }),
     turnStage(plan, turned),
-    offsetStage(context, offsets, d.inputs, length, tapOffsetsOf(windows, padded)),
+    offsetStage(context, offsets, d.inputs, length, tapOffsetsOf(windows, stridesOf(padded))),
     sums,
     ...(splits === 1 ? [] : [finishStage(plan, partial)]),
   ];

@@ -8,20 +8,22 @@ import { type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
-import type { Scratch, Stage } from '../lower/kernel-builder.ts';
+import type { Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
-import { padStage } from './padded-rows.ts';
 import {
-  paddedRows,
+  paddedSource,
+  plainSource,
   resultIndices,
+  type Source,
+  sourceStages,
+  startInSource,
   tapOffsetsOf,
   weightIndices,
   type WindowPlan,
   windowPlan,
   type Windows,
   windowsOf,
-  windowStart,
 } from './windows.ts';
 
 /** Products of one result that are written out one after the other. */
@@ -30,11 +32,11 @@ const MOST_PRODUCTS = 64;
 const ITEM_RESULTS = 4096;
 
 /** One grid item: some rows of one channel of one image. */
-function rowsStage(plan: WindowPlan, windows: Windows, rows: Scratch, suffix: string): Stage {
-  const { context, d, depth, outputs, padded } = plan;
+function rowsStage(plan: WindowPlan, windows: Windows, source: Source, suffix: string): Stage {
+  const { context, d, depth, outputs } = plan;
   const kernel = context.newKernel(`${context.name}_rows${suffix}`);
   const { builder } = kernel;
-  const source = kernel.scratch(rows, 'read');
+  const buffer = source.buffer(kernel);
   const outer = windows.results.slice(0, -1);
   const length = windows.results.at(-1) as number;
   const lines = sizeOf(outer);
@@ -52,11 +54,11 @@ function rowsStage(plan: WindowPlan, windows: Windows, rows: Scratch, suffix: st
   const line = builder.add(builder.scale(part, linesPerItem), within);
   const column = loopIndex(builder, 'column', length);
   const coordinates = [...unflatten(builder, line, outer), column];
-  const firstRow = builder.scale(imageGroup, depth * sizeOf(padded));
-  const start = windowStart(builder, firstRow, coordinates, { step: windows.step, padded });
+  const where = { image, group, position: coordinates };
+  const start = startInSource(builder, plan, source, windows.step, where);
   const type = valueTypeOf(plan.dtype);
   let sum: Expression = builder.constant(0, type);
-  const offsets = tapOffsetsOf(windows, padded);
+  const offsets = tapOffsetsOf(windows, source.space);
   for (let channel = 0; channel < depth; channel++) {
     offsets.forEach((offset, tap) => {
       const indices = weightIndices(builder, plan, windows, {
@@ -66,8 +68,8 @@ function rowsStage(plan: WindowPlan, windows: Windows, rows: Scratch, suffix: st
         tap: builder.constant(tap),
       });
       const weight = builder.convert(kernel.read(1, indices), type);
-      const at = builder.offset(start, channel * sizeOf(padded) + offset);
-      sum = multiplyAdd(builder, context.target, builder.load(source, at), weight, sum);
+      const at = builder.offset(start, channel * source.channel + offset);
+      sum = multiplyAdd(builder, context.target, builder.load(buffer, at), weight, sum);
     });
   }
   const to = [
@@ -83,15 +85,15 @@ function rowsStage(plan: WindowPlan, windows: Windows, rows: Scratch, suffix: st
 
 function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): Stage[] {
   const plan = windowPlan(context, geometry);
-  const { d, padded } = plan;
-  const { before, phases } = windowsOf(d, geometry);
-  const length = sizeOf(padded);
-  const rows = paddedRows(plan);
+  const { before, phases } = windowsOf(plan.d, geometry);
+  const plain = plainSource(plan);
+  // Vectors run along rows.
+  const source = plain?.space.at(-1) === 1 ? plain : paddedSource(plan);
   const present = phases.filter(({ results }) => sizeOf(results) > 0);
   return [
-    padStage(context, 'pad', 0, rows, { before, padded, length }),
+    ...sourceStages(plan, source, before),
     ...present.map((windows, phase) =>
-      rowsStage(plan, windows, rows, present.length === 1 ? '' : String(phase)),
+      rowsStage(plan, windows, source, present.length === 1 ? '' : String(phase)),
     ),
   ];
 }
@@ -117,9 +119,10 @@ export const depthwiseConvolution: ContractionSchedule = {
     const positions = d.images * d.groups * sizeOf(results);
     const products = positions * d.inputs * d.outputs * taps;
     const row = results.at(-1) as number;
-    // What is left of a row after whole vectors is computed in narrower ones.
-    const vectors = Math.ceil(row / (target.vectorBytes / 4)) + Math.log2(1 + (row % 16));
-    const waste = (vectors * (target.vectorBytes / 4)) / row;
+    // What is left of a row after whole vectors is computed by one more that overlaps.
+    const lanes = target.vectorBytes / 4;
+    const vectors = Math.floor(row / lanes) + (row % lanes === 0 ? 0 : row < lanes ? 2 : 1);
+    const waste = (vectors * lanes) / row;
     return (
       (products * Math.max(1, waste)) / (0.4 * multiplyAddsPerNanosecond(target)) +
       (positions * (d.inputs + d.outputs)) / elementsPerNanosecond(target)

@@ -14,9 +14,10 @@ import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
-import { offsetStage, padStage, rowSpan, tapOffsets } from './padded-rows.ts';
+import { offsetStage, padStage, rowSpan } from './padded-rows.ts';
 import { registerTileFor } from './product.ts';
 import { accumulatorOf } from './product-problem.ts';
+import { stridesOf, tapOffsets } from './windows.ts';
 
 /** Everything the stages share. */
 interface Plan {
@@ -170,6 +171,10 @@ function windowStages(geometry: ConvolutionGeometry, context: ContractionContext
     length: Math.ceil(plan.outputs / tile.rows) * steps * tile.rows,
   };
   const offsets: Scratch = { name: 'offsets', dtype: 'int32', length: steps };
+  const strides = stridesOf(plan.padded);
+  const taps = tapOffsets(plan.kernel, (tap, axis) => {
+    return tap * (plan.dilation[axis] as number) * (strides[axis] as number);
+  });
   return [
     padStage(context, 'pad', 0, rows, {
       before: plan.before,
@@ -177,7 +182,7 @@ function windowStages(geometry: ConvolutionGeometry, context: ContractionContext
       length: sizeOf(plan.padded),
     }),
     weightStage(plan, geometry.role === 'backwardData', weights),
-    offsetStage(context, offsets, plan.depth, sizeOf(plan.padded), tapOffsets(plan)),
+    offsetStage(context, offsets, plan.depth, sizeOf(plan.padded), taps),
     windowStage(plan, { rows, weights, offsets }),
   ];
 }

@@ -8,7 +8,7 @@ import { branch, type Statement, type Target } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
-import { bounded, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import { bounded, joinLanes, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { matmulProblem } from './matmul.ts';
 import {
   accumulatorOf,
@@ -220,35 +220,21 @@ function dotTile(
 
 /** Adds up the lanes of a sum, and on the way the products from `from` to the end of k. */
 function join(
-  plan: Plan,
+  { builder, context, sizes }: Plan,
   sum: Variable,
   statements: Statement[],
   from: number,
   factors: (step: number, lanes: number) => readonly [Expression, Expression],
 ): Expression {
-  const { builder, context } = plan;
-  const depth = plan.sizes.k;
-  const name = (value: Expression): Expression => {
-    const variable = builder.variable('part', 'f32', { lanes: value.lanes });
-    statements.push({ kind: 'let', variable, value });
-    return variable;
-  };
-  let value: Expression = sum;
   let step = from;
-  for (let lanes = sum.lanes; lanes > 1; lanes /= 2) {
-    if (lanes >= 4) {
-      for (; depth - step >= lanes; step += lanes) {
-        const [x, y] = factors(step, lanes);
-        value = name(multiplyAdd(builder, context.target, x, y, value));
-      }
+  return joinLanes(builder, sum, statements, (part, name) => {
+    const { lanes } = part;
+    let value = part;
+    if (lanes === 2) return value;
+    for (; sizes.k - step >= lanes; step += lanes) {
+      const [x, y] = factors(step, lanes);
+      value = name(multiplyAdd(builder, context.target, x, y, value));
     }
-    const half = (start: number): Expression =>
-      builder.lanes(Array.from({ length: lanes / 2 }, (_, i) => builder.extract(value, start + i)));
-    value = name(builder.add(half(0), half(lanes / 2)));
-  }
-  for (; step < depth; step++) {
-    const [x, y] = factors(step, 1);
-    value = name(multiplyAdd(builder, context.target, x, y, value));
-  }
-  return value;
+    return value;
+  });
 }

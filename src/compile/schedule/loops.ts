@@ -53,6 +53,33 @@ export function multiplyAdd(
   return target.fma && float ? builder.fma(a, b, sum) : builder.add(sum, builder.mul(a, b));
 }
 
+/**
+ * The sum of a vector's lanes: halves are added, and their halves. What `extend` adds to them on the
+ * way has as many lanes as are left.
+ */
+export function joinLanes(
+  builder: Builder,
+  vector: Variable,
+  statements: Statement[],
+  extend: (sum: Variable, name: (value: Expression) => Variable) => Variable = (sum) => sum,
+): Expression {
+  const name = (value: Expression): Variable => {
+    const variable = builder.variable('part', value.type, { lanes: value.lanes });
+    statements.push({ kind: 'let', variable, value });
+    return variable;
+  };
+  let sum = extend(vector, name);
+  while (sum.lanes > 1) {
+    const half = sum.lanes / 2;
+    const whole = sum;
+    const [low, high] = [0, half].map((start) =>
+      builder.lanes(Array.from({ length: half }, (_, i) => builder.extract(whole, start + i))),
+    ) as [Expression, Expression];
+    sum = extend(name(builder.add(low, high)), name);
+  }
+  return sum;
+}
+
 /** The smallest multiple of `unit` that is at least `size`. */
 export function roundUp(size: number, unit: number): number {
   return Math.ceil(size / unit) * unit;

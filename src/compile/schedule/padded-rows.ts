@@ -20,39 +20,27 @@ export function rowSpan(plan: { readonly padded: Shape; readonly result: Shape }
   return span;
 }
 
-/** Offset of each tap in the padded rows. */
-export function tapOffsets(plan: {
-  readonly kernel: Shape;
-  readonly dilation: readonly number[];
-  readonly padded: Shape;
-}): number[] {
-  const offsets: number[] = [];
-  const visit = (axis: number, base: number): void => {
-    if (axis === plan.kernel.length) {
-      offsets.push(base);
-      return;
-    }
-    const stride = plan.padded.slice(axis + 1).reduce((product, size) => product * size, 1);
-    for (let tap = 0; tap < (plan.kernel[axis] as number); tap++) {
-      visit(axis + 1, base + tap * (plan.dilation[axis] as number) * stride);
-    }
-  };
-  visit(0, 0);
-  return offsets;
-}
-
 /**
  * Copies [images, channels, ...space] into rows with zeros around; the prologue fuses here. Each
  * channel takes `length` elements: what lies behind its rows is zero too.
+ *
+ * With a step the rows are apart by their phase: element q of an axis goes to q / step of phase
+ * q % step, so that windows which move by the step move by one in every phase. A channel is then
+ * [phases, ...padded], where `padded` are the sizes of one phase.
  */
 export function padStage(
   context: ContractionContext,
   name: string,
   operand: number,
   target: Scratch,
-  rows: { before: readonly number[]; padded: readonly number[]; length: number },
+  rows: {
+    readonly before: readonly number[];
+    readonly padded: readonly number[];
+    readonly length: number;
+    readonly step?: readonly number[];
+  },
 ): Stage {
-  const { before, padded, length } = rows;
+  const { before, padded: sizes, length, step = sizes.map(() => 1) } = rows;
   const kernel = context.newKernel(`${context.name}_${name}`);
   const { builder } = kernel;
   const buffer = kernel.scratch(target, 'write');
@@ -60,18 +48,18 @@ export function padStage(
   const [images, channels, ...space] = shape as readonly [number, number, ...number[]];
   const grid = loopIndex(builder, 'item', images * channels);
   const type = valueTypeOf(target.dtype);
-  const zero = builder.constant(0, type);
   const start = builder.scale(grid, length);
-  const clear = (from: Expression, count: number): Statement[] => {
+  const fill = (from: Expression, count: number, value: (at: Variable) => Expression) => {
     if (count <= 0) return [];
-    const index = loopIndex(builder, 'clear', count);
+    const index = loopIndex(builder, 'column', count);
     const at = builder.add(builder.add(start, from), index);
-    return [loop(builder, index, count, [{ kind: 'store', buffer, index: at, value: zero }], true)];
+    const store: Statement = { kind: 'store', buffer, index: at, value: value(index) };
+    return [loop(builder, index, count, [store], true)];
   };
+  const zero = () => builder.constant(0, type);
   // Row by row, and within a row border, copy, border: the copy has no bounds to check.
-  const last = padded.length - 1;
-  const rowLength = padded[last] as number;
-  const outer = padded.slice(0, last);
+  const last = sizes.length - 1;
+  const outer = sizes.slice(0, last).map((size, axis) => size * (step[axis] as number));
   const at = outer.map((size, axis) => loopIndex(builder, `s${axis}`, size));
   let inside: Expression = builder.constant(1, 'bool');
   const indices = at.map((position, axis) => {
@@ -81,32 +69,47 @@ export function padStage(
     inside = builder.and(inside, builder.compare('lt', index, builder.constant(size)));
     return builder.min(builder.max(index, builder.constant(0)), builder.constant(size - 1));
   });
-  const row = builder.scale(flatten(builder, at, outer), rowLength);
-  const width = space[last] as number;
+  const apart = at.map((position, axis) => {
+    const by = builder.constant(step[axis] as number);
+    return { phase: builder.rem(position, by), index: builder.div(position, by) };
+  });
+  const rowLength = sizes[last] as number;
+  const stride = step[last] as number;
   const border = before[last] as number;
-  const column = loopIndex(builder, 'column', width);
+  const width = space[last] as number;
   const image = builder.div(grid, builder.constant(channels));
   const channel = builder.rem(grid, builder.constant(channels));
-  const value = kernel.read(operand, [image, channel, ...indices, column]);
-  const position = builder.offset(builder.add(builder.add(start, row), column), border);
-  const store: Statement = {
-    kind: 'store',
-    buffer,
-    index: position,
-    value: builder.convert(value, type),
+  const rowOf = (phase: number): Expression => {
+    const plane = [...apart.map((part) => part.phase), builder.constant(phase)];
+    const row = [...apart.map((part) => part.index), builder.constant(0)];
+    return flatten(builder, [...plane, ...row], [...step, ...sizes]);
   };
-  const copy = [
-    ...clear(row, border),
-    loop(builder, column, width, [store], true),
-    ...clear(builder.offset(row, border + width), rowLength - border - width),
-  ];
-  const outside = clear(row, rowLength);
+  const phases = Array.from({ length: stride }, (_, phase) => phase);
+  const copy = phases.flatMap((phase) => {
+    const row = rowOf(phase);
+    // The columns of this phase that lie in the source.
+    const low = Math.min(rowLength, Math.max(0, Math.ceil((border - phase) / stride)));
+    const most = Math.ceil((width + border - phase) / stride);
+    const high = Math.max(low, Math.min(rowLength, most));
+    return [
+      ...fill(row, low, zero),
+      ...fill(builder.offset(row, low), high - low, (column) => {
+        const from = builder.offset(builder.scale(column, stride), low * stride + phase - border);
+        return builder.convert(kernel.read(operand, [image, channel, ...indices, from]), type);
+      }),
+      ...fill(builder.offset(row, high), rowLength - high, zero),
+    ];
+  });
+  const outside = phases.flatMap((phase) => fill(rowOf(phase), rowLength, zero));
   let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
   for (let axis = at.length - 1; axis >= 0; axis--) {
-    body = [loop(builder, at[axis] as Variable, padded[axis] as number, body)];
+    body = [loop(builder, at[axis] as Variable, outer[axis] as number, body)];
   }
-  const behind = clear(builder.constant(sizeOf(padded)), length - sizeOf(padded));
-  return kernel.finish(grid, images * channels, [...body, ...behind]);
+  const all = sizeOf(step) * sizeOf(sizes);
+  return kernel.finish(grid, images * channels, [
+    ...body,
+    ...fill(builder.constant(all), length - all, zero),
+  ]);
 }
 
 /** Writes the offset of each (channel, tap) in the padded rows: the inner loop's only indirection. */

@@ -63,7 +63,8 @@ function tileFor(
   let least = Infinity;
   for (let rows = 1; rows <= Math.min(outputs, 6); rows++) {
     for (let columns = 1; columns <= Math.min(width, 12); columns++) {
-      if (rows * columns + rows + 1 > target.vectorRegisters) break;
+      const loaded = target.foldsSplats ? rows + 1 : rows + columns;
+      if (rows * columns + loaded > target.vectorRegisters) break;
       const tiles = Math.ceil(outputs / rows) * Math.ceil(width / columns);
       const time = tiles * stepTime(rows, columns);
       if (time < least) {

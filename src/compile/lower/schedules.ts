@@ -5,7 +5,6 @@ import { channelConvolution } from '../schedule/channel-convolution.ts';
 import { channelFilter } from '../schedule/channel-filter.ts';
 import { depthwiseConvolution } from '../schedule/depthwise.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
-import { directConvolution } from '../schedule/direct-convolution.ts';
 import { dotFilter } from '../schedule/dot-filter.ts';
 import { dotProduct } from '../schedule/dot-product.ts';
 import { packedProduct } from '../schedule/matmul.ts';
@@ -30,7 +29,6 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   channelConvolution,
   channelFilter,
   depthwiseConvolution,
-  directConvolution,
   dotFilter,
   dotProduct,
   implicitProduct,

@@ -29,7 +29,7 @@ export function matmulProblem(node: Node): Required<ProductProblem> {
     readB: (kernel, batch, k, n) => kernel.read(1, at(kernel, batch, k, n)),
     store: (kernel, batch, m, n, value) => kernel.writeElement(at(kernel, batch, m, n), value),
     storeVector: (kernel, batch, m, n, value) =>
-      kernel.writeVector(at(kernel, batch, m, n), rank - 1, value),
+      kernel.writeVector((lane) => at(kernel, batch, m, kernel.builder.add(n, lane)), value),
   };
 }
 

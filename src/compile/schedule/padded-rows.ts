@@ -1,6 +1,6 @@
 // Images copied into rows with their padding, so that every tap of a kernel of stride 1 is the same
 // flat row at another offset.
-import { type Shape, sizeOf } from '../../base/shape.ts';
+import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
@@ -8,17 +8,6 @@ import type { ContractionContext } from '../lower/contraction.ts';
 import { flatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { loop, loopIndex } from './loops.ts';
-
-/** Flat length of the rows that windows start in: junk columns included, the last ones not. */
-export function rowSpan(plan: { readonly padded: Shape; readonly result: Shape }): number {
-  let span = 1;
-  let stride = 1;
-  for (let axis = plan.padded.length - 1; axis >= 0; axis--) {
-    span += ((plan.result[axis] as number) - 1) * stride;
-    stride *= plan.padded[axis] as number;
-  }
-  return span;
-}
 
 /**
  * Copies [images, channels, ...space] into rows with zeros around; the prologue fuses here. Each

@@ -4,6 +4,7 @@
 // beyond an edge. A transposed b is copied by the grid item that needs it, a tile's columns at a time.
 import { internalError } from '../../base/errors.ts';
 import { byteSize } from '../../base/dtype.ts';
+import type { Node } from '../../graph/node.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement, type Target } from '../../ir/kernel.ts';
@@ -15,6 +16,7 @@ import type {
 } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
+import { geometryOf, pointwiseProblem } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { matmulProblem } from './matmul.ts';
 import {
@@ -105,16 +107,27 @@ function isSmall(sizes: ProductSizes, target: Target, lanes: number, bytes: numb
   return (wide && m <= FEW_ROWS) || k * n * bytes <= (wide ? l2 : l2 / 4);
 }
 
+/** A matrix product, or a convolution that is nothing else. */
+function problemOf(node: Node): Required<ProductProblem> | null {
+  if (node.op.lower.kind === 'matmul') return matmulProblem(node);
+  const geometry = geometryOf(node);
+  return geometry === null ? null : pointwiseProblem(node, geometry);
+}
+
+function problemFor(node: Node): Required<ProductProblem> {
+  const problem = problemOf(node);
+  if (problem === null) throw internalError('an unpacked product of something else');
+  return problem;
+}
+
 /** Products of matrices that are not copied first. */
 export const unpackedProduct: ContractionSchedule = {
   name: 'unpacked product',
   reproducible: true,
   usable: (context) => {
     const { node, target } = context;
-    if (node.op.lower.kind !== 'matmul' || target.workgroups || target.vectorBytes < 16) {
-      return false;
-    }
-    const problem = matmulProblem(node);
+    const problem = problemOf(node);
+    if (problem === null || target.workgroups || target.vectorBytes < 16) return false;
     const { m, n, k } = problem.sizes;
     // The same bounds as the packed product's: sums of strict numerics are then in one order.
     if (m < 4 || n < 4 || k < 4) return false;
@@ -126,7 +139,7 @@ export const unpackedProduct: ContractionSchedule = {
   },
   cost: (context) => {
     const { node, target } = context;
-    const problem = matmulProblem(node);
+    const problem = problemFor(node);
     const { batch, m, n, k } = problem.sizes;
     const lanes = lanesOf(target, problem);
     const { cost, rows } = shapeFor(problem.sizes, target, lanes);
@@ -140,7 +153,7 @@ export const unpackedProduct: ContractionSchedule = {
       (batch * m * n + copied + (m <= 2 * rows ? 0.5 * read : 0)) / elementsPerNanosecond(target)
     );
   },
-  lower: (context) => [unpackedStage(context, matmulProblem(context.node))],
+  lower: (context) => [unpackedStage(context, problemFor(context.node))],
 };
 
 /** What the tiles of one kernel share. */

@@ -95,16 +95,31 @@ function lanesOf(target: Target, problem: ProductProblem): number {
   return Math.max(1, target.vectorBytes / byteSize(accumulatorOf(problem.dtype)));
 }
 
+/** Cache lines that a first-level cache of eight ways of 4 KB holds if they are so many bytes apart. */
+function linesHeld(bytes: number): number {
+  const powerOfTwo = bytes & -bytes;
+  return (8 * 4096) / Math.min(4096, Math.max(64, powerOfTwo));
+}
+
 /** Whether reading b in place is worth it: it is read a few times only, or stays in the cache. */
-function isSmall(sizes: ProductSizes, target: Target, lanes: number, bytes: number): boolean {
+function isSmall(
+  sizes: ProductSizes,
+  target: Target,
+  lanes: number,
+  bytes: number,
+  stride: number,
+): boolean {
   const { m, n, k } = sizes;
   const { rows, vectors } = shapeFor(sizes, target, lanes);
   if (m <= 2 * rows) return true;
   if (k > LONGEST) return false;
+  const lines = Math.ceil((vectors * lanes * bytes) / 64);
+  if (k * lines <= 2 * linesHeld(stride * bytes)) return true;
   // A tile narrower than two cache lines leaves much of what it fetches unused.
   const wide = vectors * lanes * bytes >= 128;
   const { l2 } = target.cacheBytes;
-  return (wide && m <= FEW_ROWS) || k * n * bytes <= (wide ? l2 : l2 / 4);
+  if (!wide) return (stride * bytes) % 4096 !== 0 && k * n * bytes <= l2 / 4;
+  return m <= FEW_ROWS || k * n * bytes <= l2;
 }
 
 /** A matrix product, or a convolution that is nothing else. */
@@ -135,7 +150,8 @@ export const unpackedProduct: ContractionSchedule = {
     if (strides === null) return false;
     if (strides.b.along !== 1) return strides.b.depth === 1 && k <= LONGEST;
     const lanes = lanesOf(target, problem);
-    return isSmall(problem.sizes, target, lanes, byteSize(accumulatorOf(problem.dtype)));
+    const bytes = byteSize(accumulatorOf(problem.dtype));
+    return isSmall(problem.sizes, target, lanes, bytes, strides.b.depth);
   },
   cost: (context) => {
     const { node, target } = context;

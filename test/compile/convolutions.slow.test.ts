@@ -159,7 +159,7 @@ const SCHEDULES = [
   'channel convolution',
   'channel filter',
   'depthwise convolution',
-  'direct convolution',
+  'unpacked product',
   'dot filter',
   'implicit product',
 ] as const;

@@ -12,6 +12,7 @@ import type { Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import {
+  paddedSizes,
   paddedSource,
   plainSource,
   resultIndices,
@@ -115,17 +116,22 @@ export const depthwiseConvolution: ContractionSchedule = {
     const d = dimensionsOf(node, geometry);
     const backward = geometry.role === 'backwardData';
     const results = backward ? d.space : d.result;
+    const depth = backward ? d.outputs : d.inputs;
     const taps = sizeOf(d.kernel) / (backward ? sizeOf(geometry.stride) : 1);
-    const positions = d.images * d.groups * sizeOf(results);
-    const products = positions * d.inputs * d.outputs * taps;
+    const lines =
+      d.images * d.groups * (backward ? d.inputs : d.outputs) * sizeOf(results.slice(0, -1));
     const row = results.at(-1) as number;
     // What is left of a row after whole vectors is computed by one more that overlaps.
     const lanes = target.vectorBytes / 4;
     const vectors = Math.floor(row / lanes) + (row % lanes === 0 ? 0 : row < lanes ? 2 : 1);
-    const waste = (vectors * lanes) / row;
+    // Weights that do not fit in registers are spread out again for every vector.
+    const spread = depth * taps <= 12 ? 1 : target.foldsSplats ? 2 : 3;
+    const products = lines * vectors * lanes * depth * taps * spread;
+    const copied = d.images * d.groups * depth * sizeOf(paddedSizes(d, geometry));
     return (
-      (products * Math.max(1, waste)) / (0.4 * multiplyAddsPerNanosecond(target)) +
-      (positions * (d.inputs + d.outputs)) / elementsPerNanosecond(target)
+      products / (0.85 * multiplyAddsPerNanosecond(target)) +
+      copied / elementsPerNanosecond(target) +
+      lines * (target.foldsSplats ? 3 : 8)
     );
   },
   lower: (context) => {

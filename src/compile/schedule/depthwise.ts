@@ -125,7 +125,7 @@ export const depthwiseConvolution: ContractionSchedule = {
     const lanes = target.vectorBytes / 4;
     const vectors = Math.floor(row / lanes) + (row % lanes === 0 ? 0 : row < lanes ? 2 : 1);
     // Weights that do not fit in registers are spread out again for every vector.
-    const spread = depth * taps <= 12 ? 1 : target.foldsSplats ? 2 : 3;
+    const spread = depth * taps <= 12 ? 1 : 3;
     const products = lines * vectors * lanes * depth * taps * spread;
     const copied = d.images * d.groups * depth * sizeOf(paddedSizes(d, geometry));
     return (

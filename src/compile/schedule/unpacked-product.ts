@@ -37,7 +37,7 @@ const FEW_ROWS = 128;
 const GRAIN = 32_768;
 const ITEMS = 16;
 /** Expressions of an epilogue that are written out once for every vector of a tile. */
-const SHORT = 10;
+const SHORT = 30;
 
 /** A register tile; `pieces` are the widths of the vectors in a row, in elements. */
 interface Tile {

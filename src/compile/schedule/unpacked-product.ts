@@ -4,7 +4,7 @@
 // beyond an edge. A transposed b is copied by the grid item that needs it, a tile's columns at a time.
 import { internalError } from '../../base/errors.ts';
 import { byteSize } from '../../base/dtype.ts';
-import type { Node } from '../../graph/node.ts';
+import { sizeOf } from '../../base/shape.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement, type Target } from '../../ir/kernel.ts';
@@ -15,10 +15,12 @@ import type {
   ContractionSchedule,
 } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
-import type { Stage } from '../lower/kernel-builder.ts';
+import { flatten } from '../lower/indexing.ts';
+import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { geometryOf, pointwiseProblem } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { matmulProblem } from './matmul.ts';
+import { padStage } from './padded-rows.ts';
 import {
   accumulatorOf,
   type Layout,
@@ -122,17 +124,46 @@ function isSmall(
   return m <= FEW_ROWS || k * n * bytes <= l2;
 }
 
-/** A matrix product, or a convolution that is nothing else. */
-function problemOf(node: Node): Required<ProductProblem> | null {
-  if (node.op.lower.kind === 'matmul') return matmulProblem(node);
-  const geometry = geometryOf(node);
-  return geometry === null ? null : pointwiseProblem(node, geometry);
+/** What is multiplied, and the copy of an image that is more than plain memory. */
+interface Source {
+  readonly problem: Required<ProductProblem>;
+  readonly copy: Scratch | null;
 }
 
-function problemFor(node: Node): Required<ProductProblem> {
-  const problem = problemOf(node);
-  if (problem === null) throw internalError('an unpacked product of something else');
-  return problem;
+/** A matrix product, or a convolution that is nothing else. */
+function sourceOf(context: ContractionContext): Source | null {
+  const { node } = context;
+  if (node.op.lower.kind === 'matmul') return { problem: matmulProblem(node), copy: null };
+  const geometry = geometryOf(node);
+  const problem = geometry === null ? null : pointwiseProblem(node, geometry);
+  if (problem === null || layoutsOf(context, problem) !== null) {
+    return problem === null ? null : { problem, copy: null };
+  }
+  const { batch, k, n } = problem.sizes;
+  const copy: Scratch = {
+    name: 'rows',
+    dtype: accumulatorOf(problem.dtype),
+    length: batch * k * n,
+  };
+  const readB: ProductProblem['readB'] = (kernel, image, channel, position) => {
+    const index = flatten(kernel.builder, [image, channel, position], [batch, k, n]);
+    return kernel.builder.load(kernel.scratch(copy, 'read'), index);
+  };
+  return { problem: { ...problem, readB }, copy };
+}
+
+function knownSource(context: ContractionContext): Source {
+  const source = sourceOf(context);
+  if (source === null) throw internalError('an unpacked product of something else');
+  return source;
+}
+
+/** The image's channels, one after the other. */
+function copyStages(context: ContractionContext, copy: Scratch | null): Stage[] {
+  if (copy === null) return [];
+  const padded = context.node.inputs[0]!.shape.slice(2);
+  const before = padded.map(() => 0);
+  return [padStage(context, 'pad', 0, copy, { before, padded, length: sizeOf(padded) })];
 }
 
 /** Products of matrices that are not copied first. */
@@ -140,9 +171,10 @@ export const unpackedProduct: ContractionSchedule = {
   name: 'unpacked product',
   reproducible: true,
   usable: (context) => {
-    const { node, target } = context;
-    const problem = problemOf(node);
-    if (problem === null || target.workgroups || target.vectorBytes < 16) return false;
+    const { target } = context;
+    if (target.workgroups || target.vectorBytes < 16) return false;
+    const problem = sourceOf(context)?.problem;
+    if (problem === undefined) return false;
     const { m, n, k } = problem.sizes;
     // The same bounds as the packed product's: sums of strict numerics are then in one order.
     if (m < 4 || n < 4 || k < 4) return false;
@@ -154,14 +186,14 @@ export const unpackedProduct: ContractionSchedule = {
     return isSmall(problem.sizes, target, lanes, bytes, strides.b.depth);
   },
   cost: (context) => {
-    const { node, target } = context;
-    const problem = problemFor(node);
+    const { target } = context;
+    const { problem, copy } = knownSource(context);
     const { batch, m, n, k } = problem.sizes;
     const lanes = lanesOf(target, problem);
     const { cost, rows } = shapeFor(problem.sizes, target, lanes);
     const copied =
       layoutsOf(context, problem)?.b.along === 1
-        ? 0
+        ? (copy?.length ?? 0)
         : batch * k * n * divisionsFor(problem.sizes, target, lanes, true).down.blocks;
     const read = batch * k * n * Math.min(2, Math.ceil(m / rows));
     return (
@@ -169,7 +201,10 @@ export const unpackedProduct: ContractionSchedule = {
       (batch * m * n + copied + (m <= 2 * rows ? 0.5 * read : 0)) / elementsPerNanosecond(target)
     );
   },
-  lower: (context) => [unpackedStage(context, problemFor(context.node))],
+  lower(context) {
+    const { problem, copy } = knownSource(context);
+    return [...copyStages(context, copy), unpackedStage(context, problem)];
+  },
 };
 
 /** What the tiles of one kernel share. */

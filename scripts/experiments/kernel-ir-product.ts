@@ -105,6 +105,7 @@ function contextOf(
     plainOperand: () => null,
     newScratch: (name, dtype, length) => ({ name, dtype, length }),
     hasEpilogue: true,
+    mayRepeat: false,
   };
 }
 

@@ -56,6 +56,8 @@ export interface ContractionContext {
   newScratch(name: string, dtype: DType, length: number): Scratch;
   /** Whether the epilogue does more than storing the result itself. */
   readonly hasEpilogue: boolean;
+  /** Whether loops that write results may be `repeatable`. */
+  readonly mayRepeat: boolean;
 }
 
 /** One way to compute contractions. Of those that are usable, the one that costs least is used. */
@@ -84,6 +86,7 @@ export function contractionContext(view: GroupView, node: Node): ContractionCont
     target: view.target,
     name: view.name,
     hasEpilogue: !only,
+    mayRepeat: view.mayRepeat === true,
     newKernel: (name) => openKernel(view, node, name),
     plainOperand: (operand) => findPlainOperand(view, node, operand),
     newScratch: (name, dtype, length) => ({ name, dtype, length }),

@@ -2,7 +2,7 @@
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
-import { branch, type Statement, type Target } from '../../ir/kernel.ts';
+import { branch, type For, type Statement, type Target } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
@@ -207,12 +207,13 @@ export function writeResults(
     limit: number,
     body: readonly Statement[],
     vector = false,
-  ): Statement => {
+  ): For => {
     const end = bounded(builder, first, size, limit);
     return loopBetween(index, builder.constant(0), end, body, vector);
   };
   const store = kernel.writeElement(indices, value);
-  const positions = upTo(position, at.start, most, at.all, store, true);
+  const vectors = upTo(position, at.start, most, at.all, store, true);
+  const positions: Statement = { ...vectors, repeatable: plan.context.mayRepeat };
   const all = upTo(channel, firstChannel, channels, outputs, [positions]);
   return [...statements, upTo(image, at.image, at.images, d.images, [all])];
 }

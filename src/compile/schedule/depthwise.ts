@@ -5,6 +5,7 @@ import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import { type Expression, valueTypeOf } from '../../ir/expression.ts';
+import type { Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
@@ -78,7 +79,8 @@ function rowsStage(plan: WindowPlan, windows: Windows, source: Source, suffix: s
     builder.add(builder.scale(group, outputs), output),
     ...resultIndices(builder, windows, coordinates),
   ];
-  const row = loop(builder, column, length, [...kernel.writeElement(to, sum)], true);
+  const write = loop(builder, column, length, kernel.writeElement(to, sum), true);
+  const row: Statement = { ...write, repeatable: context.mayRepeat };
   const left = builder.sub(builder.constant(lines), builder.scale(part, linesPerItem));
   const end = builder.min(builder.constant(linesPerItem), left);
   return kernel.finish(grid, items, [loopBetween(within, builder.constant(0), end, [row])]);

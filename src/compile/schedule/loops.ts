@@ -1,7 +1,7 @@
 // Small pieces that schedules are written with.
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression, Variable } from '../../ir/expression.ts';
-import type { Statement, Target } from '../../ir/kernel.ts';
+import type { For, Statement, Target } from '../../ir/kernel.ts';
 
 /** A loop index over [0, count). */
 export function loopIndex(builder: Builder, name: string, count: number): Variable {
@@ -15,7 +15,7 @@ export function loop(
   count: number,
   body: readonly Statement[],
   vector = false,
-): Statement {
+): For {
   return loopBetween(index, builder.constant(0), builder.constant(count), body, vector);
 }
 
@@ -26,7 +26,7 @@ export function loopBetween(
   end: Expression,
   body: readonly Statement[],
   vector = false,
-): Statement {
+): For {
   return { kind: 'for', index, start, end, step: 1, body, vector };
 }
 

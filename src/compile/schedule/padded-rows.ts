@@ -43,7 +43,7 @@ export function padStage(
     const index = loopIndex(builder, 'column', count);
     const at = builder.add(builder.add(start, from), index);
     const store: Statement = { kind: 'store', buffer, index: at, value: value(index) };
-    return [loop(builder, index, count, [store], true)];
+    return [{ ...loop(builder, index, count, [store], true), repeatable: true }];
   };
   const zero = () => builder.constant(0, type);
   // Row by row, and within a row border, copy, border: the copy has no bounds to check.

@@ -4,45 +4,147 @@
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
-import { type Expression, valueTypeOf } from '../../ir/expression.ts';
+import { type Buffer, type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
-import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
+import type {
+  ContractionContext,
+  ContractionKernel,
+  ContractionSchedule,
+} from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import {
   paddedSizes,
   paddedSource,
+  phaseOffsets,
   plainSource,
   resultIndices,
   type Source,
   sourceStages,
   startInSource,
+  stridesOf,
+  type TapAxis,
+  tapCounts,
   tapOffsetsOf,
   weightIndices,
   type WindowPlan,
   windowPlan,
   type Windows,
   windowsOf,
+  windowStart,
 } from './windows.ts';
+import { padRows } from './padded-rows.ts';
 
 /** Products of one result that are written out one after the other. */
 const MOST_PRODUCTS = 64;
-/** Results of one grid item, about. */
-const ITEM_RESULTS = 4096;
+/** Elements of the source that one grid item reads, about. */
+const ITEM_ELEMENTS = 4096;
+
+/** How an item reads the windows of its lines. */
+interface Reader {
+  readonly buffer: Buffer;
+  /** What makes it readable. */
+  readonly before: readonly Statement[];
+  readonly start: Expression;
+  /** From there to an element of a channel at a tap. */
+  offset(channel: number, tap: number): number;
+}
+
+/** Which lines of which channel an item computes, and where one of them is. */
+interface Line {
+  readonly image: Expression;
+  readonly group: Expression;
+  /** The item's number among those of its channel, and the line's in the item. */
+  readonly part: Expression;
+  readonly within: Expression;
+  readonly position: readonly Expression[];
+}
+
+/** How a stage reads, and how many lines an item has: as it likes, or a multiple of something. */
+interface Access {
+  readonly lines: number;
+  reader(kernel: ContractionKernel, line: Line): Reader;
+}
+
+/** From memory: rows padded beforehand, or the operand itself. */
+function memoryAccess(plan: WindowPlan, windows: Windows, source: Source): Access {
+  const { results, step } = windows;
+  const offsets = tapOffsetsOf(windows, source.space);
+  const lines = Math.floor(ITEM_ELEMENTS / (results.at(-1) as number));
+  return {
+    lines: Math.max(1, Math.min(sizeOf(results.slice(0, -1)), lines)),
+    reader: (kernel, line) => ({
+      buffer: source.buffer(kernel),
+      before: [],
+      start: startInSource(kernel.builder, plan, source, step, line),
+      offset: (channel, tap) => channel * source.channel + (offsets[tap] as number),
+    }),
+  };
+}
+
+/** From rows that the item itself pads: they stay in the cache, and with a stride their phases apart. */
+function ownAccess(plan: WindowPlan, windows: Windows, before: readonly number[]): Access | null {
+  const { d, backward, depth, outputs, padded, dtype } = plan;
+  const { results, step, taps } = windows;
+  if (depth !== 1 || outputs !== 1 || results.length < 2) return null;
+  const along = (tap: number, axis: number): number => {
+    const { source, sourceStep } = taps[axis] as TapAxis;
+    return source + tap * sourceStep;
+  };
+  const [{ count }] = taps as readonly [TapAxis, ...TapAxis[]];
+  const reach = Math.max(0, ...Array.from({ length: count }, (_, tap) => along(tap, 0)));
+  const inner = sizeOf(results.slice(1));
+  const fits = Math.floor(ITEM_ELEMENTS / (inner * sizeOf(step)));
+  const parts = Math.ceil((results[0] as number) / Math.max(1, fits));
+  const rows = Math.ceil((results[0] as number) / parts);
+  const [scale, ...scales] = step as readonly [number, ...number[]];
+  const high = Math.ceil(((rows - 1) * scale + reach + 1) / scale);
+  const sizes = [high, ...scales.map((by, axis) => Math.ceil((padded[axis + 1] as number) / by))];
+  const length = sizeOf(step) * sizeOf(sizes);
+  if (length > 4 * ITEM_ELEMENTS) return null;
+  const offsets = phaseOffsets(tapCounts(windows), along, step, sizes);
+  return {
+    lines: rows * sizeOf(results.slice(1, -1)),
+    reader(kernel, { image, group, part, within, position }) {
+      const { builder } = kernel;
+      const buffer = kernel.privateArray('window', dtype, length);
+      const own = unflatten(builder, within, [rows, ...results.slice(1, -1)]);
+      const ones = step.map(() => 1);
+      const zero = builder.constant(0);
+      return {
+        buffer,
+        before: padRows(
+          kernel,
+          backward ? d.result : d.space,
+          { before, padded: sizes, step },
+          {
+            operand: 0,
+            image,
+            channel: group,
+            buffer,
+            start: zero,
+            first: builder.scale(part, rows * scale),
+          },
+        ),
+        start: windowStart(builder, zero, [...own, position.at(-1)!], ones, stridesOf(sizes)),
+        offset: (_, tap) => offsets[tap] as number,
+      };
+    },
+  };
+}
 
 /** One grid item: some rows of one channel of one image. */
-function rowsStage(plan: WindowPlan, windows: Windows, source: Source, suffix: string): Stage {
+function rowsStage(plan: WindowPlan, windows: Windows, access: Access, suffix: string): Stage {
   const { context, d, depth, outputs } = plan;
   const kernel = context.newKernel(`${context.name}_rows${suffix}`);
   const { builder } = kernel;
-  const buffer = source.buffer(kernel);
   const outer = windows.results.slice(0, -1);
   const length = windows.results.at(-1) as number;
   const lines = sizeOf(outer);
-  const linesPerItem = Math.max(1, Math.min(lines, Math.floor(ITEM_RESULTS / length)));
+  const linesPerItem = access.lines;
   const parts = Math.ceil(lines / linesPerItem);
   const items = d.images * d.groups * outputs * parts;
   const grid = loopIndex(builder, 'item', items);
@@ -53,16 +155,15 @@ function rowsStage(plan: WindowPlan, windows: Windows, source: Source, suffix: s
   const group = builder.rem(imageGroup, builder.constant(d.groups));
   const image = builder.div(imageGroup, builder.constant(d.groups));
   const within = loopIndex(builder, 'line', linesPerItem);
-  const line = builder.add(builder.scale(part, linesPerItem), within);
+  const firstLine = builder.scale(part, linesPerItem);
   const column = loopIndex(builder, 'column', length);
-  const coordinates = [...unflatten(builder, line, outer), column];
-  const where = { image, group, position: coordinates };
-  const start = startInSource(builder, plan, source, windows.step, where);
+  const position = [...unflatten(builder, builder.add(firstLine, within), outer), column];
+  const reader = access.reader(kernel, { image, group, part, within, position });
   const type = valueTypeOf(plan.dtype);
   let sum: Expression = builder.constant(0, type);
-  const offsets = tapOffsetsOf(windows, source.space);
+  const taps = sizeOf(tapCounts(windows));
   for (let channel = 0; channel < depth; channel++) {
-    offsets.forEach((offset, tap) => {
+    for (let tap = 0; tap < taps; tap++) {
       const indices = weightIndices(builder, plan, windows, {
         group,
         output,
@@ -70,34 +171,43 @@ function rowsStage(plan: WindowPlan, windows: Windows, source: Source, suffix: s
         tap: builder.constant(tap),
       });
       const weight = builder.convert(kernel.read(1, indices), type);
-      const at = builder.offset(start, channel * source.channel + offset);
-      sum = multiplyAdd(builder, context.target, builder.load(buffer, at), weight, sum);
-    });
+      const x = builder.load(
+        reader.buffer,
+        builder.offset(reader.start, reader.offset(channel, tap)),
+      );
+      sum = multiplyAdd(builder, context.target, x, weight, sum);
+    }
   }
   const to = [
     image,
     builder.add(builder.scale(group, outputs), output),
-    ...resultIndices(builder, windows, coordinates),
+    ...resultIndices(builder, windows, position),
   ];
   const write = loop(builder, column, length, kernel.writeElement(to, sum), true);
   const row: Statement = { ...write, repeatable: context.mayRepeat };
-  const left = builder.sub(builder.constant(lines), builder.scale(part, linesPerItem));
-  const end = builder.min(builder.constant(linesPerItem), left);
-  return kernel.finish(grid, items, [loopBetween(within, builder.constant(0), end, [row])]);
+  const end = bounded(builder, firstLine, linesPerItem, lines);
+  const body = loopBetween(within, builder.constant(0), end, [row]);
+  return kernel.finish(grid, items, [...reader.before, body]);
 }
 
 function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): Stage[] {
   const plan = windowPlan(context, geometry);
   const { before, phases } = windowsOf(plan.d, geometry);
+  const present = phases.filter(({ results }) => sizeOf(results) > 0);
+  const [only, ...more] = present;
+  const own = only === undefined || more.length > 0 ? null : ownAccess(plan, only, before);
   const plain = plainSource(plan);
   // Vectors run along rows.
   const source = plain?.space.at(-1) === 1 ? plain : paddedSource(plan);
-  const present = phases.filter(({ results }) => sizeOf(results) > 0);
+  if (own !== null && (source.rows !== null || only?.step.some((step) => step !== 1))) {
+    return [rowsStage(plan, only as Windows, own, '')];
+  }
   return [
     ...sourceStages(plan, source, before),
-    ...present.map((windows, phase) =>
-      rowsStage(plan, windows, source, present.length === 1 ? '' : String(phase)),
-    ),
+    ...present.map((windows, phase) => {
+      const suffix = present.length === 1 ? '' : String(phase);
+      return rowsStage(plan, windows, memoryAccess(plan, windows, source), suffix);
+    }),
   ];
 }
 

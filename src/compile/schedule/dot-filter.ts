@@ -16,7 +16,7 @@ import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
 import { bounded, joinLanes, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import { accumulatorOf } from './product-problem.ts';
-import { paddedSizes, stridesOf, tapOffsets } from './windows.ts';
+import { paddedSizes, phaseOffsets } from './windows.ts';
 
 /** Items that are enough to share; with fewer, groups of images are summed apart. */
 const ENOUGH_ITEMS = 16;
@@ -76,22 +76,6 @@ function tileFor(
   return best;
 }
 
-/** Where the row of each tap starts in a channel that is apart by phases. */
-function tapRows(
-  d: Dimensions,
-  geometry: ConvolutionGeometry,
-  sizes: readonly number[],
-): readonly number[] {
-  const strides = stridesOf(sizes);
-  const planes = stridesOf(geometry.stride).map((stride) => stride * sizeOf(sizes));
-  return tapOffsets(d.kernel, (tap, axis) => {
-    const step = geometry.stride[axis] as number;
-    const at = tap * (geometry.dilation[axis] as number);
-    const plane = (at % step) * (planes[axis] as number);
-    return plane + Math.floor(at / step) * (strides[axis] as number);
-  });
-}
-
 function planOf(context: ContractionContext, geometry: ConvolutionGeometry): Plan {
   const { node, target } = context;
   const d = dimensionsOf(node, geometry);
@@ -101,7 +85,8 @@ function planOf(context: ContractionContext, geometry: ConvolutionGeometry): Pla
   const sizes = paddedSizes(d, geometry).map((size, axis) => {
     return Math.ceil(size / (step[axis] as number));
   });
-  const taps = tapRows(d, geometry, sizes);
+  const along = (tap: number, axis: number): number => tap * (geometry.dilation[axis] as number);
+  const taps = phaseOffsets(d.kernel, along, step, sizes);
   const span = roundUp((d.result[0] as number) * sizeOf(sizes.slice(1)), lanes);
   const width = d.inputs * sizeOf(d.kernel);
   const { rows, columns } = tileFor(target, d.outputs, width);

@@ -2,50 +2,67 @@
 // flat row at another offset.
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
+import type { Builder } from '../../ir/builder.ts';
+import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
-import type { ContractionContext } from '../lower/contraction.ts';
+import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { flatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { loop, loopIndex } from './loops.ts';
 
 /**
- * Copies [images, channels, ...space] into rows with zeros around; the prologue fuses here. Each
- * channel takes `length` elements: what lies behind its rows is zero too.
- *
- * With a step the rows are apart by their phase: element q of an axis goes to q / step of phase
- * q % step, so that windows which move by the step move by one in every phase. A channel is then
- * [phases, ...padded], where `padded` are the sizes of one phase.
+ * Rows with zeros around. With a step they are apart by their phase: element q of an axis goes to
+ * q / step of phase q % step, so that windows which move by the step move by one in every phase. A
+ * channel is then [phases, ...padded], where `padded` are the sizes of one phase.
  */
-export function padStage(
-  context: ContractionContext,
-  name: string,
-  operand: number,
-  target: Scratch,
-  rows: {
-    readonly before: readonly number[];
-    readonly padded: readonly number[];
-    readonly length: number;
-    readonly step?: readonly number[];
-  },
-): Stage {
-  const { before, padded: sizes, length, step = sizes.map(() => 1) } = rows;
-  const kernel = context.newKernel(`${context.name}_${name}`);
-  const { builder } = kernel;
-  const buffer = kernel.scratch(target, 'write');
-  const { shape } = context.node.inputs[operand] as Node;
-  const [images, channels, ...space] = shape as readonly [number, number, ...number[]];
-  const grid = loopIndex(builder, 'item', images * channels);
-  const type = valueTypeOf(target.dtype);
-  const start = builder.scale(grid, length);
-  const fill = (from: Expression, count: number, value: (at: Variable) => Expression) => {
-    if (count <= 0) return [];
-    const index = loopIndex(builder, 'column', count);
-    const at = builder.add(builder.add(start, from), index);
-    const store: Statement = { kind: 'store', buffer, index: at, value: value(index) };
-    return [{ ...loop(builder, index, count, [store], true), repeatable: true }];
+export interface Padding {
+  readonly before: readonly number[];
+  readonly padded: readonly number[];
+  readonly step?: readonly number[];
+}
+
+/** One channel that is copied: where from and where to. */
+export interface PaddedChannel {
+  readonly operand: number;
+  readonly image: Expression;
+  readonly channel: Expression;
+  readonly buffer: Buffer;
+  readonly start: Expression;
+  /** The first padded element of the first axis, if not all are copied: a multiple of the step. */
+  readonly first?: Expression;
+}
+
+/** Sets `count` elements from `start` on. */
+function fill(
+  builder: Builder,
+  buffer: Buffer,
+  start: Expression,
+  count: number,
+  value: (at: Variable) => Expression,
+): Statement[] {
+  if (count <= 0) return [];
+  const index = loopIndex(builder, 'column', count);
+  const store: Statement = {
+    kind: 'store',
+    buffer,
+    index: builder.add(start, index),
+    value: value(index),
   };
-  const zero = () => builder.constant(0, type);
+  return [{ ...loop(builder, index, count, [store], true), repeatable: true }];
+}
+
+/** Copies one channel of [images, channels, ...space] into rows; the prologue fuses here. */
+export function padRows(
+  kernel: ContractionKernel,
+  space: readonly number[],
+  { before, padded: sizes, step = sizes.map(() => 1) }: Padding,
+  { operand, image, channel, buffer, start, first }: PaddedChannel,
+): Statement[] {
+  const { builder } = kernel;
+  const type = valueTypeOf(buffer.dtype);
+  const put = (from: Expression, count: number, value: (at: Variable) => Expression): Statement[] =>
+    fill(builder, buffer, builder.add(start, from), count, value);
+  const zero = (): Expression => builder.constant(0, type);
   // Row by row, and within a row border, copy, border: the copy has no bounds to check.
   const last = sizes.length - 1;
   const outer = sizes.slice(0, last).map((size, axis) => size * (step[axis] as number));
@@ -53,7 +70,8 @@ export function padStage(
   let inside: Expression = builder.constant(1, 'bool');
   const indices = at.map((position, axis) => {
     const size = space[axis] as number;
-    const index = builder.offset(position, -(before[axis] as number));
+    const own = axis === 0 && first !== undefined ? builder.add(first, position) : position;
+    const index = builder.offset(own, -(before[axis] as number));
     inside = builder.and(inside, builder.compare('ge', index, builder.constant(0)));
     inside = builder.and(inside, builder.compare('lt', index, builder.constant(size)));
     return builder.min(builder.max(index, builder.constant(0)), builder.constant(size - 1));
@@ -66,8 +84,6 @@ export function padStage(
   const stride = step[last] as number;
   const border = before[last] as number;
   const width = space[last] as number;
-  const image = builder.div(grid, builder.constant(channels));
-  const channel = builder.rem(grid, builder.constant(channels));
   const rowOf = (phase: number): Expression => {
     const plane = [...apart.map((part) => part.phase), builder.constant(phase)];
     const row = [...apart.map((part) => part.index), builder.constant(0)];
@@ -81,23 +97,46 @@ export function padStage(
     const most = Math.ceil((width + border - phase) / stride);
     const high = Math.max(low, Math.min(rowLength, most));
     return [
-      ...fill(row, low, zero),
-      ...fill(builder.offset(row, low), high - low, (column) => {
+      ...put(row, low, zero),
+      ...put(builder.offset(row, low), high - low, (column) => {
         const from = builder.offset(builder.scale(column, stride), low * stride + phase - border);
         return builder.convert(kernel.read(operand, [image, channel, ...indices, from]), type);
       }),
-      ...fill(builder.offset(row, high), rowLength - high, zero),
+      ...put(builder.offset(row, high), rowLength - high, zero),
     ];
   });
-  const outside = phases.flatMap((phase) => fill(rowOf(phase), rowLength, zero));
+  const outside = phases.flatMap((phase) => put(rowOf(phase), rowLength, zero));
   let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
   for (let axis = at.length - 1; axis >= 0; axis--) {
     body = [loop(builder, at[axis] as Variable, outer[axis] as number, body)];
   }
-  const all = sizeOf(step) * sizeOf(sizes);
+  return body;
+}
+
+/** Copies all channels. Each takes `length` elements: what lies behind its rows is zero too. */
+export function padStage(
+  context: ContractionContext,
+  name: string,
+  operand: number,
+  target: Scratch,
+  padding: Padding & { readonly length: number },
+): Stage {
+  const { padded, length, step = [] } = padding;
+  const kernel = context.newKernel(`${context.name}_${name}`);
+  const { builder } = kernel;
+  const buffer = kernel.scratch(target, 'write');
+  const { shape } = context.node.inputs[operand] as Node;
+  const [images, channels, ...space] = shape as readonly [number, number, ...number[]];
+  const grid = loopIndex(builder, 'item', images * channels);
+  const start = builder.scale(grid, length);
+  const image = builder.div(grid, builder.constant(channels));
+  const channel = builder.rem(grid, builder.constant(channels));
+  const all = sizeOf(step) * sizeOf(padded);
   return kernel.finish(grid, images * channels, [
-    ...body,
-    ...fill(builder.constant(all), length - all, zero),
+    ...padRows(kernel, space, padding, { operand, image, channel, buffer, start }),
+    ...fill(builder, buffer, builder.offset(start, all), length - all, () =>
+      builder.constant(0, valueTypeOf(target.dtype)),
+    ),
   ]);
 }
 

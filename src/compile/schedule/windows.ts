@@ -275,6 +275,22 @@ export function tapOffsets(
   return offsets;
 }
 
+/** The same in rows that are apart by their phase (`Padding`): `along` in padded elements. */
+export function phaseOffsets(
+  counts: readonly number[],
+  along: (tap: number, axis: number) => number,
+  step: readonly number[],
+  sizes: readonly number[],
+): number[] {
+  const strides = stridesOf(sizes);
+  const planes = stridesOf(step).map((stride) => stride * sizeOf(sizes));
+  return tapOffsets(counts, (tap, axis) => {
+    const at = along(tap, axis);
+    const by = step[axis] as number;
+    return (at % by) * (planes[axis] as number) + Math.floor(at / by) * (strides[axis] as number);
+  });
+}
+
 /** Offset of each tap in a source of these strides, from where its window starts. */
 export function tapOffsetsOf(windows: Windows, strides: readonly number[]): number[] {
   return tapOffsets(tapCounts(windows), (tap, axis) => {

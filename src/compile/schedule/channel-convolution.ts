@@ -2,17 +2,16 @@
 // weights of neighbouring channels by single elements of the padded input. No junk columns, no packed
 // images, any stride, dilation and groups; the price is that a block of results is turned around when
 // it is written. Backward by data is the same once for each phase of the stride.
-import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Expression, valueTypeOf } from '../../ir/expression.ts';
-import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
+import type { ContractionContext } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { fitsBlock, phasesStage } from './channel-phases.ts';
-import { dimensionsOf, geometryOf } from './convolution.ts';
+import { convolutionSchedule } from './convolution.ts';
 import { loop, loopIndex, roundUp } from './loops.ts';
 import { offsetStage } from './padded-rows.ts';
 import {
@@ -252,23 +251,11 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
 }
 
 /** Forward and by data, of any stride, dilation and number of groups. */
-export const channelConvolution: ContractionSchedule = {
+export const channelConvolution = convolutionSchedule({
   name: 'channel convolution',
   reproducible: true,
-  usable: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null || geometry.role === 'backwardFilter') return false;
-    if (target.vectorBytes < 16 || target.workgroups) return false;
-    const d = dimensionsOf(node, geometry);
-    return d.images > 0 && sizeOf(d.result) > 0 && d.inputs > 0 && d.outputs > 0;
-  },
-  cost: (context) => {
-    const geometry = geometryOf(context.node);
-    return geometry === null ? Infinity : costOf(context, geometry);
-  },
-  lower: (context) => {
-    const geometry = geometryOf(context.node);
-    if (geometry === null) throw internalError('channel convolution of something else');
-    return stagesOf(context, geometry);
-  },
-};
+  byFilter: false,
+  usable: ({ target }) => target.vectorBytes >= 16,
+  cost: costOf,
+  lower: stagesOf,
+});

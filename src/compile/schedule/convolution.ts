@@ -7,7 +7,12 @@ import type { Node } from '../../graph/node.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
-import type { ContractionKernel, ContractionSchedule } from '../lower/contraction.ts';
+import type {
+  ContractionContext,
+  ContractionKernel,
+  ContractionSchedule,
+} from '../lower/contraction.ts';
+import type { Stage } from '../lower/kernel-builder.ts';
 import { unflatten } from '../lower/indexing.ts';
 import { productCost, productStages } from './product.ts';
 import type { ProductProblem } from './product-problem.ts';
@@ -173,25 +178,48 @@ export function geometryOf(node: Node): ConvolutionGeometry | null {
   return lower.kind === 'convolution' ? lower.geometry(node.attrs, node) : null;
 }
 
+/** A schedule of convolutions: by the filter, or forward and by data. */
+interface ConvolutionSchedule {
+  readonly name: string;
+  readonly reproducible: boolean;
+  readonly byFilter: boolean;
+  usable(context: ContractionContext, geometry: ConvolutionGeometry): boolean;
+  cost(context: ContractionContext, geometry: ConvolutionGeometry): number;
+  lower(context: ContractionContext, geometry: ConvolutionGeometry): readonly Stage[];
+}
+
+export function convolutionSchedule(schedule: ConvolutionSchedule): ContractionSchedule {
+  const { name, reproducible, byFilter, usable, cost, lower } = schedule;
+  const known = ({ node }: ContractionContext): ConvolutionGeometry => {
+    const geometry = geometryOf(node);
+    if (geometry === null) throw internalError(`${name} of something else`);
+    return geometry;
+  };
+  return {
+    name,
+    reproducible,
+    usable: (context) => {
+      const geometry = geometryOf(context.node);
+      if (geometry === null || context.target.workgroups) return false;
+      return (geometry.role === 'backwardFilter') === byFilter && usable(context, geometry);
+    },
+    cost: (context) => cost(context, known(context)),
+    lower: (context) => lower(context, known(context)),
+  };
+}
+
 /** By filter, as products whose panels are packed straight from the image. */
-export const implicitProduct: ContractionSchedule = {
+export const implicitProduct = convolutionSchedule({
   name: 'implicit product',
   reproducible: true,
-  usable: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry?.role !== 'backwardFilter' || target.workgroups) return false;
+  byFilter: true,
+  usable: ({ node }, geometry) => {
     const { m, n, k } = filterProblem(node, geometry).sizes;
     // One channel per group gives products of a single row: no panel is reused.
     return m >= 2 && n >= 2 && k >= 2;
   },
-  cost: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null) return Infinity;
+  cost: ({ node, target }, geometry) => {
     return productCost(filterProblem(node, geometry).sizes, target, 3);
   },
-  lower: (context) => {
-    const geometry = geometryOf(context.node);
-    if (geometry === null) throw internalError('implicit product of something else');
-    return productStages(context, filterProblem(context.node, geometry));
-  },
-};
+  lower: (context, geometry) => productStages(context, filterProblem(context.node, geometry)),
+});

@@ -1,23 +1,17 @@
 // Convolutions of few channels per group, depthwise ones above all: nothing is shared between channels,
 // so each row of results is computed where it stands, in vectors along the row, from padded rows.
 // Forward, and by data once for each phase of the stride.
-import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import { type Buffer, type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
-import type {
-  ContractionContext,
-  ContractionKernel,
-  ContractionSchedule,
-} from '../lower/contraction.ts';
+import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
-import { dimensionsOf, geometryOf } from './convolution.ts';
+import { convolutionSchedule, dimensionsOf } from './convolution.ts';
 import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import {
-  paddedSizes,
   paddedSource,
   phaseOffsets,
   plainSource,
@@ -212,26 +206,21 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
 }
 
 /** Forward and by data, for groups of few channels. */
-export const depthwiseConvolution: ContractionSchedule = {
+export const depthwiseConvolution = convolutionSchedule({
   name: 'depthwise convolution',
   reproducible: true,
-  usable: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null || geometry.role === 'backwardFilter' || target.workgroups) return false;
+  byFilter: false,
+  usable: ({ node }, geometry) => {
     const d = dimensionsOf(node, geometry);
     const depth = geometry.role === 'backwardData' ? d.outputs : d.inputs;
-    return d.images > 0 && sizeOf(d.result) > 0 && depth * sizeOf(d.kernel) <= MOST_PRODUCTS;
+    return depth * sizeOf(d.kernel) <= MOST_PRODUCTS;
   },
-  cost: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null) return Infinity;
-    const d = dimensionsOf(node, geometry);
-    const backward = geometry.role === 'backwardData';
+  cost: (context, geometry) => {
+    const { target } = context;
+    const { d, backward, depth, outputs, padded } = windowPlan(context, geometry);
     const results = backward ? d.space : d.result;
-    const depth = backward ? d.outputs : d.inputs;
     const taps = sizeOf(d.kernel) / (backward ? sizeOf(geometry.stride) : 1);
-    const lines =
-      d.images * d.groups * (backward ? d.inputs : d.outputs) * sizeOf(results.slice(0, -1));
+    const lines = d.images * d.groups * outputs * sizeOf(results.slice(0, -1));
     const row = results.at(-1) as number;
     // What is left of a row after whole vectors is computed by one more that overlaps.
     const lanes = target.vectorBytes / 4;
@@ -239,16 +228,12 @@ export const depthwiseConvolution: ContractionSchedule = {
     // Weights that do not fit in registers are spread out again for every vector.
     const spread = depth * taps <= 12 ? 1 : 3;
     const products = lines * vectors * lanes * depth * taps * spread;
-    const copied = d.images * d.groups * depth * sizeOf(paddedSizes(d, geometry));
+    const copied = d.images * d.groups * depth * sizeOf(padded);
     return (
       products / (0.85 * multiplyAddsPerNanosecond(target)) +
       copied / elementsPerNanosecond(target) +
       lines * (target.foldsSplats ? 3 : 8)
     );
   },
-  lower: (context) => {
-    const geometry = geometryOf(context.node);
-    if (geometry === null) throw internalError('depthwise convolution of something else');
-    return stagesOf(context, geometry);
-  },
-};
+  lower: stagesOf,
+});

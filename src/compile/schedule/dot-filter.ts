@@ -2,17 +2,16 @@
 // depthwise ones above all - and for inputs of few channels, where vectors of channels would stand
 // mostly empty. dy lies on the rows of the padded input with zeros in between; the input is apart by
 // its phases of the stride, so that every tap is the same row at another offset. Any rank and dilation.
-import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement, Target } from '../../ir/kernel.ts';
-import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
+import type { ContractionContext } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
+import { convolutionSchedule, type Dimensions, dimensionsOf } from './convolution.ts';
 import { bounded, joinLanes, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import { accumulatorOf } from './product-problem.ts';
@@ -325,31 +324,15 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
 }
 
 /** By filter, of any stride, dilation and number of groups. */
-export const dotFilter: ContractionSchedule = {
+export const dotFilter = convolutionSchedule({
   name: 'dot filter',
   // Sums run per vector lane, and over groups of images, whose number depends on the shape.
   reproducible: false,
-  usable: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null || geometry.role !== 'backwardFilter') return false;
-    if (target.vectorBytes < 16 || target.workgroups || target.numerics !== 'fast') return false;
-    const d = dimensionsOf(node, geometry);
-    return (
-      accumulatorOf(node.dtype) !== 'int32' &&
-      sizeOf(geometry.stride) <= MOST_PHASES &&
-      d.images > 0 &&
-      sizeOf(d.result) > 0 &&
-      d.inputs > 0 &&
-      d.outputs > 0
-    );
+  byFilter: true,
+  usable: ({ node, target }, { stride }) => {
+    if (target.vectorBytes < 16 || target.numerics !== 'fast') return false;
+    return sizeOf(stride) <= MOST_PHASES && accumulatorOf(node.dtype) !== 'int32';
   },
-  cost: (context) => {
-    const geometry = geometryOf(context.node);
-    return geometry === null ? Infinity : costOf(context, geometry);
-  },
-  lower: (context) => {
-    const geometry = geometryOf(context.node);
-    if (geometry === null) throw internalError('dot filter of something else');
-    return stagesOf(context, geometry);
-  },
-};
+  cost: costOf,
+  lower: stagesOf,
+});

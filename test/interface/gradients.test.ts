@@ -208,3 +208,23 @@ describe('a whole model', () => {
     expectValues((model.forward(x) as Tensor).argmax(1), [0, 1, 1, 0]);
   });
 });
+
+describe('where a derivative is 0 and not undefined', () => {
+  test('the deviation of equal elements', () => {
+    const x = tensor([2, 2, 2], { requiresGrad: true });
+    x.std().backward();
+    expectValues(x.grad as Tensor, [0, 0, 0]);
+    const y = tensor([2, 2, 2], { requiresGrad: true });
+    tg.stdMean(y)[0].backward();
+    expectValues(y.grad as Tensor, [0, 0, 0]);
+    expectValues(tensor([1]).std(), NaN);
+  });
+
+  test('the power 0', () => {
+    const x = tensor([0, 2, -3], { requiresGrad: true });
+    const power = x.pow(0);
+    expectValues(power, [1, 1, 1]);
+    power.sum().backward();
+    expectValues(x.grad as Tensor, [0, 0, 0]);
+  });
+});

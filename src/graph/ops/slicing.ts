@@ -4,15 +4,7 @@ import { formatShape, normalizeAxes, normalizeAxis, type Shape } from '../../bas
 import { type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
-import {
-  type AttrsOf,
-  defineOp,
-  type GradientContext,
-  type KernelBody,
-  type KernelContext,
-  makeNode,
-  type Sample,
-} from '../op.ts';
+import { type AttrsOf, defineOp, type GradientContext, type KernelBody, type KernelContext, makeNode, type Sample, unionOf } from '../op.ts';
 import { full } from './creation.ts';
 import { loop, loops, unflatten } from './emit.ts';
 import { elementAt, fillReference, storedValue } from './reference.ts';
@@ -181,6 +173,7 @@ const padOp = defineOp({
     const start = attrs.before.map((first, axis) => (size[axis] === 0 ? 0 : first));
     return [makeNode(sliceOp, [grad], { start, size, step })];
   },
+  bounds: ([x], { value }) => unionOf([x!, { min: value, max: value }]),
   lower: {
     kind: 'indexed',
     view: false,
@@ -453,6 +446,7 @@ const concatOp = defineOp({
   attrs: JOIN,
   infer: (inputs, { axis }) => inferConcat(inputs, axis),
   gradient: concatGradient,
+  bounds: unionOf,
   lower: {
     kind: 'indexed',
     view: false,
@@ -532,6 +526,7 @@ const concatManyOp = defineOp({
   attrs: JOIN,
   infer: (inputs, { axis }) => inferConcat(inputs, axis),
   gradient: concatGradient,
+  bounds: unionOf,
   lower: {
     kind: 'custom',
     evaluations: (_attrs, node) => node.inputs.map(() => 1),

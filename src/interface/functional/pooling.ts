@@ -4,7 +4,8 @@ import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
-import { castNode, numberNode, wrap } from '../tensor/handle.ts';
+import { numberNode, wrap } from '../tensor/handle.ts';
+import { indexNode } from '../tensor/index-values.ts';
 import type { ValuesAndIndices } from '../tensor/reductions.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
@@ -256,10 +257,10 @@ function maxUnpool(
   kernelSize: Sizes,
   options: MaxUnpoolOptions,
 ): Tensor {
-  const [node, index] = [nodeOf(op, x), nodeOf(op, indices)];
-  if (!sameShape(node.shape, index.shape)) {
+  const node = nodeOf(op, x);
+  if (!sameShape(node.shape, indices.shape)) {
     throw new ShapeError(
-      `values are ${formatShape(node.shape)}, their positions ${formatShape(index.shape)}`,
+      `values are ${formatShape(node.shape)}, their positions ${formatShape(indices.shape)}`,
       { op },
     );
   }
@@ -275,8 +276,9 @@ function maxUnpool(
       (kernel[axis] as number),
   );
   const size = options.outputSize?.slice(-rank) ?? smallest;
+  const index = indexNode(op, indices, sizeOf(size));
   const flat = (value: Node): Node => ops.reshape(value, [sizeOf(lead), sizeOf(space)]);
-  const spread = ops.scatterAdd(flat(node), flat(castNode(index, 'int32')), 1, sizeOf(size));
+  const spread = ops.scatterAdd(flat(node), flat(index), 1, sizeOf(size));
   return wrap(ops.reshape(spread, [...lead, ...size]));
 }
 

@@ -105,15 +105,15 @@ export function log10(x: Tensor): Tensor {
 export function log1p(x: Tensor): Tensor {
   return floatUnary('log1p', ops.log1p, x);
 }
-/** Sine of an angle in radians. */
+/** Sine of an angle in radians; NaN for |x| > 2^22, where no quadrant is known exactly. */
 export function sin(x: Tensor): Tensor {
   return floatUnary('sin', ops.sin, x);
 }
-/** Cosine of an angle in radians. */
+/** Cosine of an angle in radians; NaN for |x| > 2^22, where no quadrant is known exactly. */
 export function cos(x: Tensor): Tensor {
   return floatUnary('cos', ops.cos, x);
 }
-/** Tangent of an angle in radians. */
+/** Tangent of an angle in radians; NaN for |x| > 2^22, where no quadrant is known exactly. */
 export function tan(x: Tensor): Tensor {
   return floatUnary('tan', ops.tan, x);
 }

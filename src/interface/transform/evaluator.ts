@@ -15,6 +15,7 @@ import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
 import { Ahead } from './ahead.ts';
 import { policyFor, policyKey } from './algorithms.ts';
 import { checkForNaN } from './check-nan.ts';
+import { checkGuards, checkStoredIndices, guardsOf } from './index-checks.ts';
 import { settings } from './settings.ts';
 import { allocateFor, bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
@@ -26,6 +27,8 @@ const COMPACT_PENDING = 256;
 const KEPT_RUNS = 4;
 /** Copies of the same host bytes after which they move to the device for good. */
 const UPLOADS_BEFORE_PROMOTION = 3;
+/** Of any integer. */
+const GUARD_BYTES = 4;
 
 export interface Assignment {
   readonly holder: NodeHolder;
@@ -36,6 +39,16 @@ export interface Assignment {
 
 /** What an evaluation computes beside what is asked for: all assignments, those of buffers, or none. */
 type Scope = 'step' | 'buffers' | 'values';
+
+/** What a run is to give, in the order of its plan's roots; learned values stand before guards. */
+interface Results {
+  readonly rootNodes: readonly Node[];
+  readonly assigned: readonly Assignment[];
+  /** Of result nodes and assignments. */
+  readonly roots: readonly Root[];
+  /** Computed indices that must be in range: two guards each. */
+  readonly promises: readonly Node[];
+}
 
 /** A run of a plan, named by the nodes that it computed but did not keep. */
 interface Run extends Origin {
@@ -184,9 +197,12 @@ export class Evaluator implements Engine {
     for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
-    this.#evaluate(roots, 'step', true);
-    this.#pending.length = 0;
-    this.#keep.length = 0;
+    try {
+      this.#evaluate(roots, 'step', true);
+    } finally {
+      this.#pending.length = 0;
+      this.#keep.length = 0;
+    }
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
@@ -287,11 +303,13 @@ export class Evaluator implements Engine {
     if (rootNodes.length === 0 && assigned.length === 0) return;
     const device = this.#deviceOf(linear);
     this.#bindLeafIndices(seen);
-    const roots = this.#roots(rootNodes, assigned, device, seen);
-    const entry = this.#entryFor(device, roots);
+    const promises = this.#checkStored(assigned);
+    const inPlace = promises.length === 0;
+    const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
+    const entry = this.#entryFor(device, roots, promises);
     this.#learn(rootNodes);
-    if (entry.stale) this.#recompile(entry, device, roots);
-    this.#run(entry, device, rootNodes, assigned, roots, background);
+    if (entry.stale) this.#recompile(entry, device, roots, promises);
+    this.#run(entry, device, { rootNodes, assigned, roots, promises }, background);
   }
 
   #deviceOf(linear: Linearization): Device {
@@ -317,12 +335,33 @@ export class Evaluator implements Engine {
     }
   }
 
+  /** Checks the indices that are stored; returns the promises of those that are computed. */
+  #checkStored(assigned: readonly Assignment[]): readonly Node[] {
+    const { promises } = this.#linear;
+    if (promises.length === 0) return promises;
+    try {
+      return checkStoredIndices(promises);
+    } catch (error) {
+      this.#cancel(assigned);
+      throw error;
+    }
+  }
+
+  /** What was to be assigned is not: the next step must not fail of the same values. */
+  #cancel(assigned: readonly Assignment[]): void {
+    for (const { holder, storage, node } of assigned) {
+      if (this.#assignments.get(storage)?.node === node) this.#forgetAssignment(storage);
+      if (holder.node === node) holder.node = leafOn(storage, node);
+    }
+  }
+
   /** The plan's roots: results first, then assignments. */
   #roots(
     rootNodes: readonly Node[],
     assigned: readonly Assignment[],
     device: Device,
     seen: number,
+    mayOverwrite: boolean,
   ): Root[] {
     const roots: Root[] = [];
     for (const node of rootNodes) roots.push({ position: node.position, inPlaceOf: -1 });
@@ -330,12 +369,12 @@ export class Evaluator implements Engine {
       // Uploaded first, so that the first step has the same structure as the later ones.
       if (storage.buffer === null && storage.host !== null) storage.upload(device);
       const leaf = storage.leafMark === seen ? storage.leafIndex : -1;
-      roots.push({ position: node.position, inPlaceOf: inPlace ? leaf : -1 });
+      roots.push({ position: node.position, inPlaceOf: inPlace && mayOverwrite ? leaf : -1 });
     }
     return roots;
   }
 
-  #entryFor(device: Device, roots: readonly Root[]): Entry {
+  #entryFor(device: Device, roots: readonly Root[], promises: readonly Node[]): Entry {
     const { key } = this.#linear;
     key.push(roots.length);
     for (const root of roots) {
@@ -356,7 +395,7 @@ export class Evaluator implements Engine {
       this.stats.planHits++;
       return known;
     }
-    const made = this.#compile(device, roots);
+    const made = this.#compile(device, roots, promises);
     const entry: Entry = {
       ...made,
       learned: new Set(),
@@ -379,16 +418,25 @@ export class Evaluator implements Engine {
   #compile(
     device: Device,
     roots: readonly Root[],
+    promises: readonly Node[],
   ): { compiled: CompiledProgram; executable: Executable; ahead: Ahead | null } {
     this.stats.planMisses++;
     const start = performance.now();
-    const { nodes, leaves, scalars } = this.#linear;
+    const { nodes, leaves, scalars, key } = this.#linear;
+    const [nodeCount, keyLength] = [nodes.length, key.length];
+    const guards = guardsOf(promises).map((node) => ({
+      position: this.#linear.add(node),
+      inPlaceOf: -1,
+    }));
     const program = {
       nodes: nodes.slice(),
       leaves: leaves.slice(),
       scalars: scalars.slice(),
-      roots,
+      roots: [...roots, ...guards],
     };
+    // Guards follow from the promises: they are no part of what plans are found by.
+    nodes.length = nodeCount;
+    key.length = keyLength;
     const compiled = compile(program, device.target(settings.numerics), {
       fusion: settings.fusion,
       algorithms: policyFor(device),
@@ -421,13 +469,18 @@ export class Evaluator implements Engine {
     ahead?.dispose();
   }
 
-  #recompile(entry: Entry, device: Device, roots: readonly Root[]): void {
+  #recompile(
+    entry: Entry,
+    device: Device,
+    roots: readonly Root[],
+    promises: readonly Node[],
+  ): void {
     const known = new Set(roots.map((root) => root.position));
     entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
     entry.learnedRoots.sort((a, b) => a - b);
     const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
     this.#disposeExecutables(entry);
-    Object.assign(entry, this.#compile(device, [...roots, ...kept]));
+    Object.assign(entry, this.#compile(device, [...roots, ...kept], promises));
     entry.stale = false;
     entry.measured = null;
   }
@@ -484,29 +537,25 @@ export class Evaluator implements Engine {
 
   // ---- running --------------------------------------------------------------------------------
 
-  #run(
-    entry: Entry,
-    device: Device,
-    rootNodes: readonly Node[],
-    assigned: readonly Assignment[],
-    roots: readonly Root[],
-    background: boolean,
-  ): void {
+  #run(entry: Entry, device: Device, results: Results, background: boolean): void {
+    const { rootNodes, assigned, promises } = results;
     const { nodes, scalars } = this.#linear;
     for (let i = 0; i < scalars.length; i++) entry.scalars[i] = (scalars[i] as Node).value;
     this.#bindLeaves(entry, device);
-    const outputs = this.#bindRoots(entry, device, nodes, rootNodes, assigned, roots);
+    const outputs = this.#bindRoots(entry, device, nodes, results);
     if (entry.ahead !== null) {
       entry.ahead.bind(entry.bindings);
       const { leaves } = this.#linear;
       this.stats.kernelsExecuted += entry.ahead.run(leaves, entry.bindings, entry.scalars);
     }
     if (settings.profiling) this.#measure(entry);
-    else entry.executable.run(entry.bindings, entry.scalars, background);
+    else entry.executable.run(entry.bindings, entry.scalars, background && promises.length === 0);
     this.stats.runs++;
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
     this.#remember(entry, device);
+
+    if (promises.length > 0) this.#checkPromises(device, results, outputs);
 
     const run: Run = { runId: ++this.#runId, entry };
     const wasStep = assigned.some(({ storage }) => storage.tracked);
@@ -523,6 +572,20 @@ export class Evaluator implements Engine {
     if (wasStep) this.#generation++;
     if (entry.kept.length > 0) this.#keepers.add(entry);
     for (const keeper of this.#keepers) this.#expire(keeper);
+  }
+
+  /** Takes the guards off `outputs`. If a promise was broken, nothing of the run is kept. */
+  #checkPromises(device: Device, { promises, assigned }: Results, outputs: DeviceBuffer[]): void {
+    const guards = outputs.splice(outputs.length - 2 * promises.length);
+    const values = guards.map((buffer) => device.view(buffer).slice());
+    for (const buffer of guards) device.free(buffer);
+    try {
+      checkGuards(promises, values);
+    } catch (error) {
+      for (const buffer of outputs) device.free(buffer);
+      this.#cancel(assigned);
+      throw error;
+    }
   }
 
   #measure(entry: Entry): void {
@@ -592,9 +655,7 @@ export class Evaluator implements Engine {
     entry: Entry,
     device: Device,
     nodes: readonly Node[],
-    rootNodes: readonly Node[],
-    assigned: readonly Assignment[],
-    roots: readonly Root[],
+    { rootNodes, assigned, roots, promises }: Results,
   ): DeviceBuffer[] {
     const outputs: DeviceBuffer[] = [];
     const { rootBindings } = entry.compiled;
@@ -606,11 +667,14 @@ export class Evaluator implements Engine {
     for (let i = 0; i < assigned.length; i++) {
       const { storage, inPlace, node } = assigned[i] as Assignment;
       const root = roots[rootNodes.length + i] as Root;
-      if (root.inPlaceOf >= 0) bind(entry.bindings[root.inPlaceOf] as DeviceBuffer);
+      // A run that may be found to be wrong overwrites nothing.
+      if (promises.length > 0) bind(allocateFor(device, node));
+      else if (root.inPlaceOf >= 0) bind(entry.bindings[root.inPlaceOf] as DeviceBuffer);
       else if (inPlace && storage.buffer !== null) bind(storage.buffer);
       else bind(this.#spareBuffer(storage) ?? allocateFor(device, node));
     }
     for (const position of entry.learnedRoots) bind(allocateFor(device, nodes[position] as Node));
+    for (let i = 0; i < 2 * promises.length; i++) bind(device.allocate(GUARD_BYTES));
     return outputs;
   }
 

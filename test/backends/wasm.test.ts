@@ -21,6 +21,7 @@ import {
   call,
   mirrorKernel,
   mirrorPlan,
+  needingMemory,
   randomMirrorPlans,
   readScalar,
   ROWS,
@@ -166,6 +167,24 @@ describe('memory', () => {
     );
     device.free(large);
     executable.run([a, b], Float64Array.of(1));
+    device.close();
+  });
+
+  it('lets go of the arena for scratch memory only if both then fit', async () => {
+    const device = new WasmDevice({ threads: 1, maximumBytes: 64 * MB });
+    const interp = new InterpDevice();
+    const plan = mirrorPlan([
+      call(binding(0), binding(0), arena(0)),
+      call(arena(0), binding(0), binding(1)),
+    ]);
+    const wanted = await runMirror(interp, plan, 1);
+    await runMirror(device, { ...plan, arenaBytes: 40 * MB }, 1);
+    const given = await runMirror(device, needingMemory(plan, MB, 30 * MB), 1);
+    expect(Buffer.compare(given, wanted)).toBe(0);
+    expect(device.memory().reserved).toBeLessThan(40 * MB);
+    const both = needingMemory(plan, 35 * MB, 35 * MB);
+    await expect(runMirror(device, both, 1)).rejects.toThrow(OutOfMemoryError);
+    expect(Buffer.compare(await runMirror(device, plan, 1), wanted)).toBe(0);
     device.close();
   });
 

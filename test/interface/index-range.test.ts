@@ -76,7 +76,11 @@ test('ignored targets may be anything that ignoreIndex is', async () => {
 test('only the elements that are used count', async () => {
   const labels = ints([9, 1, 2]);
   expect(await x().at(labels.at('1:')).array()).toEqual([2, 3]);
-  expect(await x().at(zeros([0], { dtype: 'int32' })).array()).toEqual([]);
+  expect(
+    await x()
+      .at(zeros([0], { dtype: 'int32' }))
+      .array(),
+  ).toEqual([]);
 });
 
 test('indices that stay on the device are checked as well', async () => {

@@ -8,6 +8,7 @@ import {
   bindBuffer,
   checkBindingCount,
   checkRange,
+  noRoomForBoth,
   ownBuffer,
   OwnedBuffer,
 } from '../../runtime/owned-buffer.ts';
@@ -207,9 +208,7 @@ export class NativeDevice implements Device {
   ): void {
     this.#checkOpen('run');
     const { plan } = program;
-    if (this.#arena.bytes < plan.arenaBytes) this.#arena = this.#take(plan.arenaBytes);
-    const scratchBytes = program.scratchBytes * this.threads;
-    if (this.#scratch.bytes < scratchBytes) this.#scratch = this.#take(scratchBytes);
+    this.#ensure(plan.arenaBytes, program.scratchBytes * this.threads);
     // The program's table is overwritten: a run of it that is under way must be over.
     if (program.ticket !== 0 && !this.#host.done(program.ticket)) this.#finish();
     this.#bind(program, bindings);
@@ -278,6 +277,16 @@ export class NativeDevice implements Device {
     while (this.#underway.length > 0 && this.#host.done((this.#underway[0] as Underway).ticket)) {
       this.#underway.shift();
     }
+  }
+
+  /** Room for a run. When memory is short, making one region may let go of the other. */
+  #ensure(arenaBytes: number, scratchBytes: number): void {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      if (this.#arena.bytes < arenaBytes) this.#arena = this.#take(arenaBytes);
+      if (this.#scratch.bytes < scratchBytes) this.#scratch = this.#take(scratchBytes);
+      if (this.#arena.bytes >= arenaBytes) return;
+    }
+    throw noRoomForBoth('native', arenaBytes, scratchBytes);
   }
 
   /** Memory from the pool or the host; before giving up, what no run needs now is let go. */

@@ -5,7 +5,14 @@ import { broadcastShapes, sameShape, type Shape } from '../../base/shape.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
-import { defineOp, type GradientRule, makeNode, NO_ATTRS, type Sample, type Bounds } from '../op.ts';
+import {
+  defineOp,
+  type GradientRule,
+  makeNode,
+  NO_ATTRS,
+  type Sample,
+  type Bounds,
+} from '../op.ts';
 import { constantLike, narrow } from './emit.ts';
 import { broadcastReference } from './reference.ts';
 import { pairSamples, unarySamples } from './samples.ts';

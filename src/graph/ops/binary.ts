@@ -72,7 +72,9 @@ function extremeBounds(
   const known = a ?? b;
   if (known === null) return null;
   if (a !== null && b !== null) return { min: pick(a.min, b.min), max: pick(a.max, b.max) };
-  return name === 'minimum' ? { min: -Infinity, max: known.max } : { min: known.min, max: Infinity };
+  return name === 'minimum'
+    ? { min: -Infinity, max: known.max }
+    : { min: known.min, max: Infinity };
 }
 
 const minimumOp = defineExtreme('minimum');
@@ -116,8 +118,7 @@ const clampOp = defineOp({
     kind: 'elementwise',
     emit: (builder, [x, low, high]) => builder.min(builder.max(x!, low!), high!),
   },
-  bounds: ([x, low, high]) =>
-    extremeBounds('minimum', extremeBounds('maximum', x!, low!), high!),
+  bounds: ([x, low, high]) => extremeBounds('minimum', extremeBounds('maximum', x!, low!), high!),
   reference: (inputs, _attrs, output) =>
     broadcastReference(inputs, output, (x, low, high) => Math.min(Math.max(x!, low!), high!)),
   samples: () => {

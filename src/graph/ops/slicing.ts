@@ -4,7 +4,16 @@ import { formatShape, normalizeAxes, normalizeAxis, type Shape } from '../../bas
 import { type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
-import { type AttrsOf, defineOp, type GradientContext, type KernelBody, type KernelContext, makeNode, type Sample, unionOf } from '../op.ts';
+import {
+  type AttrsOf,
+  defineOp,
+  type GradientContext,
+  type KernelBody,
+  type KernelContext,
+  makeNode,
+  type Sample,
+  unionOf,
+} from '../op.ts';
 import { full } from './creation.ts';
 import { loop, loops, unflatten } from './emit.ts';
 import { elementAt, fillReference, storedValue } from './reference.ts';

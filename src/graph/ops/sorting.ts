@@ -6,7 +6,14 @@ import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
-import { defineOp, type KernelBody, type KernelContext, makeNode, type ReferenceTensor, type Bounds } from '../op.ts';
+import {
+  defineOp,
+  type KernelBody,
+  type KernelContext,
+  makeNode,
+  type ReferenceTensor,
+  type Bounds,
+} from '../op.ts';
 import { loop, unflatten } from './emit.ts';
 import { elementAt, fillReference, splitAtAxis } from './reference.ts';
 import { randomTensor, tensorOf } from './samples.ts';

@@ -78,7 +78,8 @@ const SUBJECTS: Readonly<Record<string, (sizes: readonly number[]) => () => void
 };
 const [what = 'step', ...rest] = positionals;
 const subject = SUBJECTS[what];
-if (subject === undefined) throw new Error(`${what} is none of ${Object.keys(SUBJECTS).join(', ')}`);
+if (subject === undefined)
+  throw new Error(`${what} is none of ${Object.keys(SUBJECTS).join(', ')}`);
 const run = subject(rest.map(Number));
 for (let i = 0; i < 10; i++) run();
 await profile(() => {

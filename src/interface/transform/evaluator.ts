@@ -2,93 +2,30 @@
 // plan, binds memory, runs, and learns which values later plans ask for. docs/deferred.md tells
 // users what this file does.
 import { internalError } from '../../base/errors.ts';
-import { PlanCache } from '../../compile/cache.ts';
-import { compile } from '../../compile/compiler.ts';
-import type { CompiledProgram, Root } from '../../compile/program.ts';
+import type { Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
-import { newMark, type Node, type Origin } from '../../graph/node.ts';
+import { newMark, type Node } from '../../graph/node.ts';
 import { copy, detach } from '../../graph/ops/copy.ts';
-import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
+import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
-import { Ahead } from './ahead.ts';
-import { policyFor, policyKey } from './algorithms.ts';
+import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
-import { checkGuards, checkStoredIndices, guardsOf } from './index-checks.ts';
+import type { Assignment, Entry, Results, Run } from './entry.ts';
+import { checkGuards, checkStoredIndices } from './index-checks.ts';
+import { LearnedValues } from './learning.ts';
+import { Plans } from './plans.ts';
 import { settings } from './settings.ts';
-import { allocateFor, bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
+import { bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
 /** Pending results beyond which everything is evaluated, so that a forgotten graph stays bounded. */
 const PENDING_LIMIT = 10_000;
 /** Length of the list of pending results at which it is first looked through. */
 const COMPACT_PENDING = 256;
-/** Live generations of learned values per plan, when no step expires them. */
-const KEPT_RUNS = 4;
-/** Copies of the same host bytes after which they move to the device for good. */
-const UPLOADS_BEFORE_PROMOTION = 3;
-/** Of any integer. */
-const GUARD_BYTES = 4;
-
-export interface Assignment {
-  readonly holder: NodeHolder;
-  readonly storage: Storage;
-  readonly node: Node;
-  readonly inPlace: boolean;
-}
 
 /** What an evaluation computes beside what is asked for: all assignments, those of buffers, or none. */
 type Scope = 'step' | 'buffers' | 'values';
-
-/** What a run is to give, in the order of its plan's roots; learned values stand before guards. */
-interface Results {
-  readonly rootNodes: readonly Node[];
-  readonly assigned: readonly Assignment[];
-  /** Of result nodes and assignments. */
-  readonly roots: readonly Root[];
-  /** Computed indices that must be in range: two guards each. */
-  readonly promises: readonly Node[];
-}
-
-/** A run of a plan, named by the nodes that it computed but did not keep. */
-interface Run extends Origin {
-  readonly entry: Entry;
-}
-
-/** Values a run kept because the plan had learned that they are wanted. */
-interface KeptValues {
-  readonly run: Run;
-  readonly generation: number;
-  readonly nodes: Node[];
-}
-
-/** A cached plan, what it learned, and the memory that its runs reuse. */
-interface Entry {
-  compiled: CompiledProgram;
-  executable: Executable;
-  /** What runs ahead of the plan when a parameter it reads has changed. */
-  ahead: Ahead | null;
-  /** Positions that later plans asked for. */
-  readonly learned: Set<number>;
-  /** Positions that the present executable keeps because they were learned. */
-  learnedRoots: number[];
-  stale: boolean;
-  bindings: DeviceBuffer[];
-  scalars: Float64Array;
-  staging: (DeviceBuffer | null)[];
-  stagedStorage: (Storage | null)[];
-  stagedVersion: number[];
-  kept: KeptValues[];
-  runs: number;
-  /** What `profile` measured of the present executable. */
-  measured: Measured | null;
-}
-
-/** Sums over runs, in milliseconds: of each dispatch. */
-export interface Measured {
-  runs: number;
-  readonly dispatches: Float64Array;
-}
 
 /** Counters since the start or the last `resetStats`. */
 export interface EvaluatorStats {
@@ -120,7 +57,8 @@ export class Evaluator implements Engine {
     compileMs: 0,
   };
   readonly #linear = new Linearization();
-  readonly #caches = new Map<string, PlanCache<Entry>>();
+  readonly #learned = new LearnedValues();
+  readonly #plans = new Plans(this.stats, (entry) => this.#learned.forget(entry));
   /** Latest pending assignment of each storage. */
   #assignments = new Map<Storage, Assignment>();
   /** Their nodes: each may be the value of one storage only. */
@@ -129,10 +67,6 @@ export class Evaluator implements Engine {
   #compactAt = COMPACT_PENDING;
   #keep: Node[] = [];
   #runId = 0;
-  /** Number of steps, i.e. of runs that replaced a parameter. */
-  #generation = 0;
-  /** Plans with learned values that are still alive. */
-  readonly #keepers = new Set<Entry>();
   #warnedOfLimit = false;
   #evaluating = false;
   /** Who sees what is built and computed, the innermost last. */
@@ -306,10 +240,12 @@ export class Evaluator implements Engine {
     const promises = this.#checkStored(assigned);
     const inPlace = promises.length === 0;
     const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
-    const entry = this.#entryFor(device, roots, promises);
-    this.#learn(rootNodes);
-    if (entry.stale) this.#recompile(entry, device, roots, promises);
-    this.#run(entry, device, { rootNodes, assigned, roots, promises }, background);
+    const results = { rootNodes, assigned, roots, promises };
+    this.#completeKey(roots);
+    const entry = this.#plans.find(device, linear, results);
+    this.#learned.learn(linear.nodes, rootNodes);
+    if (entry.stale) this.#plans.renew(entry, device, linear, results);
+    this.#run(entry, device, results, background);
   }
 
   #deviceOf(linear: Linearization): Device {
@@ -374,7 +310,7 @@ export class Evaluator implements Engine {
     return roots;
   }
 
-  #entryFor(device: Device, roots: readonly Root[], promises: readonly Node[]): Entry {
+  #completeKey(roots: readonly Root[]): void {
     const { key } = this.#linear;
     key.push(roots.length);
     for (const root of roots) {
@@ -382,157 +318,12 @@ export class Evaluator implements Engine {
       key.push(root.inPlaceOf);
     }
     for (const observer of this.observers) observer.running?.(this.#linear);
-    const cacheName = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}:${policyKey()}`;
-    let cache = this.#caches.get(cacheName);
-    if (cache === undefined) {
-      cache = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) =>
-        this.#evict(device, entry),
-      );
-      this.#caches.set(cacheName, cache);
-    }
-    const known = cache.lookup(key.words, key.length);
-    if (known !== undefined) {
-      this.stats.planHits++;
-      return known;
-    }
-    const made = this.#compile(device, roots, promises);
-    const entry: Entry = {
-      ...made,
-      learned: new Set(),
-      learnedRoots: [],
-      stale: false,
-      bindings: [],
-      scalars: new Float64Array(this.#linear.scalars.length),
-      // Filled, because a hole is undefined and would be freed as a buffer.
-      staging: this.#linear.leaves.map(() => null),
-      stagedStorage: [],
-      stagedVersion: [],
-      kept: [],
-      runs: 0,
-      measured: null,
-    };
-    cache.insert(key.words, key.length, entry);
-    return entry;
-  }
-
-  #compile(
-    device: Device,
-    roots: readonly Root[],
-    promises: readonly Node[],
-  ): { compiled: CompiledProgram; executable: Executable; ahead: Ahead | null } {
-    this.stats.planMisses++;
-    const start = performance.now();
-    const { nodes, leaves, scalars, key } = this.#linear;
-    const [nodeCount, keyLength] = [nodes.length, key.length];
-    const guards = guardsOf(promises).map((node) => ({
-      position: this.#linear.add(node),
-      inPlaceOf: -1,
-    }));
-    const program = {
-      nodes: nodes.slice(),
-      leaves: leaves.slice(),
-      scalars: scalars.slice(),
-      roots: [...roots, ...guards],
-    };
-    // Guards follow from the promises: they are no part of what plans are found by.
-    nodes.length = nodeCount;
-    key.length = keyLength;
-    const compiled = compile(program, device.target(settings.numerics), {
-      fusion: settings.fusion,
-      algorithms: policyFor(device),
-      constantLeaves: this.#constantLeaves(roots),
-    });
-    // Compilation may number nodes anew; the walk's positions are needed below.
-    for (let i = 0; i < nodes.length; i++) (nodes[i] as Node).position = i;
-    const executable = device.load(compiled.plan);
-    const ahead = Ahead.of(compiled, device);
-    this.stats.compileMs += performance.now() - start;
-    return { compiled, executable, ahead };
-  }
-
-  /** Parameters that the program reads and does not change. */
-  #constantLeaves(roots: readonly Root[]): boolean[] {
-    const { nodes, leaves } = this.#linear;
-    const computed = new Set(roots.map(({ position }) => nodes[position]));
-    const changed = new Set<Storage>();
-    for (const { node, storage } of this.#assignments.values()) {
-      if (computed.has(node)) changed.add(storage);
-    }
-    return leaves.map((leaf) => {
-      const storage = leaf.storage as Storage;
-      return storage.persistent && !changed.has(storage);
-    });
-  }
-
-  #disposeExecutables({ executable, ahead }: Entry): void {
-    executable.dispose();
-    ahead?.dispose();
-  }
-
-  #recompile(
-    entry: Entry,
-    device: Device,
-    roots: readonly Root[],
-    promises: readonly Node[],
-  ): void {
-    const known = new Set(roots.map((root) => root.position));
-    entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
-    entry.learnedRoots.sort((a, b) => a - b);
-    const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
-    this.#disposeExecutables(entry);
-    Object.assign(entry, this.#compile(device, [...roots, ...kept], promises));
-    entry.stale = false;
-    entry.measured = null;
   }
 
   /** Drops all plans and the memory they hold; the next evaluations compile again. */
   clearPlans(): void {
-    for (const cache of this.#caches.values()) cache.clear();
-    this.#caches.clear();
+    this.#plans.clear();
     this.recent.length = 0;
-  }
-
-  #evict(device: Device, entry: Entry): void {
-    // What it kept belongs to whoever still holds the nodes.
-    this.#keepers.delete(entry);
-    entry.kept.length = 0;
-    this.#disposeExecutables(entry);
-    for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
-    entry.staging.length = 0;
-  }
-
-  // ---- learning -------------------------------------------------------------------------------
-
-  /**
-   * Finds values of this program that an earlier run computed and did not keep. They are computed
-   * again now; that run's plan keeps them from its next run on.
-   */
-  #learn(rootNodes: readonly Node[]): void {
-    const { nodes } = this.#linear;
-    for (let i = 0; i < nodes.length; i++) {
-      const node = nodes[i] as Node;
-      if (node.origin !== null || node.storage !== null) continue;
-      const inputs = node.inputs;
-      for (let j = 0; j < inputs.length; j++) {
-        const operand = inputs[j] as Node;
-        if (operand.origin !== null && operand.storage === null) this.#want(operand);
-      }
-    }
-    for (const node of rootNodes) if (node.origin !== null) this.#want(node);
-  }
-
-  /** Makes the plan that computed `node` keep it, or what it was inlined from. */
-  #want(node: Node): void {
-    if (node.storage !== null || node.origin === null || node.op.lower.kind === 'leaf') return;
-    const { entry } = node.origin as Run;
-    if (entry.compiled.stored[node.originPosition] === 1) {
-      if (!entry.learned.has(node.originPosition)) {
-        entry.learned.add(node.originPosition);
-        entry.stale = true;
-      }
-      return;
-    }
-    for (const operand of node.inputs) this.#want(operand);
   }
 
   // ---- running --------------------------------------------------------------------------------
@@ -541,8 +332,8 @@ export class Evaluator implements Engine {
     const { rootNodes, assigned, promises } = results;
     const { nodes, scalars } = this.#linear;
     for (let i = 0; i < scalars.length; i++) entry.scalars[i] = (scalars[i] as Node).value;
-    this.#bindLeaves(entry, device);
-    const outputs = this.#bindRoots(entry, device, nodes, results);
+    bindLeaves(entry, device, this.#linear.leaves);
+    const outputs = bindRoots(entry, device, this.#linear, results);
     if (entry.ahead !== null) {
       entry.ahead.bind(entry.bindings);
       const { leaves } = this.#linear;
@@ -561,7 +352,7 @@ export class Evaluator implements Engine {
     const wasStep = assigned.some(({ storage }) => storage.tracked);
     this.#storeResults(device, rootNodes, outputs, wasStep);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
-    this.#storeLearned(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
+    this.#learned.store(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
     for (let i = 0; i < nodes.length; i++) {
       const node = nodes[i] as Node;
       if (node.storage === null) {
@@ -569,9 +360,7 @@ export class Evaluator implements Engine {
         node.originPosition = i;
       }
     }
-    if (wasStep) this.#generation++;
-    if (entry.kept.length > 0) this.#keepers.add(entry);
-    for (const keeper of this.#keepers) this.#expire(keeper);
+    this.#learned.expire(entry, wasStep);
   }
 
   /** Takes the guards off `outputs`. If a promise was broken, nothing of the run is kept. */
@@ -601,91 +390,6 @@ export class Evaluator implements Engine {
       dispatches[i] = (dispatches[i] as number) + (times[i] as number);
     }
     entry.measured.runs++;
-  }
-
-  #bindLeaves(entry: Entry, device: Device): void {
-    const { leaves } = this.#linear;
-    for (let i = 0; i < leaves.length; i++) {
-      const leaf = leaves[i] as Node;
-      const storage = leaf.storage as Storage;
-      const present = leaf.version === storage.version;
-      if (present && storage.host !== null && storage.persistent) storage.upload(device);
-      const buffer = present ? storage.buffer : storage.previousBuffer;
-      if (buffer !== null && storage.device === device) {
-        entry.bindings[i] = buffer;
-        continue;
-      }
-      const host = present ? storage.host : storage.previousHost;
-      if (host === null) {
-        throw internalError(`a leaf's value is on ${storage.device?.name}, not on ${device.name}`);
-      }
-      entry.bindings[i] = this.#stage(entry, device, i, storage, leaf.version, host);
-    }
-  }
-
-  /** Copies host bytes into memory that the plan reuses from run to run. */
-  #stage(
-    entry: Entry,
-    device: Device,
-    index: number,
-    storage: Storage,
-    version: number,
-    host: Uint8Array,
-  ): DeviceBuffer {
-    let buffer = entry.staging[index] ?? null;
-    if (entry.stagedStorage[index] === storage && entry.stagedVersion[index] === version) {
-      if (buffer !== null) return buffer;
-    }
-    if (++storage.uploads > UPLOADS_BEFORE_PROMOTION && version === storage.version) {
-      storage.upload(device);
-      if (storage.buffer !== null) return storage.buffer;
-    }
-    if (buffer === null) {
-      buffer = device.allocate(Math.max(host.byteLength, 1));
-      entry.staging[index] = buffer;
-    }
-    device.write(buffer, 0, host);
-    entry.stagedStorage[index] = storage;
-    entry.stagedVersion[index] = version;
-    return buffer;
-  }
-
-  /** Gives every root a buffer; returns them in root order. */
-  #bindRoots(
-    entry: Entry,
-    device: Device,
-    nodes: readonly Node[],
-    { rootNodes, assigned, roots, promises }: Results,
-  ): DeviceBuffer[] {
-    const outputs: DeviceBuffer[] = [];
-    const { rootBindings } = entry.compiled;
-    const bind = (buffer: DeviceBuffer): void => {
-      entry.bindings[rootBindings[outputs.length] as number] = buffer;
-      outputs.push(buffer);
-    };
-    for (const node of rootNodes) bind(allocateFor(device, node));
-    for (let i = 0; i < assigned.length; i++) {
-      const { storage, inPlace, node } = assigned[i] as Assignment;
-      const root = roots[rootNodes.length + i] as Root;
-      // A run that may be found to be wrong overwrites nothing.
-      if (promises.length > 0) bind(allocateFor(device, node));
-      else if (root.inPlaceOf >= 0) bind(entry.bindings[root.inPlaceOf] as DeviceBuffer);
-      else if (inPlace && storage.buffer !== null) bind(storage.buffer);
-      else bind(this.#spareBuffer(storage) ?? allocateFor(device, node));
-    }
-    for (const position of entry.learnedRoots) bind(allocateFor(device, nodes[position] as Node));
-    for (let i = 0; i < 2 * promises.length; i++) bind(device.allocate(GUARD_BYTES));
-    return outputs;
-  }
-
-  /** The buffer of the version before last's step, unless this very plan reads it. */
-  #spareBuffer(storage: Storage): DeviceBuffer | null {
-    const previous = storage.previousBuffer;
-    if (previous === null) return null;
-    for (const leaf of this.#linear.leaves) {
-      if (leaf.storage === storage && leaf.version === storage.version - 1) return null;
-    }
-    return previous;
   }
 
   #storeResults(
@@ -729,43 +433,6 @@ export class Evaluator implements Engine {
       this.#assignments = new Map();
       this.#assignedNodes = new Set();
     }
-  }
-
-  #storeLearned(
-    entry: Entry,
-    device: Device,
-    run: Run,
-    nodes: readonly Node[],
-    outputs: readonly DeviceBuffer[],
-    firstOutput: number,
-  ): void {
-    if (entry.learnedRoots.length === 0) return;
-    const kept: Node[] = [];
-    entry.learnedRoots.forEach((position, i) => {
-      const node = nodes[position] as Node;
-      node.storage = toStorage(device, outputs[firstOutput + i] as DeviceBuffer, node);
-      node.version = 0;
-      kept.push(node);
-      node.origin = run;
-      node.originPosition = position;
-    });
-    entry.kept.push({ run, generation: this.#generation, nodes: kept });
-  }
-
-  /** Learned values live until the step after next, or until a few more runs of their plan. */
-  #expire(entry: Entry): void {
-    while (entry.kept.length > 0) {
-      const oldest = entry.kept[0] as KeptValues;
-      const passed = this.#generation - oldest.generation;
-      if (passed < 2 && entry.kept.length <= KEPT_RUNS) return;
-      entry.kept.shift();
-      for (const node of oldest.nodes) {
-        if (node.origin !== oldest.run) continue;
-        (node.storage as Storage | null)?.dispose();
-        node.storage = null;
-      }
-    }
-    this.#keepers.delete(entry);
   }
 
   #remember(entry: Entry, device: Device): void {

@@ -11,7 +11,8 @@ const HELP = `npm run bench -- [options]
 
   --only W1,W4      workloads (all by default): W1 matrix products, W2 convolutions, W3 memory and
                     mathematics, W4 MNIST CNN training step, W5 inference of image networks, W6
-                    ResNet-18 training step, W7 transformer: training step and forward
+                    ResNet-18 training step, W7 transformer: training step and forward, W9 peak
+                    memory of a ResNet-18 step at batch 128, W10 first results of a new process
   --device NAME     native or wasm (the preferred one)
   --threads N       threads, ours and the peers' (2)
   --versus DIR      run the peers in DIR (torch_bench.py, ort.mjs) in turn with ours, print ratios
@@ -23,7 +24,7 @@ Host overhead: npx tsx bench/host.ts. Limits of this machine: npx tsx bench/limi
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'W1,W2,W3,W4,W5,W6,W7' },
+    only: { type: 'string', default: 'W1,W2,W3,W4,W5,W6,W7,W9,W10' },
     threads: { type: 'string', default: '2' },
     device: { type: 'string', default: 'auto' },
     versus: { type: 'string' },
@@ -46,6 +47,8 @@ const WORKLOADS: Readonly<Record<string, () => Promise<Row[]>>> = {
   W5: async () => (await import('./networks.ts')).benchInference(threads),
   W6: async () => (await import('./networks.ts')).benchResNetStep(threads),
   W7: async () => (await import('./text.ts')).benchText(threads),
+  W9: async () => (await import('./cold.ts')).benchPeakMemory(values.device, threads),
+  W10: async () => (await import('./cold.ts')).benchColdStart(values.device, threads),
 };
 
 /** Runs our workloads in this process; the parent reads one JSON row a line. */
@@ -89,6 +92,7 @@ interface PeerLine {
   readonly min_ms?: number;
   readonly gflops?: number;
   readonly n?: number;
+  readonly peak_rss_mb?: number;
 }
 
 function peers(directory: string): Row[] {
@@ -108,6 +112,9 @@ function peers(directory: string): Row[] {
       minMs: line.min_ms ?? NaN,
       runs: line.n ?? 0,
       ...(line.gflops === undefined ? {} : { gflops: line.gflops }),
+      ...(line.peak_rss_mb === undefined || !line.workload.startsWith('W9')
+        ? {}
+        : { peakRssMb: line.peak_rss_mb }),
     }));
 }
 
@@ -128,8 +135,11 @@ function report(rows: readonly Row[]): void {
           ? ''
           : `${((own[0].gflops * own[0].medianMs) / ms).toFixed(1)} GFLOP/s`;
       const ratio = peer === 'tengen' ? '' : `tengen takes ${(mine / ms).toFixed(2)} x its time`;
+      const memory = own[0]?.peakRssMb;
+      const peak = memory === undefined ? '' : `peak ${memory.toFixed(0)} MB`;
+      const notes = [gflops.padEnd(16), ratio, peak, own[0]?.notes ?? ''].join(' ').trimEnd();
       console.log(
-        `${workload.padEnd(26)} ${peer.padEnd(18)} ${ms.toFixed(2).padStart(9)} ms  ${gflops.padEnd(16)} ${ratio}`,
+        `${workload.padEnd(26)} ${peer.padEnd(18)} ${ms.toFixed(2).padStart(9)} ms  ${notes}`,
       );
     }
   }

@@ -309,6 +309,13 @@ export class KeyWriter {
     }
     this.words[this.length++] = word;
   }
+
+  /** All bits of a number. */
+  float(value: number): void {
+    floatWords[0] = value;
+    this.push(floatBits[0] as number);
+    this.push(floatBits[1] as number);
+  }
 }
 
 const floatWords = new Float64Array(1);
@@ -321,11 +328,7 @@ export function writeAttrs(op: OpDef, attrs: Attrs, key: KeyWriter): void {
     const value = attrs[name];
     if (typeof value === 'number') {
       if (kind === 'int') key.push(value);
-      else {
-        floatWords[0] = value;
-        key.push(floatBits[0] as number);
-        key.push(floatBits[1] as number);
-      }
+      else key.float(value);
     } else if (typeof value === 'boolean') key.push(value ? 1 : 0);
     else if (typeof value === 'string') {
       key.push(kind === 'dtype' ? dtypeIndex[value as DType] : (kind as string[]).indexOf(value));

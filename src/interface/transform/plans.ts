@@ -1,6 +1,7 @@
 // Plans by device, settings and program: found again, compiled, compiled anew with what was learned.
 import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
+import { LoweringMemo } from '../../compile/lower/memo.ts';
 import type { CompiledProgram, Root } from '../../compile/program.ts';
 import type { Linearization } from '../../graph/linearize.ts';
 import type { Device, Executable } from '../../runtime/device.ts';
@@ -18,10 +19,16 @@ interface PlanStats {
   compileMs: number;
 }
 
+/** Plans and lowered groups for one device under the same settings. */
+interface Shelf {
+  readonly plans: PlanCache<Entry>;
+  readonly memo: LoweringMemo;
+}
+
 type Compiled = Pick<Entry, 'compiled' | 'executable' | 'ahead'>;
 
 export class Plans {
-  readonly #caches = new Map<string, PlanCache<Entry>>();
+  readonly #shelves = new Map<string, Shelf>();
   readonly #stats: PlanStats;
   readonly #dropped: (entry: Entry) => void;
 
@@ -33,14 +40,14 @@ export class Plans {
   /** The plan of a program whose key is complete. */
   find(device: Device, linear: Linearization, results: Results): Entry {
     const { key } = linear;
-    const cache = this.#cacheFor(device);
-    const known = cache.lookup(key.words, key.length);
+    const { plans, memo } = this.#shelfFor(device);
+    const known = plans.lookup(key.words, key.length);
     if (known !== undefined) {
       this.#stats.planHits++;
       return known;
     }
     const entry: Entry = {
-      ...this.#compile(device, linear, results, results.roots),
+      ...this.#compile(device, memo, linear, results, results.roots),
       learned: new Set(),
       learnedRoots: [],
       stale: false,
@@ -54,7 +61,7 @@ export class Plans {
       runs: 0,
       measured: null,
     };
-    cache.insert(key.words, key.length, entry);
+    plans.insert(key.words, key.length, entry);
     return entry;
   }
 
@@ -66,34 +73,37 @@ export class Plans {
     entry.learnedRoots.sort((a, b) => a - b);
     const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
     disposeExecutables(entry);
-    Object.assign(entry, this.#compile(device, linear, results, [...roots, ...kept]));
+    const { memo } = this.#shelfFor(device);
+    Object.assign(entry, this.#compile(device, memo, linear, results, [...roots, ...kept]));
     entry.stale = false;
     entry.measured = null;
   }
 
   /** Drops all plans and the memory they hold. */
   clear(): void {
-    for (const cache of this.#caches.values()) cache.clear();
-    this.#caches.clear();
+    for (const { plans } of this.#shelves.values()) plans.clear();
+    this.#shelves.clear();
   }
 
-  #cacheFor(device: Device): PlanCache<Entry> {
+  #shelfFor(device: Device): Shelf {
     const name = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}:${policyKey()}`;
-    let cache = this.#caches.get(name);
-    if (cache === undefined) {
-      cache = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
+    let shelf = this.#shelves.get(name);
+    if (shelf === undefined) {
+      const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
         this.#dropped(entry);
         disposeExecutables(entry);
         for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
         entry.staging.length = 0;
       });
-      this.#caches.set(name, cache);
+      shelf = { plans, memo: new LoweringMemo() };
+      this.#shelves.set(name, shelf);
     }
-    return cache;
+    return shelf;
   }
 
   #compile(
     device: Device,
+    memo: LoweringMemo,
     linear: Linearization,
     results: Results,
     roots: readonly Root[],
@@ -119,6 +129,7 @@ export class Plans {
       fusion: settings.fusion,
       algorithms: policyFor(device),
       constantLeaves: constantLeaves(linear, results),
+      memo,
     });
     // Compilation may number nodes anew; the walk's positions are needed by the run.
     nodes.forEach((node, i) => (node.position = i));

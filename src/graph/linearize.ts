@@ -17,6 +17,8 @@ export class Linearization {
   readonly scalars: Node[] = [];
   /** Promises that indices are in range. */
   readonly promises: Node[] = [];
+  /** Nodes that are best computed with others. */
+  readonly related: Node[] = [];
   readonly key: KeyWriter = new KeyWriter();
   #mark = 0;
   readonly #stack: Node[] = [];
@@ -28,6 +30,7 @@ export class Linearization {
     this.leaves.length = 0;
     this.scalars.length = 0;
     this.promises.length = 0;
+    this.related.length = 0;
     this.key.length = 0;
     this.#mark = newMark();
   }
@@ -81,6 +84,7 @@ export class Linearization {
       return;
     }
     key.push(node.op.id);
+    if (node.siblings !== null) this.related.push(node);
     if (rangeChecked(node) !== null) this.promises.push(node);
     if (node.op.lower.kind === 'leaf') {
       if (node.op.name !== 'scalar') {
@@ -102,6 +106,7 @@ export class Linearization {
     this.leaves.length = 0;
     this.scalars.length = 0;
     this.promises.length = 0;
+    this.related.length = 0;
     this.#stack.length = 0;
   }
 }

@@ -216,6 +216,7 @@ export class Evaluator implements Engine {
     const assigned: Assignment[] = [];
     const rootNodes: Node[] = [];
     for (const node of requested) if (node.storage === null) linear.add(node);
+    const computed = scope === 'step' ? requested : this.#withSiblings(requested);
     // Parameters change in steps; buffers (running statistics) whenever anything is computed, so
     // that a loop that only evaluates does not pile up their history.
     for (const { node, storage } of this.#assignments.values()) {
@@ -229,7 +230,7 @@ export class Evaluator implements Engine {
     const assignedNodes = new Set<Node>();
     for (const { node } of assigned) assignedNodes.add(node);
     const unique = new Set<Node>();
-    for (const node of requested) {
+    for (const node of computed) {
       if (node.storage !== null || assignedNodes.has(node) || unique.has(node)) continue;
       unique.add(node);
       rootNodes.push(node);
@@ -246,6 +247,23 @@ export class Evaluator implements Engine {
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
     this.#run(entry, device, results, background);
+  }
+
+  /** Adds gradients that belong to those that are computed. (A step fuses them with its updates.) */
+  #withSiblings(requested: readonly Node[]): readonly Node[] {
+    const linear = this.#linear;
+    if (linear.related.length === 0) return requested;
+    const all = [...requested];
+    for (const { siblings } of linear.related) {
+      if (siblings === null) continue;
+      for (const node of siblings) {
+        node.siblings = null;
+        if (node.storage !== null || node.origin !== null) continue;
+        linear.add(node);
+        all.push(node);
+      }
+    }
+    return all;
   }
 
   #deviceOf(linear: Linearization): Device {

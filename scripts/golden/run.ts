@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 
 import { progress } from '../../src/terminal.ts';
 import { adapterOf } from './adapters.ts';
+import { bitsCompared } from './compare.ts';
 import { useDevice } from './framework.ts';
 import { loadCases } from './manifest.ts';
 import type { GoldenCase } from './manifest.ts';
@@ -22,6 +23,7 @@ case failed.
   --op name             only this op
   --id id               only this case, as conv2d/3
   --device name         wasm (default), native or interp
+  --strict              strict numerics, and at the end a hash of all bits: the same on every device
   --json FILE           write the results as JSON
   --verbose             a line per case
   --help                this text`;
@@ -32,6 +34,7 @@ interface Options {
   readonly op: string | undefined;
   readonly id: string | undefined;
   readonly device: string | undefined;
+  readonly strict: boolean;
   readonly json: string | undefined;
   readonly verbose: boolean;
 }
@@ -49,6 +52,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
       op: { type: 'string' },
       id: { type: 'string' },
       device: { type: 'string' },
+      strict: { type: 'boolean', default: false },
       json: { type: 'string' },
       verbose: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -64,6 +68,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
     op: values.op,
     id: values.id,
     device: values.device,
+    strict: values.strict,
     json: values.json,
     verbose: values.verbose,
   };
@@ -119,7 +124,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const cases = selectCases(options);
-  console.log(useDevice(options.device));
+  console.log(useDevice(options.device, options.strict));
   const results = await runAll(cases, options.verbose);
   for (const text of [failuresText(results), skipText(results)]) {
     if (text !== '') console.log(`\n${text}`);
@@ -129,6 +134,7 @@ async function main(): Promise<number> {
     const report = { directory: options.directory, totals: totalsOf(results), results };
     writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
   }
+  if (options.strict) console.log(`bits of all results: ${bitsCompared()}`);
   console.log(summaryLine(results));
   return totalsOf(results).failed > 0 ? 1 : 0;
 }

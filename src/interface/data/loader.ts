@@ -1,17 +1,12 @@
 // DataLoader: batches of a dataset, in an order fixed by seed and epoch, prepared ahead, in threads or not.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { type Collated, collateToArrays, defaultCollate, toTensors } from './collate.ts';
 import { type DatasetLike, IterableDataset, type SampleContext } from './dataset.ts';
 import { DataError } from './errors.ts';
 import { type BatchTicket, LoaderIterator } from './loader-iterator.ts';
 import { Random } from './random.ts';
-import {
-  BatchSampler,
-  type IndexOrder,
-  RandomSampler,
-  SequentialSampler,
-  checkCount,
-} from './samplers.ts';
+import { BatchSampler, type IndexOrder, RandomSampler, SequentialSampler } from './samplers.ts';
 import { type WorkerDataset, WorkerPool, sampleError } from './worker-pool.ts';
 
 /** Batches of indices per epoch. */
@@ -172,8 +167,8 @@ export class DataLoader<S, B = Collated<S>> implements AsyncIterable<B> {
    * @throws ArgumentError if the state belongs to a loader with other data, seed or batch size.
    */
   loadState(state: LoaderState): void {
-    checkCount('DataLoader.loadState', 'epoch', state.epoch, 0);
-    checkCount('DataLoader.loadState', 'batch', state.batch, 0);
+    checkInteger('DataLoader.loadState', 'epoch', state.epoch, 0);
+    checkInteger('DataLoader.loadState', 'batch', state.batch, 0);
     const mine = this.state();
     for (const key of ['seed', 'batchSize', 'batches'] as const) {
       if (mine[key] === undefined || state[key] === undefined || mine[key] === state[key]) continue;
@@ -394,9 +389,9 @@ function checkOptions<S, B>(
 ): void {
   const op = 'DataLoader';
   const { batchSampler, sampler, shuffle, workers = 0 } = options;
-  checkCount(op, 'batchSize', options.batchSize ?? 1, 1);
-  checkCount(op, 'workers', workers, 0);
-  checkCount(op, 'prefetch', options.prefetch ?? 2, 1);
+  checkInteger(op, 'batchSize', options.batchSize ?? 1, 1);
+  checkInteger(op, 'workers', workers, 0);
+  checkInteger(op, 'prefetch', options.prefetch ?? 2, 1);
   if (!((options.timeout ?? 0) >= 0)) {
     throw new ArgumentError(`timeout must not be negative, got ${options.timeout}`, { op });
   }

@@ -1,4 +1,5 @@
 // Samplers: in which order a loader visits a dataset. An epoch's order depends on seed and epoch only.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { Random, permutation } from './random.ts';
 
@@ -39,8 +40,8 @@ export abstract class EpochSequence<T> implements Iterable<T> {
   }
 
   loadState(state: SamplerState): void {
-    checkCount('sampler', 'epoch', state.epoch, 0);
-    checkCount('sampler', 'position', state.position, 0);
+    checkInteger('sampler', 'epoch', state.epoch, 0);
+    checkInteger('sampler', 'position', state.position, 0);
     if (state.position > this.length) {
       throw new ArgumentError(`position ${state.position} of ${this.length}`, {
         op: 'sampler',
@@ -60,14 +61,6 @@ export type Sized = number | { readonly length: number };
 
 function lengthOf(source: Sized): number {
   return typeof source === 'number' ? source : source.length;
-}
-
-/** Throws unless `value` is an integer of at least `minimum`. */
-export function checkCount(op: string, name: string, value: number, minimum: number): void {
-  if (Number.isInteger(value) && value >= minimum) return;
-  throw new ArgumentError(`${name} must be an integer of at least ${minimum}, got ${value}`, {
-    op,
-  });
 }
 
 /** 0, 1, 2, ... in every epoch. */
@@ -106,7 +99,7 @@ export class RandomSampler extends EpochSequence<number> {
     this.seed = options.seed ?? 0;
     this.replacement = options.replacement ?? false;
     this.length = options.numSamples ?? this.sourceLength;
-    checkCount('RandomSampler', 'numSamples', this.length, 0);
+    checkInteger('RandomSampler', 'numSamples', this.length, 0);
     if (!this.replacement && this.length > this.sourceLength) {
       throw new ArgumentError(`${this.length} samples of ${this.sourceLength}`, {
         op: 'RandomSampler',
@@ -149,7 +142,7 @@ export class WeightedRandomSampler extends EpochSequence<number> {
     options: WeightedRandomSamplerOptions = {},
   ) {
     super();
-    checkCount('WeightedRandomSampler', 'numSamples', numSamples, 0);
+    checkInteger('WeightedRandomSampler', 'numSamples', numSamples, 0);
     this.weights = Float64Array.from(weights);
     this.length = numSamples;
     this.seed = options.seed ?? 0;
@@ -217,7 +210,7 @@ export class BatchSampler extends EpochSequence<readonly number[]> {
 
   constructor(sampler: IndexOrder, batchSize: number, dropLast = false) {
     super();
-    checkCount('BatchSampler', 'batchSize', batchSize, 1);
+    checkInteger('BatchSampler', 'batchSize', batchSize, 1);
     this.sampler = sampler;
     this.batchSize = batchSize;
     this.dropLast = dropLast;

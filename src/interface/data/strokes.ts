@@ -1,8 +1,8 @@
 // datasets.strokes(): handwritten-looking digits drawn by program, for use where there are no files.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { ImageDataset } from './image-dataset.ts';
 import { Random, permutation, sinCos } from './random.ts';
-import { checkCount } from './samplers.ts';
 import { GLYPHS, type Glyph, type Stroke } from './stroke-glyphs.ts';
 import type { Transform } from './transforms.ts';
 
@@ -39,8 +39,8 @@ const PIECES = 5;
  */
 export function strokes(options: StrokesOptions = {}): ImageDataset {
   const { size = 10_000, seed = 0, imageSize = 28, split = 'train' } = options;
-  checkCount('datasets.strokes', 'size', size, 0);
-  checkCount('datasets.strokes', 'imageSize', imageSize, 8);
+  checkInteger('datasets.strokes', 'size', size, 0);
+  checkInteger('datasets.strokes', 'imageSize', imageSize, 8);
   if (split !== 'train' && split !== 'test') {
     throw new ArgumentError(`split must be 'train' or 'test', got ${String(split)}`, {
       op: 'datasets.strokes',

@@ -1,5 +1,14 @@
 // Learning-rate schedules, PyTorch's by name and formula. A schedule changes `group.lr`; rates are
 // scalar slots of the plan, so no schedule ever recompiles a step.
+import {
+  checkInteger,
+  checkKeys,
+  checkNumber,
+  describeValue,
+  type OptionRule,
+  type Range,
+  readOptions,
+} from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 
 /** The part of an optimizer that schedules touch. */
@@ -10,6 +19,17 @@ export interface Scheduled {
 /** Saved form of a schedule. */
 export type SchedulerState = Record<string, number | number[]>;
 
+/** A number of epochs, or of steps. */
+const COUNT: Range = [1, Infinity, 'integer'];
+const WHOLE: Range = [0, Infinity, 'integer'];
+/** A rate, or a factor of rates. */
+const RATE: Range = [0];
+
+function checkOptimizer(op: string, optimizer: Scheduled): void {
+  if (Array.isArray((optimizer as Scheduled | undefined)?.paramGroups)) return;
+  throw new ArgumentError(`expected an optimizer, got ${describeValue(optimizer)}`, { op });
+}
+
 /** Base of schedules that are a function of the epoch: `lr = rate(base, epoch)`. */
 export abstract class Scheduler {
   /** Number of `step()` calls so far. */
@@ -18,8 +38,18 @@ export abstract class Scheduler {
   protected readonly optimizer: Scheduled;
 
   constructor(optimizer: Scheduled) {
+    checkOptimizer(this.constructor.name, optimizer);
     this.optimizer = optimizer;
     this.baseRates = optimizer.paramGroups.map((group) => group.lr);
+  }
+
+  /** Options over their defaults. Throws ArgumentError for unknown ones, and values out of bounds. */
+  protected read<O extends object>(
+    options: O,
+    defaults: Partial<O>,
+    rules: Readonly<Record<keyof O, OptionRule>>,
+  ): Required<O> {
+    return readOptions(this.constructor.name, options, defaults, rules);
   }
 
   /** The rate of a group at `epoch`, counted from 0. */
@@ -48,7 +78,7 @@ export abstract class Scheduler {
   }
 
   loadStateDict(state: SchedulerState): void {
-    const { epoch, baseRates } = state;
+    const { epoch, baseRates } = state ?? {};
     if (typeof epoch !== 'number' || !Array.isArray(baseRates)) {
       throw new ArgumentError('the state is of another kind of schedule', {
         op: `${this.constructor.name}.loadStateDict`,
@@ -62,13 +92,16 @@ export abstract class Scheduler {
 
 /** Multiplies the rate by `gamma` every `stepSize` epochs. */
 export class StepLR extends Scheduler {
+  static override readonly name = 'StepLR';
   readonly #stepSize: number;
   readonly #gamma: number;
 
   constructor(optimizer: Scheduled, options: { stepSize: number; gamma?: number }) {
     super(optimizer);
-    this.#stepSize = options.stepSize;
-    this.#gamma = options.gamma ?? 0.1;
+    const rules = { stepSize: COUNT, gamma: RATE };
+    const { stepSize, gamma } = this.read(options, { gamma: 0.1 }, rules);
+    this.#stepSize = stepSize;
+    this.#gamma = gamma;
   }
 
   protected rate(base: number, epoch: number): number {
@@ -78,13 +111,23 @@ export class StepLR extends Scheduler {
 
 /** Multiplies the rate by `gamma` at each milestone. */
 export class MultiStepLR extends Scheduler {
+  static override readonly name = 'MultiStepLR';
   readonly #milestones: readonly number[];
   readonly #gamma: number;
 
   constructor(optimizer: Scheduled, options: { milestones: readonly number[]; gamma?: number }) {
     super(optimizer);
-    this.#milestones = options.milestones;
-    this.#gamma = options.gamma ?? 0.1;
+    const op = this.constructor.name;
+    checkKeys(op, options, ['milestones', 'gamma']);
+    const { milestones, gamma = 0.1 } = options;
+    if (!Array.isArray(milestones)) {
+      throw new ArgumentError(`milestones must be a list, got ${describeValue(milestones)}`, {
+        op,
+      });
+    }
+    for (const milestone of milestones) checkInteger(op, 'a milestone', milestone, 0);
+    this.#milestones = milestones;
+    this.#gamma = checkNumber(op, 'gamma', gamma);
   }
 
   protected rate(base: number, epoch: number): number {
@@ -94,11 +137,12 @@ export class MultiStepLR extends Scheduler {
 
 /** Multiplies the rate by `gamma` every epoch. */
 export class ExponentialLR extends Scheduler {
+  static override readonly name = 'ExponentialLR';
   readonly #gamma: number;
 
   constructor(optimizer: Scheduled, options: { gamma: number }) {
     super(optimizer);
-    this.#gamma = options.gamma;
+    this.#gamma = this.read(options, {}, { gamma: RATE }).gamma;
   }
 
   protected rate(base: number, epoch: number): number {
@@ -108,13 +152,16 @@ export class ExponentialLR extends Scheduler {
 
 /** Multiplies the rate by `factor` until `totalIters` epochs have passed. */
 export class ConstantLR extends Scheduler {
+  static override readonly name = 'ConstantLR';
   readonly #factor: number;
   readonly #totalIters: number;
 
   constructor(optimizer: Scheduled, options: { factor?: number; totalIters?: number } = {}) {
     super(optimizer);
-    this.#factor = options.factor ?? 1 / 3;
-    this.#totalIters = options.totalIters ?? 5;
+    const rules = { factor: RATE, totalIters: WHOLE };
+    const full = this.read(options, { factor: 1 / 3, totalIters: 5 }, rules);
+    this.#factor = full.factor;
+    this.#totalIters = full.totalIters;
     this.apply();
   }
 
@@ -125,6 +172,7 @@ export class ConstantLR extends Scheduler {
 
 /** A straight line from `startFactor` to `endFactor` over `totalIters` epochs: warm-up. */
 export class LinearLR extends Scheduler {
+  static override readonly name = 'LinearLR';
   readonly #start: number;
   readonly #end: number;
   readonly #totalIters: number;
@@ -134,9 +182,12 @@ export class LinearLR extends Scheduler {
     options: { startFactor?: number; endFactor?: number; totalIters?: number } = {},
   ) {
     super(optimizer);
-    this.#start = options.startFactor ?? 1 / 3;
-    this.#end = options.endFactor ?? 1;
-    this.#totalIters = options.totalIters ?? 5;
+    const defaults = { startFactor: 1 / 3, endFactor: 1, totalIters: 5 };
+    const rules = { startFactor: RATE, endFactor: RATE, totalIters: COUNT };
+    const full = this.read(options, defaults, rules);
+    this.#start = full.startFactor;
+    this.#end = full.endFactor;
+    this.#totalIters = full.totalIters;
     this.apply();
   }
 
@@ -148,13 +199,16 @@ export class LinearLR extends Scheduler {
 
 /** Falls to zero over `totalIters` epochs as `(1 - epoch / totalIters) ** power`. */
 export class PolynomialLR extends Scheduler {
+  static override readonly name = 'PolynomialLR';
   readonly #totalIters: number;
   readonly #power: number;
 
   constructor(optimizer: Scheduled, options: { totalIters?: number; power?: number } = {}) {
     super(optimizer);
-    this.#totalIters = options.totalIters ?? 5;
-    this.#power = options.power ?? 1;
+    const rules = { totalIters: COUNT, power: RATE };
+    const full = this.read(options, { totalIters: 5, power: 1 }, rules);
+    this.#totalIters = full.totalIters;
+    this.#power = full.power;
   }
 
   protected rate(base: number, epoch: number): number {
@@ -164,13 +218,15 @@ export class PolynomialLR extends Scheduler {
 
 /** Half a cosine from the base rate to `etaMin` over `tMax` epochs (Loshchilov and Hutter 2017). */
 export class CosineAnnealingLR extends Scheduler {
+  static override readonly name = 'CosineAnnealingLR';
   readonly #tMax: number;
   readonly #etaMin: number;
 
   constructor(optimizer: Scheduled, options: { tMax: number; etaMin?: number }) {
     super(optimizer);
-    this.#tMax = options.tMax;
-    this.#etaMin = options.etaMin ?? 0;
+    const { tMax, etaMin } = this.read(options, { etaMin: 0 }, { tMax: COUNT, etaMin: RATE });
+    this.#tMax = tMax;
+    this.#etaMin = etaMin;
   }
 
   protected rate(base: number, epoch: number): number {
@@ -181,15 +237,18 @@ export class CosineAnnealingLR extends Scheduler {
 
 /** Cosine annealing that starts again after t0, t0 * tMult, t0 * tMult^2, ... epochs. */
 export class CosineAnnealingWarmRestarts extends Scheduler {
+  static override readonly name = 'CosineAnnealingWarmRestarts';
   readonly #t0: number;
   readonly #tMult: number;
   readonly #etaMin: number;
 
   constructor(optimizer: Scheduled, options: { t0: number; tMult?: number; etaMin?: number }) {
     super(optimizer);
-    this.#t0 = options.t0;
-    this.#tMult = options.tMult ?? 1;
-    this.#etaMin = options.etaMin ?? 0;
+    const rules = { t0: COUNT, tMult: COUNT, etaMin: RATE };
+    const full = this.read(options, { tMult: 1, etaMin: 0 }, rules);
+    this.#t0 = full.t0;
+    this.#tMult = full.tMult;
+    this.#etaMin = full.etaMin;
   }
 
   protected rate(base: number, epoch: number): number {
@@ -206,10 +265,16 @@ export class CosineAnnealingWarmRestarts extends Scheduler {
 
 /** Multiplies the rate by a function of the epoch. */
 export class LambdaLR extends Scheduler {
+  static override readonly name = 'LambdaLR';
   readonly #factor: (epoch: number) => number;
 
   constructor(optimizer: Scheduled, factor: (epoch: number) => number) {
     super(optimizer);
+    if (typeof factor !== 'function') {
+      throw new ArgumentError(`expected a function of the epoch, got ${describeValue(factor)}`, {
+        op: this.constructor.name,
+      });
+    }
     this.#factor = factor;
     this.apply();
   }
@@ -234,6 +299,30 @@ export interface OneCycleOptions {
   readonly threePhase?: boolean;
 }
 
+const ONE_CYCLE = {
+  pctStart: 0.3,
+  annealStrategy: 'cos',
+  cycleMomentum: true,
+  baseMomentum: 0.85,
+  maxMomentum: 0.95,
+  divFactor: 25,
+  finalDivFactor: 1e4,
+  threePhase: false,
+} as const;
+
+const ONE_CYCLE_RULES: Readonly<Record<keyof OneCycleOptions, OptionRule>> = {
+  maxLr: RATE,
+  totalSteps: COUNT,
+  pctStart: [0, 1],
+  annealStrategy: ['cos', 'linear'],
+  cycleMomentum: 'boolean',
+  baseMomentum: [0, 1],
+  maxMomentum: [0, 1],
+  divFactor: [0, Infinity, 'above'],
+  finalDivFactor: [0, Infinity, 'above'],
+  threePhase: 'boolean',
+};
+
 interface Phase {
   readonly end: number;
   readonly lr: readonly [number, number];
@@ -242,22 +331,13 @@ interface Phase {
 
 /** One rise and one fall of the rate (Smith and Topin 2018), stepped once per batch. */
 export class OneCycleLR extends Scheduler {
+  static override readonly name = 'OneCycleLR';
   readonly #options: Required<OneCycleOptions>;
   readonly #phases: readonly Phase[];
 
   constructor(optimizer: Scheduled, options: OneCycleOptions) {
     super(optimizer);
-    const full: Required<OneCycleOptions> = {
-      pctStart: 0.3,
-      annealStrategy: 'cos',
-      cycleMomentum: true,
-      baseMomentum: 0.85,
-      maxMomentum: 0.95,
-      divFactor: 25,
-      finalDivFactor: 1e4,
-      threePhase: false,
-      ...options,
-    };
+    const full = this.read(options, ONE_CYCLE, ONE_CYCLE_RULES);
     this.#options = full;
     const { maxLr, baseMomentum: low, maxMomentum: high, totalSteps, pctStart } = full;
     const initial = maxLr / full.divFactor;
@@ -280,7 +360,8 @@ export class OneCycleLR extends Scheduler {
     let start = 0;
     for (const [i, phase] of this.#phases.entries()) {
       if (epoch <= phase.end || i === this.#phases.length - 1) {
-        const share = (epoch - start) / (phase.end - start);
+        // A phase of one step, as in a short cycle, is at its end.
+        const share = phase.end === start ? 1 : (epoch - start) / (phase.end - start);
         const [from, to] = of(phase);
         return this.#options.annealStrategy === 'linear'
           ? from + (to - from) * share
@@ -323,6 +404,28 @@ export interface PlateauOptions {
   readonly eps?: number;
 }
 
+const PLATEAU = {
+  mode: 'min',
+  factor: 0.1,
+  patience: 10,
+  threshold: 1e-4,
+  thresholdMode: 'rel',
+  cooldown: 0,
+  minLr: 0,
+  eps: 1e-8,
+} as const;
+
+const PLATEAU_RULES: Readonly<Record<keyof PlateauOptions, OptionRule>> = {
+  mode: ['min', 'max'],
+  factor: [0, 1, 'below'],
+  patience: WHOLE,
+  threshold: RATE,
+  thresholdMode: ['rel', 'abs'],
+  cooldown: WHOLE,
+  minLr: RATE,
+  eps: RATE,
+};
+
 /** Multiplies the rate by `factor` when a metric has stopped improving for `patience` epochs. */
 export class ReduceLROnPlateau {
   readonly #optimizer: Scheduled;
@@ -332,18 +435,10 @@ export class ReduceLROnPlateau {
   #cooldown = 0;
 
   constructor(optimizer: Scheduled, options: PlateauOptions = {}) {
+    const op = 'ReduceLROnPlateau';
+    checkOptimizer(op, optimizer);
     this.#optimizer = optimizer;
-    this.#options = {
-      mode: 'min',
-      factor: 0.1,
-      patience: 10,
-      threshold: 1e-4,
-      thresholdMode: 'rel',
-      cooldown: 0,
-      minLr: 0,
-      eps: 1e-8,
-      ...options,
-    };
+    this.#options = readOptions(op, options, PLATEAU, PLATEAU_RULES);
     this.#best = this.#options.mode === 'min' ? Infinity : -Infinity;
   }
 
@@ -358,6 +453,11 @@ export class ReduceLROnPlateau {
 
   /** Reports this epoch's metric. */
   step(metric: number): void {
+    if (typeof metric !== 'number') {
+      throw new ArgumentError(`expected the metric as a number, got ${describeValue(metric)}`, {
+        op: 'ReduceLROnPlateau.step',
+      });
+    }
     if (this.#improves(metric)) {
       this.#best = metric;
       this.#bad = 0;
@@ -385,7 +485,7 @@ export class ReduceLROnPlateau {
   }
 
   loadStateDict(state: SchedulerState): void {
-    const { best, bad, cooldown } = state;
+    const { best, bad, cooldown } = state ?? {};
     if (typeof best !== 'number' || typeof bad !== 'number' || typeof cooldown !== 'number') {
       throw new ArgumentError('the state is of another kind of schedule', {
         op: 'ReduceLROnPlateau.loadStateDict',

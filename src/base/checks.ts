@@ -14,6 +14,9 @@ export function describeValue(value: unknown): string {
 /** Bounds of a number; `below` leaves the upper one out, `above` the lower one. */
 export type Range = readonly [low: number, high?: number, form?: 'integer' | 'below' | 'above'];
 
+/** Any finite number above 0. */
+export const POSITIVE: Range = [0, Infinity, 'above'];
+
 /** A finite number within bounds, by default at least 0. Throws ArgumentError. */
 export function checkNumber(
   op: string,
@@ -68,33 +71,45 @@ export function checkKeys(op: string, options: object, known: readonly string[])
   }
 }
 
-/** What an option may be: a switch, one of some words, or a number within bounds. */
-export type OptionRule = 'boolean' | readonly string[] | Range;
+/** What an option may be: a switch, a list of integers, one of some words, a number within bounds. */
+export type OptionRule = 'boolean' | 'integers' | readonly string[] | Range;
+
+/** The rule of each option, and the default of those that may be left out. */
+export type OptionRules<T extends object> = {
+  readonly [K in keyof T]-?: readonly [rule: OptionRule, standard?: T[K]];
+};
 
 /** Throws ArgumentError unless the value of an option is what its rule says. */
 export function checkOption(op: string, name: string, value: unknown, rule: OptionRule): void {
-  if (rule === 'boolean') {
-    if (typeof value === 'boolean') return;
+  let fits: boolean;
+  let expected: string = 'true or false';
+  if (rule === 'boolean') fits = typeof value === 'boolean';
+  else if (rule === 'integers') {
+    fits = Array.isArray(value) && value.every(Number.isInteger);
+    expected = 'a list of integers';
   } else if (typeof rule[0] === 'number') {
     checkNumber(op, name, value, rule as Range);
     return;
-  } else if ((rule as readonly unknown[]).includes(value)) return;
-  const expected = rule === 'boolean' ? 'true or false' : rule.join(' or ');
+  } else {
+    fits = (rule as readonly unknown[]).includes(value);
+    expected = rule.join(' or ');
+  }
+  if (fits) return;
   throw new ArgumentError(`${name} must be ${expected}, got ${describeValue(value)}`, { op });
 }
 
-/** `given` over `defaults`, each checked by its rule. An option without a default must be given. */
+/** `given` over the defaults, each option checked by its rule. Throws ArgumentError. */
 export function readOptions<T extends object>(
   op: string,
   given: T,
-  defaults: Partial<T>,
-  rules: Readonly<Record<keyof T, OptionRule>>,
+  rules: OptionRules<T>,
 ): Required<T> {
   checkKeys(op, given, Object.keys(rules));
-  const options = { ...defaults, ...given } as Required<T>;
-  const values = Object.fromEntries(Object.entries(options)) as Record<string, unknown>;
-  for (const [name, rule] of Object.entries<OptionRule>(rules)) {
-    checkOption(op, name, values[name], rule);
+  const options: Partial<T> = { ...given };
+  for (const name in rules) {
+    const [rule, standard] = rules[name];
+    if (!(name in options) && standard !== undefined) options[name] = standard;
+    checkOption(op, name, options[name], rule);
   }
-  return options;
+  return options as Required<T>;
 }

@@ -25,7 +25,8 @@ const POOL = { kernel: 'ints', stride: 'ints', padding: 'ints', dilation: 'ints'
 const SPREAD = { ...POOL, inputSize: 'ints' } as const;
 type PoolAttrs = AttrsOf<typeof POOL>;
 
-function checkPool(op: string, shape: Shape, window: PoolWindow): Shape {
+/** The shape that a window makes of another. Throws ShapeError if it does not fit. */
+export function checkPool(op: string, shape: Shape, window: PoolWindow): Shape {
   const { kernel, stride, padding, dilation } = window;
   const rank = kernel.length;
   const fits =

@@ -1,4 +1,5 @@
 // Pools whose windows are chosen so that the result has given sizes.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -26,10 +27,7 @@ function readSizes(op: string, node: Node, rank: number, given: OutputSize): num
     throw new ArgumentError(`${list.length} output sizes for ${rank} space axes`, { op });
   }
   return sizes.map((size, axis) => {
-    const wanted = size ?? (space[axis] as number);
-    if (!Number.isInteger(wanted) || wanted < 0) {
-      throw new ArgumentError(`output sizes must be non-negative integers, got ${wanted}`, { op });
-    }
+    const wanted = checkInteger(op, 'outputSize', size ?? space[axis], 0);
     if (space[axis] === 0) {
       throw new ShapeError(`an axis of ${formatShape(node.shape)} is empty`, { op });
     }

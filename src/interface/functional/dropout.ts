@@ -1,5 +1,6 @@
 // Dropout: elements, channels, and the variant that keeps self-normalizing statistics.
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { checkNumber } from '../../base/checks.ts';
+import { ShapeError } from '../../base/errors.ts';
 import { formatShape, type Shape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
@@ -23,12 +24,6 @@ function keepMask(shape: Shape, p: number, generator: Generator | undefined): No
   return ops.greaterEqual(uniformNode(shape, 'float32', generator), numberNode(p, 'float32'));
 }
 
-function checkProbability(op: string, p: number): void {
-  if (!(p >= 0 && p <= 1)) {
-    throw new ArgumentError(`p must lie between 0 and 1, got ${p}`, { op });
-  }
-}
-
 /** Zeroes with probability p, and scales the rest so that the mean stays. */
 function drop(
   op: string,
@@ -37,7 +32,7 @@ function drop(
   maskShape: (s: Shape) => Shape,
 ): Tensor {
   const { p = 0.5, training = true, generator } = options;
-  checkProbability(op, p);
+  checkNumber(op, 'p', p, [0, 1]);
   const node = floatNode(op, x);
   const shape = maskShape(node.shape);
   if (!training || p === 0) return wrap(node);
@@ -84,7 +79,7 @@ export function dropout3d(x: Tensor, options: DropoutOptions = {}): Tensor {
 /** Dropout towards selu's lower limit, which keeps mean and variance (Klambauer et al. 2017). */
 export function alphaDropout(x: Tensor, options: DropoutOptions = {}): Tensor {
   const { p = 0.5, training = true, generator } = options;
-  checkProbability('alphaDropout', p);
+  checkNumber('alphaDropout', 'p', p, [0, 1]);
   const node = floatNode('alphaDropout', x);
   if (!training || p === 0) return wrap(node);
   const zero = ops.constant(0, node.dtype);

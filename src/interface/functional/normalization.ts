@@ -1,4 +1,5 @@
 // Normalization layers as functions.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -326,9 +327,7 @@ export function localResponseNorm(
       op,
     });
   }
-  if (!Number.isInteger(size) || size < 1) {
-    throw new ArgumentError(`size must be a positive integer, got ${size}`, { op });
-  }
+  checkInteger(op, 'size', size, 1);
   const [batch, channels] = node.shape as readonly [number, number];
   const space = sizeOf(node.shape.slice(2));
   const squares = ops.reshape(ops.mul(node, node), [batch, channels, space]);

@@ -1,4 +1,5 @@
 // Padding of the last axes, in PyTorch's order: last axis first, before and after.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -77,9 +78,7 @@ export function pad(x: Tensor, padding: readonly number[], options: PadOptions =
     );
   }
   for (const amount of padding) {
-    if (!Number.isInteger(amount)) {
-      throw new ArgumentError(`amounts must be integers, got ${amount}`, { op: 'pad' });
-    }
+    checkInteger('pad', 'an amount', amount, -Infinity);
   }
   const before = node.shape.map((_, axis) => padding[2 * (rank - 1 - axis)] ?? 0);
   const after = node.shape.map((_, axis) => padding[2 * (rank - 1 - axis) + 1] ?? 0);

@@ -1,8 +1,10 @@
 // Pools over the last axes: maxima, means, p-norms, and the way back from maxima.
+import { checkNumber, POSITIVE } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
+import { checkPool } from '../../graph/ops/pooling.ts';
 import { nodeOf } from '../tensor/arguments.ts';
 import { castNode, numberNode, wrap } from '../tensor/handle.ts';
 import type { ValuesAndIndices } from '../tensor/reductions.ts';
@@ -75,7 +77,10 @@ function readGeometry(
     if ((count - 1) * step >= length + side) count--;
     return Math.max(0, (count - 1) * step + span - (length + 2 * side));
   }
-  return { kernel, stride, sides, padding, dilation };
+  const geometry = { kernel, stride, sides, padding, dilation };
+  // Here and not where the node is made: the user called `op`.
+  checkPool(op, node.shape, geometry);
+  return geometry;
 }
 
 function maxPool(
@@ -211,7 +216,7 @@ function lpPool(
   kernelSize: Sizes,
   options: { stride?: Sizes | null; ceilMode?: boolean },
 ): Tensor {
-  if (!(p > 0)) throw new ArgumentError(`the order must be positive, got ${p}`, { op });
+  checkNumber(op, 'the order', p, POSITIVE);
   const node = floatNode(op, x);
   const window = readGeometry(op, node, rank, kernelSize, options);
   const order = numberNode(p, node.dtype);

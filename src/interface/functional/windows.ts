@@ -1,4 +1,5 @@
 // What convolutions and pools share: sizes per space axis, and inputs without a batch axis.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -15,21 +16,12 @@ export function perAxis(
   rank: number,
   low: number,
 ): readonly number[] {
-  const list = typeof given === 'number' ? new Array<number>(rank).fill(given) : given;
+  const list = Array.isArray(given) ? (given as readonly number[]) : [given as number];
   if (list.length !== rank && list.length !== 1) {
     throw new ArgumentError(`${name} has ${list.length} numbers for ${rank} space axes`, { op });
   }
   const sizes = list.length === rank ? list : new Array<number>(rank).fill(list[0] as number);
-  for (const size of sizes) {
-    if (!Number.isInteger(size) || size < low) {
-      throw new ArgumentError(
-        `${name} must be integers of at least ${low}, got [${sizes.join(',')}]`,
-        {
-          op,
-        },
-      );
-    }
-  }
+  for (const size of sizes) checkInteger(op, name, size, low);
   return sizes;
 }
 

@@ -1,6 +1,6 @@
 // Modules that hold modules or parameters: Sequential, ModuleList, ModuleDict, ParameterList.
 import { ArgumentError } from '../../base/errors.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { type Layer, Module } from './module.ts';
 import { Parameter } from './parameter.ts';
 
@@ -214,7 +214,8 @@ export class ParameterList extends Container implements Iterable<Parameter> {
 
   constructor(parameters: Iterable<Tensor> = []) {
     super();
-    this.append(...parameters);
+    // A tensor is iterable too: by its rows.
+    this.append(...(parameters instanceof Tensor ? [parameters] : parameters));
   }
 
   override describe(): string {

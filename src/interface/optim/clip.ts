@@ -1,5 +1,5 @@
 // Gradient clipping by norm and by value.
-import { checkNumber } from '../../base/checks.ts';
+import { checkNumber, POSITIVE } from '../../base/checks.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { listParameters } from './optimizer.ts';
@@ -18,7 +18,7 @@ export function clipGradNorm(
   const op = 'clipGradNorm';
   // Infinity clips nothing: for those who want the norm alone.
   if (maxNorm !== Infinity) checkNumber(op, 'maxNorm', maxNorm);
-  if (normType !== Infinity) checkNumber(op, 'normType', normType, [0, Infinity, 'above']);
+  if (normType !== Infinity) checkNumber(op, 'normType', normType, POSITIVE);
   const clipped = withGradients(op, parameters);
   return withoutTracking(() => {
     let total: Tensor | null = null;

@@ -4,7 +4,15 @@ import type { DType } from '../../base/dtype.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { checkShape, formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import { castNode, isTensor, notTensor, numberNode, type TensorLike } from './handle.ts';
+import {
+  castNode,
+  isTensor,
+  notTensor,
+  numberNode,
+  numberOf,
+  TENSOR_OR_NUMBER,
+  type TensorLike,
+} from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 export { checkInteger } from '../../base/checks.ts';
@@ -25,10 +33,7 @@ export function nodeOf(op: string, value: Tensor): Node {
 /** The node of a tensor or number beside `like`, whose dtype a number takes. */
 export function nodeLike(op: string, value: TensorLike, dtype: DType): Node {
   if (isTensor(value)) return castNode(value.node, dtype);
-  if (typeof value === 'number' || typeof value === 'boolean') {
-    return numberNode(Number(value), dtype);
-  }
-  return notTensor(op, value, 'a tensor or a number');
+  return numberNode(Number(numberOf(op, value, TENSOR_OR_NUMBER)), dtype);
 }
 
 /** `(2, 3)` and `([2, 3])` mean the same. */

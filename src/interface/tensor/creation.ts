@@ -19,7 +19,7 @@ import {
 import { getDevice } from '../../runtime/registry.ts';
 import { checkInteger, readIntegers } from './arguments.ts';
 import { encodeNumbers } from './encode.ts';
-import { claimStorage, fromBytes, isTensor, numberNode, wrap } from './handle.ts';
+import { claimStorage, fromBytes, isTensor, numberNode, numberOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Numbers in rows of rows; the innermost may be typed arrays. */
@@ -256,7 +256,7 @@ export function full(shape: Shape, value: number | boolean, options: CreationOpt
   checkShape('full', shape);
   checkDType('full', options.dtype);
   const dtype = options.dtype ?? (typeof value === 'boolean' ? 'bool' : 'float32');
-  return wrap(fullNode(shape, Number(value), dtype));
+  return wrap(fullNode(shape, Number(numberOf('full', value)), dtype));
 }
 
 /** Zeros with the shape of `x`, and its dtype unless given. */
@@ -275,7 +275,8 @@ export function fullLike(
   value: number | boolean,
   options: CreationOptions = {},
 ): Tensor {
-  return wrap(fullNode(x.shape, Number(value), options.dtype ?? x.dtype));
+  const number = Number(numberOf('fullLike', value));
+  return wrap(fullNode(x.shape, number, options.dtype ?? x.dtype));
 }
 
 /** The n by m matrix (square by default) with ones on the diagonal. */

@@ -229,6 +229,9 @@ export function numberNode(value: number, dtype: DType): Node {
   return scalar(value, dtype);
 }
 
+/** What arithmetic expects, for messages. */
+export const TENSOR_OR_NUMBER = 'a tensor or a number';
+
 /** Two operands brought to one dtype by PyTorch's promotion; numbers are weak. */
 export function promoteOperands(op: string, a: TensorLike, b: TensorLike): [Node, Node] {
   if (isTensor(a) && isTensor(b)) {
@@ -237,11 +240,11 @@ export function promoteOperands(op: string, a: TensorLike, b: TensorLike): [Node
     return [castNode(a.node, dtype), castNode(b.node, dtype)];
   }
   if (isTensor(a)) {
-    const dtype = promoteWithNumber(a.dtype, numberOf(op, b));
+    const dtype = promoteWithNumber(a.dtype, numberOf(op, b, TENSOR_OR_NUMBER));
     return [castNode(a.node, dtype), numberNode(Number(b), dtype)];
   }
   if (isTensor(b)) {
-    const dtype = promoteWithNumber(b.dtype, numberOf(op, a));
+    const dtype = promoteWithNumber(b.dtype, numberOf(op, a, TENSOR_OR_NUMBER));
     return [numberNode(Number(a), dtype), castNode(b.node, dtype)];
   }
   throw new ArgumentError('at least one operand must be a tensor', { op });
@@ -252,9 +255,10 @@ export function castNode(node: Node, dtype: DType): Node {
   return node.dtype === dtype ? node : cast(node, dtype);
 }
 
-function numberOf(op: string, value: unknown): number | boolean {
+/** A number or boolean argument. Throws ArgumentError for anything else. */
+export function numberOf(op: string, value: unknown, expected = 'a number'): number | boolean {
   if (typeof value === 'number' || typeof value === 'boolean') return value;
-  return notTensor(op, value, 'a tensor or a number');
+  return notTensor(op, value, expected);
 }
 
 /**

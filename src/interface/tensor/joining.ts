@@ -1,5 +1,6 @@
 // Joining and cutting: cat, stack, split, slices along one axis, windows, differences.
 import { type DType, promote } from '../../base/dtype.ts';
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, normalizeAxis } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -9,7 +10,13 @@ import { castNode, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 function promoted(op: string, tensors: readonly Tensor[]): Node[] {
-  const nodes = tensors.map((x) => nodeOf(op, x));
+  if (!Array.isArray(tensors)) {
+    throw new ArgumentError(`expected a list of tensors, got ${describeValue(tensors)}`, {
+      op,
+      hint: `${op}([x, y])`,
+    });
+  }
+  const nodes = (tensors as readonly Tensor[]).map((x) => nodeOf(op, x));
   const [first] = nodes;
   if (first === undefined) throw new ArgumentError('got no tensors', { op });
   const dtype = nodes.reduce<DType>((all, node) => promote(all, node.dtype), first.dtype);
@@ -18,7 +25,7 @@ function promoted(op: string, tensors: readonly Tensor[]): Node[] {
 
 /** Tensors one after another along an axis; they agree in all others. */
 export function cat(tensors: readonly Tensor[], axis = 0): Tensor {
-  return wrap(ops.concat(promoted('cat', tensors), axis));
+  return wrap(ops.concat(promoted('cat', tensors), axis, 'cat'));
 }
 
 /** Tensors of one shape side by side along a new axis. */

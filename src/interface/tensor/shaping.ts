@@ -229,9 +229,7 @@ export function roll(
 }
 
 function rollAxis(node: Node, axis: number, shift: number): Node {
-  if (!Number.isInteger(shift)) {
-    throw new ArgumentError(`shifts must be integers, got ${shift}`, { op: 'roll' });
-  }
+  checkInteger('roll', 'a shift', shift, -Infinity);
   const size = node.shape[axis] as number;
   const by = size === 0 ? 0 : ((shift % size) + size) % size;
   if (by === 0) return node;

@@ -4,7 +4,7 @@ import { withoutTracking } from '../../graph/op.ts';
 import { copy, full, input } from '../../graph/ops/index.ts';
 import { accumulateGrad, type BackwardOptions, gradientNodes } from '../tensor/backward.ts';
 import { tensorOn, wrap } from '../tensor/handle.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 
 /** Runs `body` without recording history: nothing made inside can be differentiated. */
 export function noGrad<T>(body: () => T): T {
@@ -46,7 +46,7 @@ export class GradManager {
 
   /** Attaches tensors; each callback sees a gradient before it is added, and may replace it. */
   attach(tensors: Iterable<Tensor> | Tensor, callbacks: readonly GradientCallback[] = []): this {
-    const list = Symbol.iterator in tensors ? [...tensors] : [tensors];
+    const list = tensors instanceof Tensor ? [tensors] : [...tensors];
     for (const item of list) {
       if (!item.tracked) {
         throw new ArgumentError('only parameters can be attached', {

@@ -1,4 +1,5 @@
 // Control over evaluation, devices and numerics, and what they report about themselves.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatExplanation } from '../../compile/explain.ts';
 import {
@@ -68,11 +69,7 @@ export function configure(options: Configuration): void {
   const name = options.device ?? defaultDeviceName();
   if (options.numerics !== undefined) setNumerics(options.numerics);
   if (options.threads !== undefined) {
-    if (!Number.isInteger(options.threads) || options.threads < 1) {
-      throw new ArgumentError(`threads must be a positive integer, got ${options.threads}`, {
-        op: 'configure',
-      });
-    }
+    checkInteger('configure', 'threads', options.threads, 1);
     configureDevice(name, { threads: options.threads });
   }
   if (options.device !== undefined) setDefault(name);

@@ -11,7 +11,7 @@ type Untyped = new (...given: readonly unknown[]) => object;
 const make = (name: keyof typeof optim, ...given: readonly unknown[]): object =>
   new (optim[name] as Untyped)(...given);
 
-function refuses(run: () => unknown, message: string): void {
+function expectRefusal(run: () => unknown, message: string): void {
   expect(run).toThrow(ArgumentError);
   expect(run).toThrow(message);
 }
@@ -39,14 +39,14 @@ describe('settings', () => {
     ],
     ['SGD', { betas: [0, 0] }, "there is no option 'betas'. hint: it takes lr, momentum"],
   ] as const)('%s %o', (name, options, message) => {
-    refuses(() => make(name, [parameter(1)], options), message);
+    expectRefusal(() => make(name, [parameter(1)], options), message);
   });
 
   test('the rate of SGD is 1e-3 if none is given, and those of groups are checked too', () => {
     expect(new optim.SGD([parameter(1)]).paramGroups[0]?.lr).toBe(1e-3);
     const params = [parameter(1)];
-    refuses(() => new optim.SGD([{ params, lr: NaN }]), 'lr must be');
-    refuses(() => make('SGD', [{ params, learningRate: 1 }]), 'did you mean lr?');
+    expectRefusal(() => new optim.SGD([{ params, lr: NaN }]), 'lr must be');
+    expectRefusal(() => make('SGD', [{ params, learningRate: 1 }]), 'did you mean lr?');
     const adam = new optim.Adam([{ params, betas: [0.5, 0.25] }]);
     expect(adam.paramGroups[0]).toMatchObject({ beta1: 0.5, beta2: 0.25 });
   });
@@ -57,7 +57,7 @@ describe('settings', () => {
     const [group] = sgd.paramGroups;
     w.grad = tensor([1]);
     if (group !== undefined) group.lr = NaN;
-    refuses(() => sgd.step(), 'lr must be');
+    expectRefusal(() => sgd.step(), 'lr must be');
     expect(values(w)).toEqual([1]);
   });
 });
@@ -77,7 +77,7 @@ describe('parameters', () => {
     [[{ lr: 1 }], 'or groups: { params, lr }'],
     [[{ params: [w] }, w], 'Parameter is not a group'],
   ])('%s', (given, message) => {
-    refuses(() => make('SGD', given), message);
+    expectRefusal(() => make('SGD', given), message);
   });
 
   test('a group added later takes what it leaves out from the optimizer', () => {
@@ -99,12 +99,18 @@ describe('states', () => {
   test('of another kind: both are named', () => {
     const state = trained(adam).adam.stateDict();
     const sgd = new optim.SGD([parameter(1, 2)]);
-    refuses(() => sgd.loadStateDict(state), 'SGD.loadStateDict: the state is of Adam, this is SGD');
+    expectRefusal(
+      () => sgd.loadStateDict(state),
+      'SGD.loadStateDict: the state is of Adam, this is SGD',
+    );
     // Files of before had no name: their settings tell.
     const { optimizer: _, ...old } = state;
-    refuses(() => sgd.loadStateDict(old), "there is no option 'beta1'");
+    expectRefusal(() => sgd.loadStateDict(old), "there is no option 'beta1'");
     expect(sgd.paramGroups[0]).not.toHaveProperty('beta1');
-    refuses(() => sgd.loadStateDict({} as never), 'expected what stateDict() gave, got Object');
+    expectRefusal(
+      () => sgd.loadStateDict({} as never),
+      'expected what stateDict() gave, got Object',
+    );
   });
 
   test('that do not fit change nothing', () => {
@@ -119,8 +125,11 @@ describe('states', () => {
     const { expAvg, expAvgSq } = second.state['0'] as Record<string, Tensor>;
     const broken = (state: object): optim.OptimizerState =>
       ({ ...second, state: { 0: state } }) as never;
-    refuses(() => own.loadStateDict(broken({ step: NaN, expAvg })), 'step must be an integer');
-    refuses(
+    expectRefusal(
+      () => own.loadStateDict(broken({ step: NaN, expAvg })),
+      'step must be an integer',
+    );
+    expectRefusal(
       () => own.loadStateDict(broken({ step: 1, expAvg: 'x' })),
       "as expAvg of parameter 0, got 'x'",
     );
@@ -165,18 +174,21 @@ describe('schedules', () => {
     ['ReduceLROnPlateau', { factor: 1 }, 'factor must be a number in [0, 1), got 1'],
     ['ReduceLROnPlateau', { mode: 'less' }, "mode must be min or max, got 'less'"],
   ] as const)('%s %o', (name, options, message) => {
-    refuses(() => make(name, new optim.SGD([parameter(1)]), options), message);
+    expectRefusal(() => make(name, new optim.SGD([parameter(1)]), options), message);
   });
 
   test('take optimizers, states and numbers', () => {
-    refuses(
+    expectRefusal(
       () => make('StepLR', [parameter(1)], { stepSize: 1 }),
       'expected an optimizer, got Array',
     );
     const sgd = new optim.SGD([parameter(1)]);
     const plateau = new optim.ReduceLROnPlateau(sgd);
-    refuses(() => plateau.step(tensor(1) as never), 'expected the metric as a number, got Tensor');
-    refuses(() => plateau.loadStateDict(null as never), 'another kind of schedule');
+    expectRefusal(
+      () => plateau.step(tensor(1) as never),
+      'expected the metric as a number, got Tensor',
+    );
+    expectRefusal(() => plateau.loadStateDict(null as never), 'another kind of schedule');
   });
 
   test.each([0, 0.1, 1])('one cycle with a rise of %d has a rate at every step', (pctStart) => {
@@ -190,14 +202,17 @@ describe('schedules', () => {
   });
 });
 
-test('clipping refuses nonsense, and takes Infinity for the norm alone', () => {
+test('clipping expectRefusal nonsense, and takes Infinity for the norm alone', () => {
   const w = parameter(3, 4);
   w.grad = tensor([3, 4]);
-  refuses(() => optim.clipGradNorm([w], NaN), 'clipGradNorm: maxNorm must be');
-  refuses(() => optim.clipGradNorm([w], -1), 'got -1');
-  refuses(() => optim.clipGradNorm([w], 1, { normType: 0 }), 'normType must be a number above 0');
-  refuses(() => optim.clipGradValue([w], NaN), 'clipGradValue: limit must be');
-  refuses(() => optim.clipGradNorm(w as never, 1), 'or [x] for a single one');
+  expectRefusal(() => optim.clipGradNorm([w], NaN), 'clipGradNorm: maxNorm must be');
+  expectRefusal(() => optim.clipGradNorm([w], -1), 'got -1');
+  expectRefusal(
+    () => optim.clipGradNorm([w], 1, { normType: 0 }),
+    'normType must be a number above 0',
+  );
+  expectRefusal(() => optim.clipGradValue([w], NaN), 'clipGradValue: limit must be');
+  expectRefusal(() => optim.clipGradNorm(w as never, 1), 'or [x] for a single one');
   expect(values(optim.clipGradNorm([w], Infinity) as Tensor)).toEqual([5]);
   expect(values(w.grad)).toEqual([3, 4]);
 });

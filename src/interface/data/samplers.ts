@@ -1,5 +1,5 @@
 // Samplers: in which order a loader visits a dataset. An epoch's order depends on seed and epoch only.
-import { checkInteger } from '../../base/checks.ts';
+import { checkInteger, checkNumber, describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { Random, permutation } from './random.ts';
 
@@ -59,8 +59,17 @@ export type Sampler = EpochSequence<number>;
 /** Anything with a length, or the length itself. */
 export type Sized = number | { readonly length: number };
 
-function lengthOf(source: Sized): number {
-  return typeof source === 'number' ? source : source.length;
+/** The indices of one epoch lie in an Int32Array. */
+const MAX_LENGTH = 2 ** 31 - 1;
+
+function lengthOf(op: string, source: Sized, limit = Infinity): number {
+  const length =
+    typeof source === 'number' ? source : (source as { length: number } | undefined)?.length;
+  return checkNumber(op, 'length of the dataset', length, [0, limit, 'integer']);
+}
+
+function checkSeed(op: string, seed = 0): number {
+  return checkInteger(op, 'seed', seed, -Infinity);
 }
 
 /** 0, 1, 2, ... in every epoch. */
@@ -69,7 +78,7 @@ export class SequentialSampler extends EpochSequence<number> {
 
   constructor(source: Sized) {
     super();
-    this.length = lengthOf(source);
+    this.length = lengthOf('SequentialSampler', source);
   }
 
   *order(): Generator<number, void, undefined> {
@@ -95,8 +104,8 @@ export class RandomSampler extends EpochSequence<number> {
 
   constructor(source: Sized, options: RandomSamplerOptions = {}) {
     super();
-    this.sourceLength = lengthOf(source);
-    this.seed = options.seed ?? 0;
+    this.sourceLength = lengthOf('RandomSampler', source, MAX_LENGTH);
+    this.seed = checkSeed('RandomSampler', options.seed);
     this.replacement = options.replacement ?? false;
     this.length = options.numSamples ?? this.sourceLength;
     checkInteger('RandomSampler', 'numSamples', this.length, 0);
@@ -145,7 +154,7 @@ export class WeightedRandomSampler extends EpochSequence<number> {
     checkInteger('WeightedRandomSampler', 'numSamples', numSamples, 0);
     this.weights = Float64Array.from(weights);
     this.length = numSamples;
-    this.seed = options.seed ?? 0;
+    this.seed = checkSeed('WeightedRandomSampler', options.seed);
     this.replacement = options.replacement ?? true;
     if (this.weights.some((weight) => !(weight >= 0 && weight < Infinity))) {
       throw new ArgumentError('weights must be finite and not negative', {
@@ -211,6 +220,11 @@ export class BatchSampler extends EpochSequence<readonly number[]> {
   constructor(sampler: IndexOrder, batchSize: number, dropLast = false) {
     super();
     checkInteger('BatchSampler', 'batchSize', batchSize, 1);
+    if (typeof (sampler as IndexOrder | undefined)?.order !== 'function') {
+      throw new ArgumentError(`expected a sampler, got ${describeValue(sampler)}`, {
+        op: 'BatchSampler',
+      });
+    }
     this.sampler = sampler;
     this.batchSize = batchSize;
     this.dropLast = dropLast;

@@ -45,6 +45,15 @@ export function checkInteger(op: string, name: string, value: unknown, low: numb
   return checkNumber(op, name, value, [low, Infinity, 'integer']);
 }
 
+/** The function to be called. Throws ArgumentError for its result, or anything else. */
+export function checkFunction<F>(op: string, value: F): F {
+  if (typeof value === 'function') return value;
+  throw new ArgumentError(`expected a function, got ${describeValue(value)}`, {
+    op,
+    hint: `${op}(() => ...)`,
+  });
+}
+
 /** Whether the letters of `part` stand in `whole` in this order: `lr` in `learningRate`. */
 function abbreviates(part: string, whole: string): boolean {
   let at = 0;

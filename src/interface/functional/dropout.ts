@@ -1,7 +1,6 @@
 // Dropout: elements, channels, and the variant that keeps self-normalizing statistics.
 import { checkNumber } from '../../base/checks.ts';
-import { ShapeError } from '../../base/errors.ts';
-import { formatShape, type Shape } from '../../base/shape.ts';
+import type { Shape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import type { Generator } from '../tensor/generator.ts';
@@ -9,6 +8,7 @@ import { numberNode, wrap } from '../tensor/handle.ts';
 import { uniformNode } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
+import { checkSpaceAxes } from './windows.ts';
 
 export interface DropoutOptions {
   /** Probability that an element is dropped; default 0.5. */
@@ -51,12 +51,7 @@ export function dropout(x: Tensor, options: DropoutOptions = {}): Tensor {
 function perChannel(op: string, spaceRank: number): (shape: Shape) => Shape {
   return (shape) => {
     const lead = shape.length - spaceRank;
-    if (lead !== 1 && lead !== 2) {
-      throw new ShapeError(
-        `takes [batch, channels, ${spaceRank} space axes] or without batch, got ${formatShape(shape)}`,
-        { op },
-      );
-    }
+    checkSpaceAxes(op, shape, spaceRank);
     return shape.map((size, axis) => (axis < lead ? size : 1));
   };
 }

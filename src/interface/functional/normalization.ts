@@ -224,7 +224,8 @@ export function instanceNorm(
 
 /** The trailing axes that `normalizedShape` names. */
 function trailingAxes(op: string, node: Node, normalizedShape: number | Shape): number[] {
-  const wanted = typeof normalizedShape === 'number' ? [normalizedShape] : normalizedShape;
+  const list = Array.isArray(normalizedShape) ? (normalizedShape as Shape) : [normalizedShape];
+  const wanted = list.map((size) => checkInteger(op, 'normalizedShape', size, 0));
   const first = node.shape.length - wanted.length;
   if (wanted.length === 0 || first < 0 || !sameShape(node.shape.slice(first), wanted)) {
     throw new ShapeError(

@@ -1,5 +1,5 @@
 // Padding of the last axes, in PyTorch's order: last axis first, before and after.
-import { checkInteger } from '../../base/checks.ts';
+import { checkInteger, describeValue } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -71,6 +71,11 @@ export function pad(x: Tensor, padding: readonly number[], options: PadOptions =
   const node = nodeOf('pad', x);
   const { mode = 'constant' } = options;
   const rank = node.shape.length;
+  if (!Array.isArray(padding)) {
+    throw new ArgumentError(`expected a list of amounts, got ${describeValue(padding)}`, {
+      op: 'pad',
+    });
+  }
   if (padding.length % 2 !== 0 || padding.length > 2 * rank) {
     throw new ArgumentError(
       `${padding.length} amounts do not make pairs for at most ${rank} axes`,

@@ -10,7 +10,7 @@ import { castNode, numberNode, wrap } from '../tensor/handle.ts';
 import type { ValuesAndIndices } from '../tensor/reductions.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
-import { perAxis, type Sizes } from './windows.ts';
+import { checkSpaceAxes, perAxis, type Sizes } from './windows.ts';
 
 export interface MaxPoolOptions {
   /** Step of the window; default its size. */
@@ -45,12 +45,7 @@ function readGeometry(
   kernelSize: Sizes,
   options: MaxPoolOptions,
 ): PoolGeometry {
-  if (node.shape.length < rank + 1 || node.shape.length > rank + 2) {
-    throw new ShapeError(
-      `takes [batch, channels, ${rank} space axes] or without batch, got ${formatShape(node.shape)}`,
-      { op },
-    );
-  }
+  checkSpaceAxes(op, node.shape, rank);
   const kernel = perAxis(op, 'kernelSize', kernelSize, rank, 1);
   const stride = perAxis(op, 'stride', options.stride ?? kernel, rank, 1);
   const sides = perAxis(op, 'padding', options.padding ?? 0, rank, 0);

@@ -340,6 +340,9 @@ export function readMetadata(op: string, options: SafetensorsWriteOptions): Map<
 export function entriesOf<T>(
   values: ReadonlyMap<string, T> | Readonly<Record<string, T>>,
 ): [string, T][] {
+  if (typeof values !== 'object' || values === null) {
+    throw new ArgumentError(`expected a Map or a record, got ${describeValue(values)}`);
+  }
   return values instanceof Map ? [...values] : Object.entries<T>(values as Record<string, T>);
 }
 

@@ -1,5 +1,6 @@
 // Modules that hold modules or parameters: Sequential, ModuleList, ModuleDict, ParameterList.
 import { ArgumentError } from '../../base/errors.ts';
+import { listOf } from '../tensor/handle.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { type Layer, Module } from './module.ts';
 import { Parameter } from './parameter.ts';
@@ -122,7 +123,7 @@ export class ModuleList<M extends Module = Module> extends Container implements 
 
   constructor(modules: Iterable<M> = []) {
     super();
-    this.#items = [...modules];
+    this.#items = [...listOf('nn.ModuleList', modules, 'modules', 'new nn.ModuleList([a, b])')];
   }
 
   override describe(): string {

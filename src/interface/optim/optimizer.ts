@@ -13,7 +13,7 @@ import { withoutTracking } from '../../graph/op.ts';
 import { input, scalar } from '../../graph/ops/leaf.ts';
 import { Storage } from '../../runtime/storage.ts';
 import { engine } from '../tensor/engine.ts';
-import { isTensor, notTensor, readyToCopy, tensorOn } from '../tensor/handle.ts';
+import { isTensor, listOf, notTensor, readyToCopy, tensorOn } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** Hyperparameters of an optimizer: numbers and switches, changed at will between steps. */
@@ -263,16 +263,9 @@ function isGroup(item: unknown): boolean {
   return typeof item === 'object' && item !== null && 'params' in item && !isTensor(item);
 }
 
-/** The items of a list of parameters. A single tensor, though iterable, is none. */
-export function listParameters(op: string, parameters: unknown): readonly unknown[] {
-  const list = parameters as Partial<Iterable<unknown>> | null | undefined;
-  if (!isTensor(parameters) && typeof list?.[Symbol.iterator] === 'function') {
-    return [...(list as Iterable<unknown>)];
-  }
-  throw new ArgumentError(`expected a list of parameters, got ${describeValue(parameters)}`, {
-    op,
-    hint: 'pass model.parameters(), or [x] for a single one',
-  });
+/** The items of a list of parameters. Throws ArgumentError for a module, or a single tensor. */
+export function listParameters(op: string, parameters: Iterable<unknown>): readonly unknown[] {
+  return listOf(op, parameters, 'parameters', 'pass model.parameters(), or [x] for a single one');
 }
 
 interface ParameterState {

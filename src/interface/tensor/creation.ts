@@ -17,7 +17,7 @@ import {
   sub,
 } from '../../graph/ops/index.ts';
 import { getDevice } from '../../runtime/registry.ts';
-import { checkInteger, readIntegers } from './arguments.ts';
+import { checkInteger, nodeOf, readIntegers } from './arguments.ts';
 import { encodeNumbers } from './encode.ts';
 import { claimStorage, fromBytes, isTensor, numberNode, numberOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
@@ -259,14 +259,25 @@ export function full(shape: Shape, value: number | boolean, options: CreationOpt
   return wrap(fullNode(shape, Number(numberOf('full', value)), dtype));
 }
 
+function fillLike(
+  op: string,
+  x: Tensor,
+  value: number | boolean,
+  options: CreationOptions,
+): Tensor {
+  const { shape, dtype } = nodeOf(op, x);
+  checkDType(op, options.dtype);
+  return wrap(fullNode(shape, Number(numberOf(op, value)), options.dtype ?? dtype));
+}
+
 /** Zeros with the shape of `x`, and its dtype unless given. */
 export function zerosLike(x: Tensor, options: CreationOptions = {}): Tensor {
-  return wrap(fullNode(x.shape, 0, options.dtype ?? x.dtype));
+  return fillLike('zerosLike', x, 0, options);
 }
 
 /** Ones with the shape of `x`, and its dtype unless given. */
 export function onesLike(x: Tensor, options: CreationOptions = {}): Tensor {
-  return wrap(fullNode(x.shape, 1, options.dtype ?? x.dtype));
+  return fillLike('onesLike', x, 1, options);
 }
 
 /** `value` everywhere, with the shape of `x`, and its dtype unless given. */
@@ -275,8 +286,7 @@ export function fullLike(
   value: number | boolean,
   options: CreationOptions = {},
 ): Tensor {
-  const number = Number(numberOf('fullLike', value));
-  return wrap(fullNode(x.shape, number, options.dtype ?? x.dtype));
+  return fillLike('fullLike', x, value, options);
 }
 
 /** The n by m matrix (square by default) with ones on the diagonal. */

@@ -271,6 +271,18 @@ export function readyToCopy(values: readonly Tensor[], targets: readonly Tensor[
   return nodes.map(tensorOn);
 }
 
+/** The items of a list. A tensor, though iterable, is none. Throws ArgumentError. */
+export function listOf<T>(
+  op: string,
+  items: Iterable<T>,
+  what = 'tensors',
+  hint = `${op}([x, y])`,
+): readonly T[] {
+  const list = items as Partial<Iterable<T>> | null | undefined;
+  if (!isTensor(items) && typeof list?.[Symbol.iterator] === 'function') return [...items];
+  throw new ArgumentError(`expected a list of ${what}, got ${describeValue(items)}`, { op, hint });
+}
+
 /** Throws, saying what stands where a tensor was expected. */
 export function notTensor(op: string, value: unknown, expected = 'a tensor'): never {
   const isData = Array.isArray(value) || ArrayBuffer.isView(value);

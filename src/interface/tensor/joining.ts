@@ -1,22 +1,15 @@
 // Joining and cutting: cat, stack, split, slices along one axis, windows, differences.
 import { type DType, promote } from '../../base/dtype.ts';
-import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, normalizeAxis } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from './arguments.ts';
-import { castNode, wrap } from './handle.ts';
+import { castNode, listOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 function promoted(op: string, tensors: readonly Tensor[]): Node[] {
-  if (!Array.isArray(tensors)) {
-    throw new ArgumentError(`expected a list of tensors, got ${describeValue(tensors)}`, {
-      op,
-      hint: `${op}([x, y])`,
-    });
-  }
-  const nodes = (tensors as readonly Tensor[]).map((x) => nodeOf(op, x));
+  const nodes = listOf(op, tensors).map((x) => nodeOf(op, x));
   const [first] = nodes;
   if (first === undefined) throw new ArgumentError('got no tensors', { op });
   const dtype = nodes.reduce<DType>((all, node) => promote(all, node.dtype), first.dtype);

@@ -13,7 +13,7 @@ import {
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf, readIntegers, resolveShape } from './arguments.ts';
-import { wrap } from './handle.ts';
+import { listOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 /** `reshape(x, [2, -1])` or `reshape(x, 2, -1)`: the same elements, row-major; -1 is worked out. */
@@ -367,7 +367,7 @@ export function meshgrid(
   tensors: readonly Tensor[],
   options: { indexing?: 'ij' | 'xy' } = {},
 ): Tensor[] {
-  const nodes = tensors.map((x) => {
+  const nodes = listOf('meshgrid', tensors).map((x) => {
     const node = nodeOf('meshgrid', x);
     if (node.shape.length > 1) {
       throw new ShapeError(`takes vectors, got ${formatShape(node.shape)}`, { op: 'meshgrid' });

@@ -1,5 +1,5 @@
 // Control over evaluation, devices and numerics, and what they report about themselves.
-import { checkInteger } from '../../base/checks.ts';
+import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatExplanation } from '../../compile/explain.ts';
 import {
@@ -66,6 +66,7 @@ export interface Configuration {
 
 /** Chooses device, threads and numerics at the start of a program, before anything is computed. */
 export function configure(options: Configuration): void {
+  checkKeys('configure', options, ['device', 'threads', 'numerics']);
   const name = options.device ?? defaultDeviceName();
   if (options.numerics !== undefined) setNumerics(options.numerics);
   if (options.threads !== undefined) {
@@ -161,6 +162,7 @@ export function explain(options: { plans?: number } = {}): string {
  * ```
  */
 export async function profile(work: () => unknown): Promise<void> {
+  checkFunction('profile', work);
   const before = settings.profiling;
   settings.profiling = true;
   try {

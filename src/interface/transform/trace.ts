@@ -1,6 +1,6 @@
 // `trace`: makes a function static. By default it still runs on every call, and what it builds is
 // compared with the recorded program; `withoutHost` replays the program alone (replay.ts).
-import { checkInteger } from '../../base/checks.ts';
+import { checkFunction, checkInteger } from '../../base/checks.ts';
 import { TraceError } from '../../base/errors.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import type { Node } from '../../graph/node.ts';
@@ -319,6 +319,7 @@ export function trace<A extends readonly unknown[], R>(
   fn: (...args: A) => R,
   options: TraceOptions | ClassMethodDecoratorContext = {},
 ): unknown {
+  checkFunction('trace', fn);
   if ('kind' in options) return traceMethod(fn, {});
   return traceFunction(fn, options);
 }

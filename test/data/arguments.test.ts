@@ -14,6 +14,7 @@ import {
   SequentialSampler,
   Subset,
   TensorDataset,
+  transforms,
 } from 'tengen/data';
 
 const numbers = (length: unknown) => ({ length: length as number, get: (i: number) => i });
@@ -80,6 +81,11 @@ describe('samplers and datasets', () => {
     ['parts', () => new ConcatDataset(numbers(2) as never), 'hint: new ConcatDataset([a, b])'],
     ['indices', () => new Subset([1] as never, undefined as never), 'expected a list of indices'],
     ['a split', () => randomSplit(numbers(4), [2, 2], { seed: NaN }), 'seed must be'],
+    ['a mean', () => transforms.normalize(NaN, 1), 'normalize: mean must be a number, got NaN'],
+    ['no deviation', () => transforms.normalize(0, undefined as never), 'std must be a number'],
+    ['a list of transforms', () => transforms.compose([] as never), 'compose(first, second)'],
+    ['a border', () => transforms.pad(undefined as never), 'pad: padding must be an integer'],
+    ['a size', () => transforms.centerCrop(undefined as never), 'centerCrop: size must be'],
     ['digits', () => datasets.strokes({ sizes: 10 } as never), 'did you mean size?'],
     [
       'bytes',

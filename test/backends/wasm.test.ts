@@ -126,11 +126,18 @@ describe('plans on wasm', () => {
 });
 
 describe('scalars', () => {
-  it.each(DTYPES)('of %s reach the kernel in their own type', (dtype) => {
+  const interp = new InterpDevice();
+
+  it.each(DTYPES)('of %s reach the kernel in their own type, as in the oracle', (dtype) => {
     const value = dtype === 'bool' ? 1 : dtype.startsWith('u') ? 200 : -3;
-    expect(readScalar(single, dtype, value)).toBe(value);
-    if (dtype === 'float32') expect(readScalar(single, dtype, 0.1)).toBe(Math.fround(0.1));
-    if (dtype === 'uint32') expect(readScalar(single, dtype, 4294967295)).toBe(4294967295);
+    for (const device of [single, interp]) {
+      expect(readScalar(device, dtype, value)).toBe(value);
+      if (dtype === 'float32') expect(readScalar(device, dtype, 0.1)).toBe(Math.fround(0.1));
+      if (dtype === 'uint32') expect(readScalar(device, dtype, 4294967295)).toBe(4294967295);
+      // Halves round to the nearest, ties to even.
+      if (dtype === 'float16') expect(readScalar(device, dtype, 0.1)).toBe(0.0999755859375);
+      if (dtype === 'bfloat16') expect(readScalar(device, dtype, 0.1)).toBe(0.10009765625);
+    }
   });
 });
 

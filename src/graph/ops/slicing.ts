@@ -341,12 +341,13 @@ const JOIN = { axis: 'int' } as const;
 function inferConcat(
   inputs: readonly Node[],
   axis: number,
+  op = 'concat',
 ): { shape: Shape; dtype: Node['dtype'] } {
   const first = inputs[0]!;
   let length = 0;
   for (const x of inputs) {
     if (x.dtype !== first.dtype) {
-      throw new DTypeError(`parts are ${first.dtype} and ${x.dtype}`, { op: 'concat' });
+      throw new DTypeError(`parts are ${first.dtype} and ${x.dtype}`, { op });
     }
     const fits =
       x.shape.length === first.shape.length &&
@@ -354,7 +355,7 @@ function inferConcat(
     if (!fits) {
       throw new ShapeError(
         `parts ${formatShape(first.shape)} and ${formatShape(x.shape)} differ beside axis ${axis}`,
-        { op: 'concat' },
+        { op },
       );
     }
     length += x.shape[axis]!;
@@ -549,15 +550,15 @@ const concatManyOp = defineOp({
 const FUSED_PARTS = 4;
 
 /**
- * Parts one after another along `axis`. Throws ShapeError unless they agree beside the axis,
+ * Parts one after another along `axis`; `op` is who asks, for messages. Throws ShapeError unless they agree beside the axis,
  * DTypeError unless their dtypes are equal.
  */
-export function concat(parts: readonly Node[], axis = 0): Node {
+export function concat(parts: readonly Node[], axis = 0, op = 'concat'): Node {
   const first = parts[0];
-  if (first === undefined) throw new ShapeError('nothing to join', { op: 'concat' });
-  const normal = normalizeAxis('concat', axis, first.shape.length);
+  if (first === undefined) throw new ShapeError('nothing to join', { op });
+  const normal = normalizeAxis(op, axis, first.shape.length);
   if (parts.length === 1) return first;
-  const { shape, dtype } = inferConcat(parts, normal);
+  const { shape, dtype } = inferConcat(parts, normal, op);
   if (shape.includes(0)) return full(shape, 0, dtype);
   return makeNode(parts.length <= FUSED_PARTS ? concatOp : concatManyOp, parts, { axis: normal });
 }

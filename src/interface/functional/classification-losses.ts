@@ -1,5 +1,6 @@
 // Losses against classes: cross entropy in its forms.
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { checkNumber } from '../../base/checks.ts';
+import { ShapeError } from '../../base/errors.ts';
 import { isFloat } from '../../base/dtype.ts';
 import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -123,14 +124,6 @@ export function nllLoss(input: Tensor, target: Tensor, options: NllOptions = {})
   return wrap(reduceWeighted('nllLoss', losses, weights, options.reduction));
 }
 
-function checkSmoothing(labelSmoothing: number): void {
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
-    throw new ArgumentError(`labelSmoothing must lie between 0 and 1, got ${labelSmoothing}`, {
-      op: 'crossEntropy',
-    });
-  }
-}
-
 /**
  * Softmax cross entropy of scores [N, C, ...] (or [C]) against classes [N, ...] (integers), or
  * against probabilities of the shape of the scores. Computed from log-softmax, so large scores do
@@ -151,7 +144,7 @@ export function crossEntropy(
   const node = floatNode(op, input);
   const axis = classAxis(op, node);
   const { labelSmoothing = 0, reduction = 'mean' } = options;
-  checkSmoothing(labelSmoothing);
+  checkNumber('crossEntropy', 'labelSmoothing', labelSmoothing, [0, 1]);
   const logProbabilities = logSoftmaxNode(node, axis);
   if (isFloat(nodeOf(op, target).dtype)) {
     return wrap(softCrossEntropy(op, logProbabilities, axis, target, options));

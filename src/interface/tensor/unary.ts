@@ -1,7 +1,7 @@
 // Elementwise functions of one operand. Floats keep their dtype; where the result is not whole,
 // integers and bools become float32.
+import { checkNumber } from '../../base/checks.ts';
 import { isFloat } from '../../base/dtype.ts';
-import { ArgumentError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from './arguments.ts';
@@ -180,9 +180,7 @@ export function sigmoid(x: Tensor): Tensor {
 /** log(x / (1 - x)); with `eps`, x is first kept within [eps, 1 - eps]. */
 export function logit(x: Tensor, options: { eps?: number } = {}): Tensor {
   const { eps } = options;
-  if (eps !== undefined && !(eps >= 0 && eps <= 0.5)) {
-    throw new ArgumentError(`eps must lie between 0 and 0.5, got ${eps}`, { op: 'logit' });
-  }
+  if (eps !== undefined) checkNumber('logit', 'eps', eps, [0, 0.5]);
   return floatUnary(
     'logit',
     (node) => {

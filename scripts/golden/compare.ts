@@ -60,11 +60,13 @@ function excess(actual: number, expected: number, tolerance: Tolerance): number 
   return allowed > 0 ? Math.abs(actual - expected) / allowed : Number.POSITIVE_INFINITY;
 }
 
-const seen = createHash('sha256');
+let seen = createHash('sha256');
 
-/** Hash of all values that were compared so far: two devices with the same bits have the same. */
-export function bitsCompared(): string {
-  return seen.copy().digest('hex').slice(0, 16);
+/** Hash of all values that were compared since it was last asked for; NaN is one value. */
+export function takeBits(): string {
+  const hash = seen.digest('hex').slice(0, 16);
+  seen = createHash('sha256');
+  return hash;
 }
 
 /**
@@ -85,7 +87,9 @@ export function compare(
   if (!sameShape(actual.shape, expected.shape)) {
     return mismatch(`shape ${showShape(actual.shape)}, expected ${showShape(expected.shape)}`);
   }
-  seen.update(Float64Array.from(actual.data, Number));
+  seen.update(
+    Float64Array.from(actual.data, (value) => (Number.isNaN(value) ? NaN : Number(value))),
+  );
   const kind = kindOf(expected.dtype);
   if (kindOf(actual.dtype) !== kind) {
     return mismatch(`dtype ${actual.dtype}, expected ${expected.dtype}`);

@@ -16,6 +16,7 @@ import type { Plan } from '../../runtime/plan.ts';
 import { WORK_LIMITS, type WorkLimits } from '../../runtime/work-sharing.ts';
 import { AlignedMemory, MemoryPool } from './memory.ts';
 import { type NativeHost, nativeHost, nativeUnavailable } from './host.ts';
+import { NativeProgramStore } from './program-store.ts';
 import { NativeProgram } from './program.ts';
 
 /** Estimated work (about 1 ms) from which a plan runs beside the program, which goes on meanwhile. */
@@ -71,6 +72,7 @@ export class NativeDevice implements Device {
   readonly synchronous = true;
   readonly collected = true;
   readonly threads: number;
+  readonly programs: NativeProgramStore | null;
   readonly fingerprint: string;
   readonly statistics: NativeStatistics = {
     dispatches: 0,
@@ -105,6 +107,10 @@ export class NativeDevice implements Device {
     this.threads = this.#host.start(options.threads ?? threadsAvailable().threads);
     const { cpu, vectorBytes, kind, version } = this.#host.toolchain;
     this.fingerprint = `native ${cpu} ${vectorBytes} ${kind} ${version} ${this.threads}`;
+    // A cache of this process alone is of no use to the next.
+    const { cache } = this.#host;
+    this.programs =
+      cache.fallback === undefined ? NativeProgramStore.open(cache.path, this.fingerprint) : null;
     this.#pool = new MemoryPool(this.#host.useLargePages);
     this.#arena = this.#pool.take(0);
     this.#scratch = this.#pool.take(0);

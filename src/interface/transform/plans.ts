@@ -2,7 +2,7 @@
 import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
 import { LoweringMemo } from '../../compile/lower/memo.ts';
-import type { CompiledProgram, Root } from '../../compile/program.ts';
+import type { Root } from '../../compile/program.ts';
 import type { Linearization } from '../../graph/linearize.ts';
 import type { Device, Executable } from '../../runtime/device.ts';
 import type { Storage } from '../../runtime/storage.ts';
@@ -11,6 +11,7 @@ import { policyFor, policyKey } from './algorithms.ts';
 import type { Entry, Results } from './entry.ts';
 import { guardsOf } from './index-checks.ts';
 import { settings } from './settings.ts';
+import { compiledOnce } from './stored-programs.ts';
 
 /** Counters that looking up and compiling add to. */
 interface PlanStats {
@@ -21,6 +22,7 @@ interface PlanStats {
 
 /** Plans and lowered groups for one device under the same settings. */
 interface Shelf {
+  readonly name: string;
   readonly plans: PlanCache<Entry>;
   readonly memo: LoweringMemo;
 }
@@ -40,14 +42,15 @@ export class Plans {
   /** The plan of a program whose key is complete. */
   find(device: Device, linear: Linearization, results: Results): Entry {
     const { key } = linear;
-    const { plans, memo } = this.#shelfFor(device);
+    const shelf = this.#shelfFor(device);
+    const { plans } = shelf;
     const known = plans.lookup(key.words, key.length);
     if (known !== undefined) {
       this.#stats.planHits++;
       return known;
     }
     const entry: Entry = {
-      ...this.#compile(device, memo, linear, results, results.roots),
+      ...this.#compile(device, shelf, linear, results, results.roots),
       learned: new Set(),
       learnedRoots: [],
       stale: false,
@@ -73,8 +76,8 @@ export class Plans {
     entry.learnedRoots.sort((a, b) => a - b);
     const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
     disposeExecutables(entry);
-    const { memo } = this.#shelfFor(device);
-    Object.assign(entry, this.#compile(device, memo, linear, results, [...roots, ...kept]));
+    const shelf = this.#shelfFor(device);
+    Object.assign(entry, this.#compile(device, shelf, linear, results, [...roots, ...kept]));
     entry.stale = false;
     entry.measured = null;
   }
@@ -95,7 +98,7 @@ export class Plans {
         for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
         entry.staging.length = 0;
       });
-      shelf = { plans, memo: new LoweringMemo() };
+      shelf = { name, plans, memo: new LoweringMemo() };
       this.#shelves.set(name, shelf);
     }
     return shelf;
@@ -103,7 +106,7 @@ export class Plans {
 
   #compile(
     device: Device,
-    memo: LoweringMemo,
+    { name, memo }: Shelf,
     linear: Linearization,
     results: Results,
     roots: readonly Root[],
@@ -125,16 +128,24 @@ export class Plans {
     // Guards follow from the promises: they are no part of what plans are found by.
     nodes.length = nodeCount;
     key.length = keyLength;
-    const compiled: CompiledProgram = compile(program, device.target(settings.numerics), {
-      fusion: settings.fusion,
-      algorithms: policyFor(device),
-      constantLeaves: constantLeaves(linear, results),
-      memo,
-    });
+    const policy = policyFor(device);
+    const constant = constantLeaves(linear, results);
+    const { compiled, keep } = compiledOnce(
+      linear,
+      { device, policy, shelf: name, roots: program.roots, constantLeaves: constant },
+      () =>
+        compile(program, device.target(settings.numerics), {
+          fusion: settings.fusion,
+          algorithms: policy,
+          constantLeaves: constant,
+          memo,
+        }),
+    );
     // Compilation may number nodes anew; the walk's positions are needed by the run.
     nodes.forEach((node, i) => (node.position = i));
     const executable: Executable = device.load(compiled.plan);
     const ahead = Ahead.of(compiled, device);
+    keep();
     this.#stats.compileMs += performance.now() - start;
     return { compiled, executable, ahead };
   }

@@ -14,6 +14,7 @@ import { NativeDevice } from '../../src/backends/native/device.ts';
 import { nativeUnavailable } from '../../src/backends/native/host.ts';
 import { NativeProgramStore } from '../../src/backends/native/program-store.ts';
 import type { Plan } from '../../src/runtime/plan.ts';
+import type { StoredProgram } from '../../src/runtime/program-store.ts';
 import { arena, binding, call, mirrorPlan, runMirror } from '../support/mirror-plan.ts';
 import { temporaryFolder } from './support.ts';
 
@@ -43,9 +44,9 @@ describe.skipIf(missing !== null)(
       const path = freshPath();
       const wanted = await runMirror(loaded, plan, 2);
       open(path).save(key('a', 1), { plans: [plan, plan], rest: '{"text":"∞"}' });
-      const stored = open(path).load(key('a', 1));
-      expect(stored?.rest).toBe('{"text":"∞"}');
-      const [first, second] = stored?.plans as readonly [Plan, Plan];
+      const stored = open(path).load(key('a', 1)) as StoredProgram;
+      expect(stored.rest).toBe('{"text":"∞"}');
+      const [first, second] = stored.plans as readonly [Plan, Plan];
       expect(first.kernels[0]).toBe(second.kernels[0]);
       expect(Buffer.compare(await runMirror(loaded, first, 2), wanted)).toBe(0);
       expect(first.dispatches).toEqual(plan.dispatches);

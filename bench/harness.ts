@@ -9,6 +9,8 @@ export interface Row {
   readonly runs: number;
   /** Arithmetic of one run, if it is known. */
   readonly gflops?: number;
+  /** Most memory that the process ever held. */
+  readonly peakRssMb?: number;
   readonly notes?: string;
 }
 

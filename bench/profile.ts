@@ -2,6 +2,7 @@
 //   npx tsx bench/profile.ts step [--device native] [--threads 1]     the MNIST training step
 //   npx tsx bench/profile.ts conv N C H W O K STRIDE PADDING GROUPS    a convolution, --backward too
 //   npx tsx bench/profile.ts matmul M N K [BATCH]
+//   npx tsx bench/profile.ts gpt                                      a training step of a small GPT
 import { parseArgs } from 'node:util';
 import {
   configure,
@@ -19,6 +20,7 @@ import type { Tensor } from 'tengen';
 import 'tengen/native';
 import { DigitNet } from '../examples/mnist/model.ts';
 import { noise } from './harness.ts';
+import { gptStep } from './text.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -68,10 +70,17 @@ function product(sizes: readonly number[]): () => void {
   return () => noGrad(() => evaluate(a.matmul(b)));
 }
 
+const SUBJECTS: Readonly<Record<string, (sizes: readonly number[]) => () => void>> = {
+  step: trainingStep,
+  conv: convolution,
+  matmul: product,
+  gpt: gptStep,
+};
 const [what = 'step', ...rest] = positionals;
-const sizes = rest.map(Number);
-const run =
-  what === 'conv' ? convolution(sizes) : what === 'matmul' ? product(sizes) : trainingStep();
+const subject = SUBJECTS[what];
+if (subject === undefined)
+  throw new Error(`${what} is none of ${Object.keys(SUBJECTS).join(', ')}`);
+const run = subject(rest.map(Number));
 for (let i = 0; i < 10; i++) run();
 await profile(() => {
   for (let i = 0; i < Number(values.runs); i++) run();

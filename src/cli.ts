@@ -12,9 +12,9 @@ import { registerBackend } from './runtime/registry.ts';
 const HELP = `tengen COMMAND [options]
 
   env             devices of this machine, which one is used, and why others are not
-  cache           compiled kernels and measured algorithms: where, how many, how large
+  cache           compiled kernels and programs, measured algorithms: where, how many, how large
   cache list      every measured algorithm with the times of all that were tried
-  cache clear     removes both; they are made again when they are needed
+  cache clear     removes all; they are made again when they are needed
 
   --json          as JSON
   --help          this text
@@ -46,9 +46,11 @@ function showCache(json: boolean, list: boolean): void {
     console.log(JSON.stringify({ ...report, algorithms }, null, 2));
     return;
   }
-  const { path, libraries, kernels, bytes } = report;
+  const { path, libraries, kernels, programs, bytes } = report;
   const size = `${(bytes / 1e6).toFixed(1)} MB`;
-  console.log(`${path}: ${kernels} kernels in ${libraries} libraries, ${size}`);
+  console.log(
+    `${path}: ${kernels} kernels in ${libraries} libraries, ${programs} programs, ${size}`,
+  );
   console.log(`${algorithms.length} measured algorithms`);
   if (!list || algorithms.length === 0) return;
   const rows = algorithms.map(({ device, operation, times }) => [

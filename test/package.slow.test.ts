@@ -5,9 +5,13 @@ import {
   copyFileSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,6 +33,28 @@ try {
 } catch (error) {
   console.log(error.name);
 }
+`;
+/** Steps of every kind of program: with in-place state, learned values, prepared weights. */
+const TRAINS = `
+import { createHash } from 'node:crypto';
+import { env, F, manualSeed, nn, noGrad, optim, tensor } from 'tengen';
+manualSeed(1);
+const model = new nn.Sequential(new nn.Conv2d(1, 4, 3), new nn.ReLU(), new nn.Flatten(), new nn.Linear(144, 3));
+const optimizer = new optim.AdamW(model.parameters(), { lr: 0.01 });
+const images = tensor(Float32Array.from({ length: 5 * 64 }, (_, i) => Math.sin(i)), { shape: [5, 1, 8, 8] });
+for (let step = 0; step < 4; step++) {
+  const scores = model.forward(images);
+  const loss = F.crossEntropy(scores, tensor([0, 1, 2, 0, 1], { dtype: 'int32' }).add(0));
+  await loss.item();
+  optimizer.zeroGrad();
+  loss.backward();
+  optimizer.step();
+  await scores.argmax(1).data();
+}
+const hash = createHash('sha256');
+for (const p of model.parameters()) hash.update(await p.data());
+hash.update(await noGrad(() => model.forward(images)).data());
+console.log(JSON.stringify({ device: env().device, bits: hash.digest('hex') }));
 `;
 const PRINTS = '[2,3]\nShapeError';
 
@@ -74,6 +100,36 @@ describe('the built package', () => {
   afterAll(() => {
     rmSync(application, { recursive: true, force: true });
   });
+
+  test('programs compiled by one process are found by the next, whole ones only', () => {
+    const cache = `${application}/cache`;
+    const programs = `${cache}/v1/programs-v1`;
+    mkdirSync(cache, { mode: 0o700 });
+    symlinkSync(`${root}node_modules/koffi`, `${application}/node_modules/koffi`);
+    writeFileSync(`${application}/train.mjs`, TRAINS);
+    const train = (): { device: string; bits: string } =>
+      JSON.parse(
+        execFileSync(process.execPath, ['train.mjs'], {
+          cwd: application,
+          encoding: 'utf8',
+          env: { ...process.env, TENGEN_CACHE: cache },
+        }),
+      );
+    const first = train();
+    // Without a compiler there is nothing that could be kept.
+    if (first.device !== 'native') return;
+    // Saving replaces a file: its number tells whether it was found or made.
+    const files = (): [name: string, number: number][] =>
+      readdirSync(programs).map((name) => [name, statSync(`${programs}/${name}`).ino]);
+    const made = files();
+    expect(made.length).toBeGreaterThan(0);
+    expect(train().bits).toBe(first.bits);
+    expect(files()).toEqual(made);
+    for (const [name] of made) truncateSync(`${programs}/${name}`, 500);
+    expect(train().bits).toBe(first.bits);
+    expect(files().map(([name]) => name)).toEqual(made.map(([name]) => name));
+    expect(files()).not.toEqual(made);
+  }, 120_000);
 
   test.each(entries.map(({ specifier }) => specifier))('%s can be imported', (specifier) => {
     const count = `console.log(Object.keys(await import('${specifier}')).length > 0);`;

@@ -1,6 +1,5 @@
 // Trains the digit reader on MNIST, or on drawn digits, from the command line: see --help.
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { ArgumentError, configure, env, type Numerics, TengenError } from 'tengen';
 import {
@@ -12,6 +11,7 @@ import {
 } from 'tengen/data';
 import { save } from 'tengen/io';
 import { formatBytes, formatPercent, ProgressBar } from 'tengen/terminal';
+import { checkWritable } from './files.ts';
 import { greyLevels } from './pixels.ts';
 import { type Result, type RunOptions, type Settings, TrainingRun } from './training.ts';
 
@@ -28,7 +28,7 @@ const HELP = `Trains a convolutional network to read digits.
   --batch N         images per step                   (default 64)
   --lr X            highest learning rate             (default 0.05)
   --seed N          of weights and order              (default 0)
-  --device NAME     wasm or interp                    (default: the fastest there is)
+  --device NAME     native, wasm or interp            (default: the fastest there is)
   --threads N       default: one per core
   --numerics MODE   fast, or strict: the same bits on every device and thread count
   --save FILE       where the weights go              (default out/mnist/digits.safetensors)
@@ -61,7 +61,19 @@ const DEFAULTS: Settings = { epochs: 3, batch: 64, lr: 0.05, seed: 0 };
 type Flags = ReturnType<typeof readFlags>;
 
 function readFlags() {
-  return parseArgs({ options: OPTIONS, strict: true }).values;
+  return parseArgs({ args: joinNegative(process.argv.slice(2)), options: OPTIONS }).values;
+}
+
+/** `--batch -1` as `--batch=-1`: what is wrong with the number is for us to say, not for parseArgs. */
+function joinNegative(args: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const arg of args) {
+    const last = joined.at(-1);
+    if (/^-[\d.]/.test(arg) && last?.startsWith('--') === true)
+      joined.splice(-1, 1, `${last}=${arg}`);
+    else joined.push(arg);
+  }
+  return joined;
 }
 
 /** The number after a flag. Throws ArgumentError unless it is one, and at least `low`. */
@@ -69,9 +81,11 @@ function numberAfter(flags: Flags, name: keyof Flags & string, low: number): num
   const text = flags[name];
   if (text === undefined) return undefined;
   const value = Number(text);
-  const whole = name === 'lr' || Number.isSafeInteger(value);
-  if (text !== '' && Number.isFinite(value) && whole && value >= low) return value;
-  throw new ArgumentError(`--${name} ${String(text)}: expected a number of at least ${low}`);
+  const isRate = name === 'lr';
+  const fits = isRate ? Number.isFinite(value) : Number.isSafeInteger(value);
+  if (text !== '' && fits && value >= low) return value;
+  const kind = isRate ? 'a number' : 'a whole number';
+  throw new ArgumentError(`--${name} ${String(text)}: expected ${kind} of at least ${low}`);
 }
 
 /** Shows one bar per file that is being fetched. */
@@ -186,8 +200,10 @@ async function main(flags: Flags): Promise<void> {
     numerics: flags.numerics as Numerics, // checked there
   });
   const given = givenSettings(flags);
+  // Before anything is fetched or trained: a run must not find out at its end.
+  await checkWritable('--save', flags.save);
+  if (flags.json !== undefined) await checkWritable('--json', flags.json);
   const data = await openData(flags);
-  await mkdir(dirname(flags.save), { recursive: true });
   const checkpoint = checkpointBeside(flags.save);
   const options: RunOptions = { ...data, checkpoint, signal: abortedByInterrupt() };
   const run =
@@ -221,7 +237,9 @@ try {
   else await main(flags);
 } catch (error) {
   // A mistake in the command line or in a file needs no stack; a bug does.
-  const expected = error instanceof TengenError || (error as { code?: string }).code !== undefined;
-  console.error(expected ? (error as Error).message : error);
+  const { code, message } = error as Error & { code?: string };
+  const isUsage = code?.startsWith('ERR_PARSE_ARGS') === true;
+  if (isUsage) console.error(`${message.split('\n')[0]}\nhint: --help lists what there is`);
+  else console.error(error instanceof TengenError || code !== undefined ? message : error);
   process.exitCode = 1;
 }

@@ -167,6 +167,12 @@ export class TrainingRun {
     )) {
       stepMs.push(performance.now() - start);
       this.lossCurve.push(step.loss);
+      if (!Number.isFinite(step.loss)) {
+        // No checkpoint: the one before this is the last that is of use.
+        throw new ArgumentError(`the loss is ${step.loss} at step ${this.lossCurve.length}`, {
+          hint: `the learning rate of ${this.settings.lr} is too high: try a lower --lr`,
+        });
+      }
       sum += step.accuracy;
       bar.advance(1, { loss: recentMean(this.lossCurve), accuracy: sum / (bar.done + 1) });
       // Signals are delivered between turns of the event loop, and training awaits none by itself.

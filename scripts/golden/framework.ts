@@ -9,6 +9,7 @@ import {
   nn,
   optim,
   setDefaultDevice,
+  setNumerics,
   Tensor,
   tensor,
   valueAndGrad,
@@ -184,8 +185,9 @@ export function derivative(fn: (x: Tensor) => Tensor): (x: Tensor) => Tensor {
 }
 
 /** Computes on the named device from now on, by default on the preferred one; describes it. */
-export function useDevice(name: string | undefined): string {
+export function useDevice(name: string | undefined, strict: boolean): string {
   setDefaultDevice(name ?? 'wasm');
+  if (strict) setNumerics('strict');
   const { device, threads, numerics } = env();
   return `device ${device}, ${threads} thread${threads === 1 ? '' : 's'}, ${numerics} numerics`;
 }

@@ -14,6 +14,8 @@ export interface CaseResult {
   readonly attrs: unknown;
   readonly outcome: Outcome;
   readonly milliseconds: number;
+  /** Hash of everything that was compared. */
+  readonly bits: string;
 }
 
 export interface Totals {

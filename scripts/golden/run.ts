@@ -1,10 +1,12 @@
 // Checks Tengen against golden vectors: `npm run golden -- DIR [options]`.
 
+import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
 import { progress } from '../../src/terminal.ts';
 import { adapterOf } from './adapters.ts';
+import { takeBits } from './compare.ts';
 import { useDevice } from './framework.ts';
 import { loadCases } from './manifest.ts';
 import type { GoldenCase } from './manifest.ts';
@@ -22,6 +24,7 @@ case failed.
   --op name             only this op
   --id id               only this case, as conv2d/3
   --device name         wasm (default), native or interp
+  --strict              strict numerics, and at the end a hash of all bits: the same on every device
   --json FILE           write the results as JSON
   --verbose             a line per case
   --help                this text`;
@@ -32,6 +35,7 @@ interface Options {
   readonly op: string | undefined;
   readonly id: string | undefined;
   readonly device: string | undefined;
+  readonly strict: boolean;
   readonly json: string | undefined;
   readonly verbose: boolean;
 }
@@ -49,6 +53,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
       op: { type: 'string' },
       id: { type: 'string' },
       device: { type: 'string' },
+      strict: { type: 'boolean', default: false },
       json: { type: 'string' },
       verbose: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -64,6 +69,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
     op: values.op,
     id: values.id,
     device: values.device,
+    strict: values.strict,
     json: values.json,
     verbose: values.verbose,
   };
@@ -90,7 +96,8 @@ async function runAll(cases: readonly GoldenCase[], verbose: boolean): Promise<C
     const start = performance.now();
     const outcome = await runCase(goldenCase, adapterOf(goldenCase.op), adapterOf);
     const { id, family, op, attrs } = goldenCase;
-    const result = { id, family, op, attrs, outcome, milliseconds: performance.now() - start };
+    const milliseconds = performance.now() - start;
+    const result = { id, family, op, attrs, outcome, milliseconds, bits: takeBits() };
     results.push(result);
     if (verbose) console.log(verboseLine(result));
     bar.set({ failed: totalsOf(results).failed });
@@ -98,11 +105,11 @@ async function runAll(cases: readonly GoldenCase[], verbose: boolean): Promise<C
   return results;
 }
 
-function verboseLine({ id, outcome, milliseconds }: CaseResult): string {
+function verboseLine({ id, outcome, milliseconds, bits }: CaseResult): string {
   const time = `${milliseconds.toFixed(0)} ms`;
   switch (outcome.kind) {
     case 'passed':
-      return `pass ${id}  ${outcome.maxRatio.toFixed(3)} of what is allowed, ${time}`;
+      return `pass ${id}  ${outcome.maxRatio.toFixed(3)} of what is allowed, bits ${bits}, ${time}`;
     case 'skipped':
       return `skip ${id}  ${outcome.reason}`;
     case 'failed':
@@ -119,7 +126,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const cases = selectCases(options);
-  console.log(useDevice(options.device));
+  console.log(useDevice(options.device, options.strict));
   const results = await runAll(cases, options.verbose);
   for (const text of [failuresText(results), skipText(results)]) {
     if (text !== '') console.log(`\n${text}`);
@@ -128,6 +135,10 @@ async function main(): Promise<number> {
   if (options.json !== undefined) {
     const report = { directory: options.directory, totals: totalsOf(results), results };
     writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
+  }
+  if (options.strict) {
+    const bits = createHash('sha256').update(results.map((result) => result.bits).join());
+    console.log(`bits of all results: ${bits.digest('hex').slice(0, 16)}`);
   }
   console.log(summaryLine(results));
   return totalsOf(results).failed > 0 ? 1 : 0;

@@ -1,4 +1,5 @@
 // Shape algebra: sizes, strides, axes, broadcasting. Shapes are plain readonly arrays.
+import { describeValue } from './checks.ts';
 import { ShapeError } from './errors.ts';
 
 export type Shape = readonly number[];
@@ -86,13 +87,9 @@ export function broadcastShapes(op: string, ...shapes: readonly Shape[]): number
 
 /** Throws unless every size is a non-negative integer. */
 export function checkShape(op: string, shape: Shape): void {
-  for (const size of shape) {
-    if (!Number.isInteger(size) || size < 0) {
-      throw new ShapeError(`sizes must be non-negative integers, got ${formatShape(shape)}`, {
-        op,
-      });
-    }
-  }
+  if (Array.isArray(shape) && shape.every((size) => Number.isInteger(size) && size >= 0)) return;
+  const given = Array.isArray(shape) ? formatShape(shape) : describeValue(shape);
+  throw new ShapeError(`sizes must be non-negative integers, got ${given}`, { op });
 }
 
 /** The shape left after reducing `axes` (sorted, normalized). */

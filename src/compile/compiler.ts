@@ -5,16 +5,16 @@ import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import { copy } from '../graph/ops/copy.ts';
 import type { Kernel, Target } from '../ir/kernel.ts';
-import { prepareKernel } from '../ir/prepare.ts';
 import type { Binding, Dispatch, Location } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
 import { explainStages } from './explain.ts';
 import { lowerElementwise } from './lower/elementwise.ts';
 import type { GroupOutput } from './lower/emit.ts';
-import { lowerGroup, viewOf } from './lower/group-view.ts';
+import { viewOf } from './lower/group-view.ts';
 import type { Scratch } from './lower/kernel-builder.ts';
 import { kernelKey } from './lower/kernel-key.ts';
+import { LoweringMemo } from './lower/memo.ts';
 import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
 import { bindingOf, type Prepared, separateConstant, type Separated } from './memory/prepared.ts';
 import { separateRoots } from './passes/copies.ts';
@@ -38,6 +38,8 @@ export interface CompileOptions {
    * not change. What follows from such leaves alone becomes a plan of its own (`prepared`).
    */
   readonly constantLeaves?: readonly boolean[];
+  /** What was lowered before, for this target and these options; of this program alone by default. */
+  readonly memo?: LoweringMemo;
 }
 
 /**
@@ -50,7 +52,7 @@ export function compile(
   target: Target,
   options: CompileOptions = {},
 ): CompiledProgram {
-  const fusion = options.fusion !== false;
+  const { fusion = true, memo = new LoweringMemo() } = options;
   const rules = fusion ? [foldConstants(target), ...SIMPLIFICATIONS] : [];
   const rewritten = rewrite(program, rules, { numerics: target.numerics, common: fusion });
   const flow = separateRoots(rewritten.flow);
@@ -68,7 +70,7 @@ export function compile(
     const outputs = outputsOf(group, bindings, read, target);
     for (const { node } of outputs) stored.add(node);
     const view = viewOf(group, flow, grouping, target, outputs, options.algorithms);
-    const lowered = lowerGroup(group, view);
+    const lowered = memo.lower(group, view);
     const { stages } = lowered;
     kernels.push(...explainStages(group, flow, accesses, grouping, outputs, lowered));
     for (const stage of stages) {
@@ -109,7 +111,7 @@ export function compile(
   const keptBindings = separated.kept.map((scratch) => bindingOf(scratch, 'read'));
   return {
     plan: {
-      ...shareKernels(rest, memory.locations, target),
+      ...shareKernels(rest, memory.locations, target, memo),
       arenaBytes: memory.arenaBytes,
       bindings: [...bindings.list, ...keptBindings],
       scalars,
@@ -118,6 +120,7 @@ export function compile(
       bindings: bindings.list,
       scalars,
       target,
+      memo,
       leafOf: (node) => flow.leaves.get(node),
     }),
     rootBindings: bindings.ofRoot,
@@ -135,11 +138,12 @@ function preparedPlan(
     readonly bindings: readonly Binding[];
     readonly scalars: readonly DType[];
     readonly target: Target;
+    readonly memo: LoweringMemo;
     leafOf(node: Node): number | undefined;
   },
 ): Prepared | null {
   if (ahead.length === 0) return null;
-  const { bindings, scalars, target } = main;
+  const { bindings, scalars, target, memo } = main;
   const leaves = new Set<number>();
   for (const { stage } of ahead) {
     for (const place of stage.memory) {
@@ -151,7 +155,7 @@ function preparedPlan(
   const others = bindings.map(({ bytes }): Binding => ({ bytes, access: 'read' }));
   return {
     plan: {
-      ...shareKernels(ahead, memory.locations, target),
+      ...shareKernels(ahead, memory.locations, target, memo),
       arenaBytes: memory.arenaBytes,
       bindings: [...others, ...kept.map((scratch) => bindingOf(scratch, 'write'))],
       scalars,
@@ -269,16 +273,22 @@ function shareKernels(
   steps: readonly Step[],
   locations: readonly (readonly Location[])[],
   target: Target,
+  memo: LoweringMemo,
 ): { readonly kernels: readonly Kernel[]; readonly dispatches: readonly Dispatch[] } {
   const kernels: Kernel[] = [];
+  const same = new Map<Kernel, number>();
   const known = new PlanCache<number>(steps.length);
   const dispatches = steps.map(({ stage }, i): Dispatch => {
-    const key = kernelKey(stage.kernel);
-    let kernel = known.lookup(key, key.length);
+    let kernel = same.get(stage.kernel);
     if (kernel === undefined) {
-      kernel = kernels.length;
-      known.insert(key, key.length, kernel);
-      kernels.push(prepareKernel(stage.kernel, target));
+      const key = kernelKey(stage.kernel);
+      kernel = known.lookup(key, key.length);
+      if (kernel === undefined) {
+        kernel = kernels.length;
+        known.insert(key, key.length, kernel);
+        kernels.push(memo.prepare(stage.kernel, target));
+      }
+      same.set(stage.kernel, kernel);
     }
     return { kernel, arguments: locations[i] as readonly Location[] };
   });

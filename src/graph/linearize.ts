@@ -4,6 +4,7 @@ import { dtypeIndex } from '../base/dtype.ts';
 import { internalError } from '../base/errors.ts';
 import { newMark, type Node } from './node.ts';
 import { KeyWriter, writeAttrs } from './op.ts';
+import { rangeChecked } from './ops/checked-index.ts';
 
 const LEAF = -1;
 
@@ -14,6 +15,10 @@ export class Linearization {
   readonly leaves: Node[] = [];
   /** Scalar slots in order of first use. */
   readonly scalars: Node[] = [];
+  /** Promises that indices are in range. */
+  readonly promises: Node[] = [];
+  /** Nodes that are best computed with others. */
+  readonly related: Node[] = [];
   readonly key: KeyWriter = new KeyWriter();
   #mark = 0;
   readonly #stack: Node[] = [];
@@ -24,6 +29,8 @@ export class Linearization {
     this.nodes.length = 0;
     this.leaves.length = 0;
     this.scalars.length = 0;
+    this.promises.length = 0;
+    this.related.length = 0;
     this.key.length = 0;
     this.#mark = newMark();
   }
@@ -77,6 +84,8 @@ export class Linearization {
       return;
     }
     key.push(node.op.id);
+    if (node.siblings !== null) this.related.push(node);
+    if (rangeChecked(node) !== null) this.promises.push(node);
     if (node.op.lower.kind === 'leaf') {
       if (node.op.name !== 'scalar') {
         throw internalError(`${node.op.name} node ${node.id} has no value to start from`);
@@ -96,6 +105,8 @@ export class Linearization {
     this.nodes.length = 0;
     this.leaves.length = 0;
     this.scalars.length = 0;
+    this.promises.length = 0;
+    this.related.length = 0;
     this.#stack.length = 0;
   }
 }

@@ -46,6 +46,8 @@ export class Node {
   originPosition: number;
   /** Whether another node or an assignment uses this one. */
   consumed: boolean;
+  /** Nodes best computed together with this one: gradients of one result share a pass. */
+  siblings: readonly Node[] | null;
   /** Walk bookkeeping: the last walk that saw this node, and its position in it. */
   mark: number;
   position: number;
@@ -73,6 +75,7 @@ export class Node {
     this.origin = null;
     this.originPosition = -1;
     this.consumed = false;
+    this.siblings = null;
     this.mark = 0;
     this.position = -1;
   }

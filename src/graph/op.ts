@@ -3,8 +3,8 @@
 // TypeScript, and inputs to test it with. Everything else (conformance, gradient checks, tables,
 // backends) enumerates OpDefs.
 import { type DType, dtypeIndex } from '../base/dtype.ts';
-import { DeviceError } from '../base/errors.ts';
-import type { Shape } from '../base/shape.ts';
+import { DeviceError, ShapeError } from '../base/errors.ts';
+import { formatShape, type Shape, sizeOf } from '../base/shape.ts';
 import type { Builder } from '../ir/builder.ts';
 import type { Buffer, Expression, ValueType } from '../ir/expression.ts';
 import type { Statement, Target } from '../ir/kernel.ts';
@@ -161,6 +161,24 @@ export interface Sample<A = Attrs> {
   readonly tolerance?: number;
 }
 
+// ---- bounds -----------------------------------------------------------------------------------
+
+/** All values are numbers from `min` to `max`. */
+export interface Bounds {
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Bounds of what is one of several values: known if all are. */
+export function unionOf(parts: readonly (Bounds | null)[]): Bounds | null {
+  let union = parts[0] ?? null;
+  for (const part of parts) {
+    if (part === null || union === null) return null;
+    union = { min: Math.min(union.min, part.min), max: Math.max(union.max, part.max) };
+  }
+  return union;
+}
+
 // ---- definition -------------------------------------------------------------------------------
 
 /** What the package needs of an op. */
@@ -171,6 +189,8 @@ interface OpParts<S extends AttrSchema> {
   infer(inputs: readonly Node[], attrs: AttrsOf<S>): { shape: Shape; dtype: DType };
   readonly gradient: GradientRule<AttrsOf<S>>;
   readonly lower: Lowering<AttrsOf<S>>;
+  /** Bounds of the values from those of the inputs; null: not known from the graph. */
+  bounds?(inputs: readonly (Bounds | null)[], attrs: AttrsOf<S>, node: Node): Bounds | null;
   /**
    * Rough arithmetic per output element of an elementwise or indexed op (1 = an add, 20 = an exp):
    * decides between computing again and storing.
@@ -218,6 +238,19 @@ export function allOps(): readonly TestedOp[] {
 
 export const NO_ATTRS: Readonly<Record<string, never>> = Object.freeze({});
 
+/**
+ * Most elements of a tensor, stored or not. Kernels count in 32 bits; what is left of 2^31 is room
+ * for the last step of any loop.
+ */
+export const MAX_ELEMENTS: number = 2 ** 31 - 2 ** 20;
+
+function tooLarge(op: string, shape: Shape): ShapeError {
+  return new ShapeError(
+    `the result ${formatShape(shape)} has ${sizeOf(shape)} elements, more than ${MAX_ELEMENTS}`,
+    { op, hint: 'compute it in parts along an axis' },
+  );
+}
+
 /** A new node: infers its shape and dtype, and marks its inputs as used. */
 export function makeNode<S extends AttrSchema>(
   op: OpDef<S>,
@@ -225,6 +258,7 @@ export function makeNode<S extends AttrSchema>(
   attrs: AttrsOf<S>,
 ): Node {
   const { shape, dtype } = op.infer(inputs, attrs);
+  if (sizeOf(shape) > MAX_ELEMENTS) throw tooLarge(op.name, shape);
   let tracked = false;
   let device: string | null = null;
   for (let i = 0; i < inputs.length; i++) {
@@ -275,6 +309,13 @@ export class KeyWriter {
     }
     this.words[this.length++] = word;
   }
+
+  /** All bits of a number. */
+  float(value: number): void {
+    floatWords[0] = value;
+    this.push(floatBits[0] as number);
+    this.push(floatBits[1] as number);
+  }
 }
 
 const floatWords = new Float64Array(1);
@@ -287,11 +328,7 @@ export function writeAttrs(op: OpDef, attrs: Attrs, key: KeyWriter): void {
     const value = attrs[name];
     if (typeof value === 'number') {
       if (kind === 'int') key.push(value);
-      else {
-        floatWords[0] = value;
-        key.push(floatBits[0] as number);
-        key.push(floatBits[1] as number);
-      }
+      else key.float(value);
     } else if (typeof value === 'boolean') key.push(value ? 1 : 0);
     else if (typeof value === 'string') {
       key.push(kind === 'dtype' ? dtypeIndex[value as DType] : (kind as string[]).indexOf(value));

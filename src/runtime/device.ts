@@ -2,6 +2,7 @@
 // into code, and a device that owns memory and runs plans.
 import type { Target } from '../ir/kernel.ts';
 import type { Plan } from './plan.ts';
+import type { ProgramStore } from './program-store.ts';
 
 /** Memory of a device. Only the device that made it knows what is inside. */
 export interface DeviceBuffer {
@@ -49,6 +50,8 @@ export interface Device {
   view(buffer: DeviceBuffer): Uint8Array;
   /** Compiles all kernels of a plan. Throws CompileError. */
   load(plan: Plan): Executable;
+  /** Compiled programs kept on disk for this device, if it can keep any. */
+  readonly programs?: ProgramStore | null;
   /** Bytes handed out by `allocate` and not freed, and bytes held for arenas and code tables. */
   memory(): { readonly allocated: number; readonly reserved: number };
   /** Stops workers and frees everything. */

@@ -5,6 +5,30 @@ import { operandsOf } from '../ir/expression.ts';
 import type { For, Kernel, Statement } from '../ir/kernel.ts';
 import { boundsOf, linearForm } from '../ir/linear.ts';
 
+/** What sharing work among threads needs to know of a kernel. */
+export interface KernelFacts {
+  /** Estimated instructions of one grid item. */
+  readonly work: number;
+  /** Bytes of each argument buffer that may be touched, from its start; may be infinite. */
+  readonly touched: readonly number[];
+}
+
+const known = new WeakMap<Kernel, KernelFacts>();
+
+export function factsOf(kernel: Kernel): KernelFacts {
+  let facts = known.get(kernel);
+  if (facts === undefined) {
+    facts = { work: workPerItem(kernel), touched: touchedBytes(kernel) };
+    known.set(kernel, facts);
+  }
+  return facts;
+}
+
+/** For kernels whose body is not at hand. */
+export function stateFacts(kernel: Kernel, facts: KernelFacts): void {
+  known.set(kernel, facts);
+}
+
 /** Trips assumed of a loop whose bounds are not known. */
 const UNKNOWN_TRIPS = 64;
 

@@ -1,6 +1,6 @@
 // What devices on a CPU check of the buffers that they are handed: whose they are, whether they still
 // are, and that a plan may run with them. Each failure is a bug of the framework.
-import { internalError } from '../base/errors.ts';
+import { internalError, OutOfMemoryError } from '../base/errors.ts';
 import type { DeviceBuffer } from './device.ts';
 import type { Plan } from './plan.ts';
 
@@ -62,4 +62,12 @@ export function bindBuffer(plan: Plan, index: number, buffer: OwnedBuffer, run: 
     throw internalError(`binding ${index} is a buffer that is bound twice and written`);
   }
   buffer.boundIn = access === 'read' ? run : -run;
+}
+
+/** Two regions of a run do not fit at once, though each does alone. */
+export function noRoomForBoth(op: string, arenaBytes: number, scratchBytes: number): Error {
+  return new OutOfMemoryError(
+    `no room for ${arenaBytes} bytes of intermediates beside ${scratchBytes} of scratch memory`,
+    { op },
+  );
 }

@@ -1,7 +1,7 @@
 // Who runs each dispatch of a plan - all threads or the first alone - and where threads must meet.
 import type { Kernel } from '../ir/kernel.ts';
 import type { Dispatch, Location, Plan } from './plan.ts';
-import { touchedBytes, workPerItem } from './kernel-work.ts';
+import { factsOf } from './kernel-work.ts';
 
 // Work is counted in instructions (see workPerItem), of which a core does about seven a nanosecond.
 
@@ -54,16 +54,12 @@ interface Access {
 
 /** Plans barriers so that every pair of dispatches with a data hazard is separated by one. */
 export function scheduleOf(plan: Plan, limits: WorkLimits): Schedule {
-  const facts = plan.kernels.map((kernel) => ({
-    work: workPerItem(kernel),
-    touched: touchedBytes(kernel),
-  }));
   const steps: Step[] = [];
   let pending: Access[] = [];
   let parallelWork = 0;
   for (const dispatch of plan.dispatches) {
     const kernel = plan.kernels[dispatch.kernel] as Kernel;
-    const { work, touched } = facts[dispatch.kernel] as (typeof facts)[number];
+    const { work, touched } = factsOf(kernel);
     if (kernel.gridSize === 0) continue;
     const total = work * kernel.gridSize;
     const parallel = kernel.gridSize > 1 && total >= limits.dispatch;

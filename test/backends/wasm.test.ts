@@ -21,6 +21,7 @@ import {
   call,
   mirrorKernel,
   mirrorPlan,
+  needingMemory,
   randomMirrorPlans,
   readScalar,
   ROWS,
@@ -125,11 +126,18 @@ describe('plans on wasm', () => {
 });
 
 describe('scalars', () => {
-  it.each(DTYPES)('of %s reach the kernel in their own type', (dtype) => {
+  const interp = new InterpDevice();
+
+  it.each(DTYPES)('of %s reach the kernel in their own type, as in the oracle', (dtype) => {
     const value = dtype === 'bool' ? 1 : dtype.startsWith('u') ? 200 : -3;
-    expect(readScalar(single, dtype, value)).toBe(value);
-    if (dtype === 'float32') expect(readScalar(single, dtype, 0.1)).toBe(Math.fround(0.1));
-    if (dtype === 'uint32') expect(readScalar(single, dtype, 4294967295)).toBe(4294967295);
+    for (const device of [single, interp]) {
+      expect(readScalar(device, dtype, value)).toBe(value);
+      if (dtype === 'float32') expect(readScalar(device, dtype, 0.1)).toBe(Math.fround(0.1));
+      if (dtype === 'uint32') expect(readScalar(device, dtype, 4294967295)).toBe(4294967295);
+      // Halves round to the nearest, ties to even.
+      if (dtype === 'float16') expect(readScalar(device, dtype, 0.1)).toBe(0.0999755859375);
+      if (dtype === 'bfloat16') expect(readScalar(device, dtype, 0.1)).toBe(0.10009765625);
+    }
   });
 });
 
@@ -166,6 +174,24 @@ describe('memory', () => {
     );
     device.free(large);
     executable.run([a, b], Float64Array.of(1));
+    device.close();
+  });
+
+  it('lets go of the arena for scratch memory only if both then fit', async () => {
+    const device = new WasmDevice({ threads: 1, maximumBytes: 64 * MB });
+    const interp = new InterpDevice();
+    const plan = mirrorPlan([
+      call(binding(0), binding(0), arena(0)),
+      call(arena(0), binding(0), binding(1)),
+    ]);
+    const wanted = await runMirror(interp, plan, 1);
+    await runMirror(device, { ...plan, arenaBytes: 40 * MB }, 1);
+    const given = await runMirror(device, needingMemory(plan, MB, 30 * MB), 1);
+    expect(Buffer.compare(given, wanted)).toBe(0);
+    expect(device.memory().reserved).toBeLessThan(40 * MB);
+    const both = needingMemory(plan, 35 * MB, 35 * MB);
+    await expect(runMirror(device, both, 1)).rejects.toThrow(OutOfMemoryError);
+    expect(Buffer.compare(await runMirror(device, plan, 1), wanted)).toBe(0);
     device.close();
   });
 

@@ -270,7 +270,7 @@ describe('failures', () => {
     ['a batch size of 0', { batchSize: 0 }, /batchSize must be an integer of at least 1, got 0/],
     ['half a worker', { workers: 0.5 }, /workers must be/],
     ['no prefetch', { prefetch: 0 }, /prefetch must be/],
-    ['a negative timeout', { timeout: -1 }, /timeout must not be negative/],
+    ['a negative timeout', { timeout: -1 }, /timeout must be a number of at least 0, got -1/],
     ['two orders', { shuffle: true, sampler: new SequentialSampler(2) }, /both say an order/],
     [
       'a batch sampler with more',

@@ -1,6 +1,6 @@
 // The MNIST example from the command line: the same weights again, on other thread counts, and
 // after Ctrl-C; and what it says about mistakes.
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -92,10 +92,40 @@ describe('mistakes', { timeout: 60_000 }, () => {
 
   test('in flags and folders', async () => {
     await expectMistake('--data DIR is missing');
-    await expectMistake('--epochs 0: expected a number of at least 1', ...SMALL, '--epochs', 0);
+    await expectMistake(
+      '--epochs 0: expected a whole number of at least 1',
+      ...SMALL,
+      '--epochs',
+      0,
+    );
     await expectMistake('train-images-idx3-ubyte[.gz] is not in', '--data', folder);
     await expectMistake("Unknown option '--epoch'", '--epoch', '3');
     await expectMistake("there is no device 'gpu'", ...SMALL, '--device', 'gpu');
+  });
+
+  test('in numbers, and places that cannot be written: before any work', async () => {
+    await expectMistake('--epochs 1.5: expected a whole number', ...SMALL, '--epochs', 1.5);
+    await expectMistake(
+      '--batch -1: expected a whole number of at least 2',
+      ...SMALL,
+      '--batch',
+      -1,
+    );
+    await expectMistake("'--save' argument is ambiguous.\nhint: --help", '--save', '--json', 'x');
+    // A file is no folder; and under /proc nothing can be made, in which mkdir never ends.
+    const below = at('a-file/x.safetensors');
+    writeFileSync(at('a-file'), '');
+    await expectMistake(`--save ${below}: cannot be written`, ...SMALL, '--save', below);
+    await expectMistake(`--json ${folder}: cannot be written`, ...SMALL, '--json', folder);
+    if (process.platform === 'linux') {
+      await expectMistake('--save /proc/x/y: cannot be written', ...SMALL, '--save', '/proc/x/y');
+    }
+  });
+
+  test('in a rate so high that the loss is lost: no checkpoint of it', async () => {
+    const save = ['--save', at('lost.safetensors')];
+    await expectMistake('hint: the learning rate of 1e+30', ...SMALL, '--lr', '1e30', ...save);
+    expect(existsSync(at('lost.checkpoint.safetensors'))).toBe(false);
   });
 
   test('in what to resume', async () => {

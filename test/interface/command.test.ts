@@ -41,7 +41,7 @@ test('shows and clears the cache', () => {
   );
   expect(tengen('cache', 'clear').status).toBe(0);
   expect(existsSync(cache)).toBe(false);
-  expect(tengen('cache').stdout).toContain('0 kernels in 0 libraries');
+  expect(tengen('cache').stdout).toContain('0 kernels in 0 libraries, 0 programs');
 });
 
 test('has a help text, and refuses what it does not know', () => {

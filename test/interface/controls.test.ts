@@ -160,6 +160,6 @@ describe('reports', () => {
     expect(tg.env().device).toBe('interp');
     expectValues(tensor([1, 2]).add(1), [2, 3]);
     expect(() => tg.setDefaultDevice('abacus')).toThrow("there is no device 'abacus'");
-    expect(() => tg.configure({ threads: 0 })).toThrow('threads must be a positive integer');
+    expect(() => tg.configure({ threads: 0 })).toThrow('threads must be an integer of at least 1');
   });
 });

@@ -120,7 +120,7 @@ describe('dropout', () => {
     expectValues(y.eq(0).float().mean().sub(0.25).abs().lt(0.02), true);
     expectValues(F.dropout(tensor([1]), { training: false }), [1]);
     expectValues(F.dropout(tensor([1, 2]), { p: 1 }), [0, 0]);
-    expect(() => F.dropout(x, { p: 1.5 })).toThrow('p must lie between 0 and 1');
+    expect(() => F.dropout(x, { p: 1.5 })).toThrow('p must be a number in [0, 1]');
     const channels = F.dropout2d(tg.ones(8, 8, 3, 3)).sum([2, 3]);
     expectValues(channels.eq(0).logicalOr(channels.eq(18)).all(), true);
   });

@@ -1,10 +1,11 @@
 // The native device: plans of several dispatches on one and more threads, runs beside the program,
 // memory, measuring.
 import fc from 'fast-check';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { NativeDevice } from '../../src/backends/native/device.ts';
 import { nativeUnavailable } from '../../src/backends/native/host.ts';
+import { MemoryPool } from '../../src/backends/native/memory.ts';
 import { DTYPES } from '../../src/base/dtype.ts';
 import { DisposedError } from '../../src/base/errors.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
@@ -15,6 +16,7 @@ import {
   call,
   mirrorKernel,
   mirrorPlan,
+  needingMemory,
   randomMirrorPlans,
   readScalar,
   ROWS,
@@ -51,6 +53,34 @@ describe.skipIf(missing !== null)(`native device${missing === null ? '' : ` (${m
       }),
       { numRuns: 25 },
     );
+  });
+
+  it('makes the arena again if it was let go of for scratch memory', async () => {
+    const plan = mirrorPlan([
+      call(binding(0), binding(0), arena(0)),
+      call(arena(0), binding(0), binding(1)),
+    ]);
+    const wanted = await runMirror(new InterpDevice(), plan, 1);
+    const device = new NativeDevice({ threads: 1 });
+    const scratchBytes = 1 << 16;
+    const { take } = MemoryPool.prototype;
+    let refusals = 0;
+    const taking = vi.spyOn(MemoryPool.prototype, 'take').mockImplementation(function (
+      this: MemoryPool,
+      bytes,
+    ) {
+      if (bytes === scratchBytes * device.threads && refusals++ === 0)
+        throw new RangeError('no memory');
+      return take.call(this, bytes);
+    });
+    try {
+      const given = await runMirror(device, needingMemory(plan, plan.arenaBytes, scratchBytes), 1);
+      expect(Buffer.compare(given, wanted)).toBe(0);
+      expect(refusals).toBe(2);
+    } finally {
+      taking.mockRestore();
+      device.close();
+    }
   });
 
   it('runs beside the program in order: writes, views and later runs wait', () => {

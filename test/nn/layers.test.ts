@@ -216,7 +216,7 @@ describe('embedding and dropout', () => {
     expect(kept.length).toBeGreaterThan(7_300);
     expect(kept.length).toBeLessThan(7_700);
     expect(values(layer.eval().forward(ones([2])))).toEqual([1, 1]);
-    expect(() => new nn.Dropout(1.5)).toThrow('nn.Dropout: p must lie between 0 and 1');
+    expect(() => new nn.Dropout(1.5)).toThrow('nn.Dropout: p must be a number in [0, 1]');
   });
 
   test('Dropout2d drops whole channels', () => {

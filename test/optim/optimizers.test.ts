@@ -221,7 +221,9 @@ describe('groups and state', () => {
     expect(() => new optim.SGD([], { lr: 1 })).toThrow('SGD: got no parameters');
     expect(() => new optim.SGD([tensor([1])], { lr: 1 })).toThrow('is not a parameter');
     expect(() => new optim.SGD([w, w], { lr: 1 })).toThrow(ArgumentError);
-    expect(() => new optim.Adam([w], { lr: -1 })).toThrow('lr must not be negative, got -1');
+    expect(() => new optim.Adam([w], { lr: -1 })).toThrow(
+      'lr must be a number of at least 0, got -1',
+    );
     const other = new optim.Adam([w, parameterOf([2])]);
     expect(() => new optim.Adam([w]).loadStateDict(other.stateDict())).toThrow(
       'the saved groups have 2 parameters',

@@ -67,6 +67,16 @@ export function mirrorPlan(dispatches: readonly Dispatch[]): Plan {
   };
 }
 
+/** `plan` with kernels that have scratch memory of their own, and with that many bytes of arena. */
+export function needingMemory(plan: Plan, arenaBytes: number, scratchBytes: number): Plan {
+  const length = scratchBytes / 4;
+  const made = new Builder().buffer('spare', 'float32', 'readwrite', { length, space: 'private' });
+  // Of another builder than the kernel's buffers: its number must be its own.
+  const spare = { ...made, id: 1 << 20 };
+  const kernels = plan.kernels.map((kernel) => ({ ...kernel, scratch: [spare] }));
+  return { ...plan, kernels, arenaBytes };
+}
+
 export function call(x: Location, y: Location, out: Location, kernel = 0): Dispatch {
   return { kernel, arguments: [x, y, FACTOR, out] };
 }

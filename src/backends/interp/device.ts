@@ -5,6 +5,7 @@ import type { Target } from '../../ir/kernel.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import type { Location, Plan } from '../../runtime/plan.ts';
+import { writeScalars } from '../../runtime/scalars.ts';
 import { InterpreterProgram } from './program.ts';
 
 export interface InterpOptions {
@@ -125,9 +126,7 @@ export class InterpDevice implements Device {
     scalars: Float64Array,
   ): void {
     const table = new ArrayBuffer(plan.scalars.length * 8);
-    for (const [slot, dtype] of plan.scalars.entries()) {
-      viewTypedArray(dtype, table, slot * 8, 1)[0] = scalars[slot] ?? 0;
-    }
+    writeScalars(new DataView(table), 0, plan.scalars, scalars);
     for (const { kernel, arguments: locations } of plan.dispatches) {
       const program = programs[kernel];
       if (program === undefined) throw internalError(`no kernel ${kernel}`);

@@ -2,19 +2,22 @@
 import { lstatSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { defaultCachePath } from '../../runtime/cache-path.ts';
+import { PROGRAMS_FOLDER } from './program-store.ts';
 
 export interface CacheReport {
   readonly path: string;
   /** Compiled libraries, and the kernels that they hold. */
   readonly libraries: number;
   readonly kernels: number;
+  /** Compiled programs: plans with the text of their kernels. */
+  readonly programs: number;
   readonly bytes: number;
 }
 
 /** Counts what is in the cache folder; a folder that is not there holds nothing. */
 export function cacheReport(env: NodeJS.ProcessEnv = process.env): CacheReport {
   const path = defaultCachePath(env);
-  let [libraries, kernels, bytes] = [0, 0, 0];
+  let [libraries, kernels, programs, bytes] = [0, 0, 0, 0];
   for (const name of namesIn(path)) {
     const stat = lstatSync(join(path, name), { throwIfNoEntry: false });
     if (stat === undefined) continue;
@@ -22,9 +25,10 @@ export function cacheReport(env: NodeJS.ProcessEnv = process.env): CacheReport {
     else if (stat.isFile()) {
       bytes += stat.size;
       if (name.endsWith('.so')) libraries++;
+      else if (name.includes(PROGRAMS_FOLDER)) programs++;
     }
   }
-  return { path, libraries, kernels, bytes };
+  return { path, libraries, kernels, programs, bytes };
 }
 
 /** Removes everything from the cache folder. What processes have loaded stays with them. */

@@ -8,6 +8,7 @@ import {
   bindBuffer,
   checkBindingCount,
   checkRange,
+  noRoomForBoth,
   ownBuffer,
   OwnedBuffer,
 } from '../../runtime/owned-buffer.ts';
@@ -15,6 +16,7 @@ import type { Plan } from '../../runtime/plan.ts';
 import { WORK_LIMITS, type WorkLimits } from '../../runtime/work-sharing.ts';
 import { AlignedMemory, MemoryPool } from './memory.ts';
 import { type NativeHost, nativeHost, nativeUnavailable } from './host.ts';
+import { NativeProgramStore } from './program-store.ts';
 import { NativeProgram } from './program.ts';
 
 /** Estimated work (about 1 ms) from which a plan runs beside the program, which goes on meanwhile. */
@@ -70,6 +72,7 @@ export class NativeDevice implements Device {
   readonly synchronous = true;
   readonly collected = true;
   readonly threads: number;
+  readonly programs: NativeProgramStore | null;
   readonly fingerprint: string;
   readonly statistics: NativeStatistics = {
     dispatches: 0,
@@ -104,6 +107,10 @@ export class NativeDevice implements Device {
     this.threads = this.#host.start(options.threads ?? threadsAvailable().threads);
     const { cpu, vectorBytes, kind, version } = this.#host.toolchain;
     this.fingerprint = `native ${cpu} ${vectorBytes} ${kind} ${version} ${this.threads}`;
+    // A cache of this process alone is of no use to the next.
+    const { cache } = this.#host;
+    this.programs =
+      cache.fallback === undefined ? NativeProgramStore.open(cache.path, this.fingerprint) : null;
     this.#pool = new MemoryPool(this.#host.useLargePages);
     this.#arena = this.#pool.take(0);
     this.#scratch = this.#pool.take(0);
@@ -207,9 +214,7 @@ export class NativeDevice implements Device {
   ): void {
     this.#checkOpen('run');
     const { plan } = program;
-    if (this.#arena.bytes < plan.arenaBytes) this.#arena = this.#take(plan.arenaBytes);
-    const scratchBytes = program.scratchBytes * this.threads;
-    if (this.#scratch.bytes < scratchBytes) this.#scratch = this.#take(scratchBytes);
+    this.#ensure(plan.arenaBytes, program.scratchBytes * this.threads);
     // The program's table is overwritten: a run of it that is under way must be over.
     if (program.ticket !== 0 && !this.#host.done(program.ticket)) this.#finish();
     this.#bind(program, bindings);
@@ -278,6 +283,16 @@ export class NativeDevice implements Device {
     while (this.#underway.length > 0 && this.#host.done((this.#underway[0] as Underway).ticket)) {
       this.#underway.shift();
     }
+  }
+
+  /** Room for a run. When memory is short, making one region may let go of the other. */
+  #ensure(arenaBytes: number, scratchBytes: number): void {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      if (this.#arena.bytes < arenaBytes) this.#arena = this.#take(arenaBytes);
+      if (this.#scratch.bytes < scratchBytes) this.#scratch = this.#take(scratchBytes);
+      if (this.#arena.bytes >= arenaBytes) return;
+    }
+    throw noRoomForBoth('native', arenaBytes, scratchBytes);
   }
 
   /** Memory from the pool or the host; before giving up, what no run needs now is let go. */

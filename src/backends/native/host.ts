@@ -4,7 +4,7 @@ import { DeviceError } from '../../base/errors.ts';
 import type { Kernel } from '../../ir/kernel.ts';
 import { type CompileCache, missingTools, sharedCompileCache } from './compile-cache.ts';
 import { requireForeign } from './foreign.ts';
-import { renderUnit } from './renderer.ts';
+import { unitOf } from './kernel-units.ts';
 import { RUNTIME_SOURCE } from './runtime-source.ts';
 import { requireToolchain, type Toolchain } from './toolchain.ts';
 
@@ -102,7 +102,7 @@ function openHost(): NativeHost {
 function loadKernels(cache: CompileCache, kernels: readonly Kernel[]): LoadedKernels {
   let scratchBytes = 0;
   const units = kernels.map((kernel) => {
-    const rendered = renderUnit(kernel);
+    const rendered = unitOf(kernel);
     scratchBytes = Math.max(scratchBytes, rendered.scratchBytes);
     return rendered.unit;
   });

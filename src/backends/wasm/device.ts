@@ -14,6 +14,7 @@ import {
   bindBuffer,
   checkBindingCount,
   checkRange,
+  noRoomForBoth,
   ownBuffer,
   OwnedBuffer,
 } from '../../runtime/owned-buffer.ts';
@@ -258,8 +259,7 @@ export class WasmDevice implements Device {
     this.#checkOpen('run');
     const { plan, program, table, main, moduleId } = loaded;
     const threads = program.parallel ? this.threads : 1;
-    this.#ensure(this.#arena, plan.arenaBytes);
-    this.#ensure(this.#scratch, program.scratchBytes * threads);
+    this.#ensure(plan.arenaBytes, program.scratchBytes * threads);
     const view = this.#view;
     view.setUint32(table + program.table.arena, this.#arena.address, true);
     view.setUint32(table + program.table.scratch, this.#scratch.address, true);
@@ -306,8 +306,14 @@ export class WasmDevice implements Device {
     }
   }
 
-  #ensure(region: Region, bytes: number): void {
-    if (region.bytes < bytes) this.#resize(region, bytes);
+  /** Room for a run. When memory is short, making one region may let go of the other. */
+  #ensure(arenaBytes: number, scratchBytes: number): void {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      if (this.#arena.bytes < arenaBytes) this.#resize(this.#arena, arenaBytes);
+      if (this.#scratch.bytes < scratchBytes) this.#resize(this.#scratch, scratchBytes);
+      if (this.#arena.bytes >= arenaBytes) return;
+    }
+    throw noRoomForBoth('wasm', arenaBytes, scratchBytes);
   }
 
   #resize(region: Region, bytes: number): void {

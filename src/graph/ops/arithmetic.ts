@@ -5,7 +5,14 @@ import { broadcastShapes, sameShape, type Shape } from '../../base/shape.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
-import { defineOp, type GradientRule, makeNode, NO_ATTRS, type Sample } from '../op.ts';
+import {
+  defineOp,
+  type GradientRule,
+  makeNode,
+  NO_ATTRS,
+  type Sample,
+  type Bounds,
+} from '../op.ts';
 import { constantLike, narrow } from './emit.ts';
 import { broadcastReference } from './reference.ts';
 import { pairSamples, unarySamples } from './samples.ts';
@@ -35,6 +42,7 @@ export function defineBinary(spec: {
   readonly emit: (builder: Builder, a: Expression, b: Expression, dtype: DType) => Expression;
   readonly apply: (a: number, b: number, dtype: DType) => number;
   readonly gradient: GradientRule<NoAttrs>;
+  readonly bounds?: (inputs: readonly (Bounds | null)[]) => Bounds | null;
   readonly samples: () => readonly Sample[];
 }) {
   return defineOp({
@@ -47,6 +55,7 @@ export function defineBinary(spec: {
       return inferred;
     },
     gradient: spec.gradient,
+    ...(spec.bounds === undefined ? {} : { bounds: spec.bounds }),
     lower: {
       kind: 'elementwise',
       emit: (builder, [a, b], _attrs, node) => spec.emit(builder, a!, b!, node.dtype),

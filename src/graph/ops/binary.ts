@@ -5,7 +5,7 @@ import { broadcastShapes } from '../../base/shape.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
-import { defineOp, makeNode, NO_ATTRS, type Sample } from '../op.ts';
+import { defineOp, makeNode, NO_ATTRS, type Sample, type Bounds } from '../op.ts';
 import { add, defineBinary, div, floatsOnly, mul, neg, numbersOnly, sub } from './arithmetic.ts';
 import { equal, greater, greaterEqual, less, lessEqual, select } from './compare.ts';
 import { constant, zerosLike } from './creation.ts';
@@ -43,6 +43,7 @@ function defineExtreme(name: 'minimum' | 'maximum') {
         ? builder.binary(name === 'minimum' ? 'and' : 'or', a, b)
         : builder.binary(operation, a, b),
     apply: (a, b) => (name === 'minimum' ? Math.min(a, b) : Math.max(a, b)),
+    bounds: ([a, b]) => extremeBounds(name, a!, b!),
     gradient: ({ grad, inputs, needs }) => {
       const [a, b] = inputs as readonly [Node, Node];
       const zero = constant(0, grad.dtype);
@@ -59,6 +60,21 @@ function defineExtreme(name: 'minimum' | 'maximum') {
         special: [...SPECIAL, [1, 1], [Infinity, Infinity]],
       }),
   });
+}
+
+/** One known operand bounds one side. */
+function extremeBounds(
+  name: 'minimum' | 'maximum',
+  a: Bounds | null,
+  b: Bounds | null,
+): Bounds | null {
+  const pick = name === 'minimum' ? Math.min : Math.max;
+  const known = a ?? b;
+  if (known === null) return null;
+  if (a !== null && b !== null) return { min: pick(a.min, b.min), max: pick(a.max, b.max) };
+  return name === 'minimum'
+    ? { min: -Infinity, max: known.max }
+    : { min: known.min, max: Infinity };
 }
 
 const minimumOp = defineExtreme('minimum');
@@ -102,6 +118,7 @@ const clampOp = defineOp({
     kind: 'elementwise',
     emit: (builder, [x, low, high]) => builder.min(builder.max(x!, low!), high!),
   },
+  bounds: ([x, low, high]) => extremeBounds('minimum', extremeBounds('maximum', x!, low!), high!),
   reference: (inputs, _attrs, output) =>
     broadcastReference(inputs, output, (x, low, high) => Math.min(Math.max(x!, low!), high!)),
   samples: () => {

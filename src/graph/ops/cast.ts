@@ -1,4 +1,5 @@
 // Conversion between element types.
+import { withinDType } from '../bounds.ts';
 import { byteSize, type DType, isFloat } from '../../base/dtype.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Expression, valueTypeOf } from '../../ir/expression.ts';
@@ -52,6 +53,11 @@ const castOp = defineOp({
   },
   reference: (inputs, { dtype }, output) =>
     broadcastReference(inputs, output, (value) => castReference(value, inputs[0]!.dtype, dtype)),
+  bounds: ([x], { dtype }) => {
+    if (isFloat(dtype)) return null;
+    if (x === null || x === undefined) return withinDType(null, dtype);
+    return withinDType({ min: Math.trunc(x.min), max: Math.trunc(x.max) }, dtype);
+  },
   samples: () => castSamples(),
 });
 

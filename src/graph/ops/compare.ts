@@ -4,7 +4,7 @@ import { DTypeError } from '../../base/errors.ts';
 import { broadcastShapes, sameShape } from '../../base/shape.ts';
 import type { CompareOp } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
-import { defineOp, makeNode, NO_ATTRS, type Sample } from '../op.ts';
+import { defineOp, makeNode, NO_ATTRS, type Sample, unionOf } from '../op.ts';
 import { constant } from './creation.ts';
 import { broadcastReference } from './reference.ts';
 import { pairSamples, randomTensor, tensorOf } from './samples.ts';
@@ -112,6 +112,7 @@ const selectOp = defineOp({
       needs(2) ? select(inputs[0]!, zero, grad) : null,
     ];
   },
+  bounds: ([, a, b]) => unionOf([a!, b!]),
   lower: {
     kind: 'elementwise',
     emit: (builder, [condition, a, b]) => {

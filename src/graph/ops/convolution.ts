@@ -1,5 +1,6 @@
 // n-d convolution and its two derivatives. Each is linear in both operands and is the others'
 // gradient, so that derivatives of any order stay within the three.
+import { checkInteger } from '../../base/checks.ts';
 import { isFloat } from '../../base/dtype.ts';
 import { DTypeError, ShapeError } from '../../base/errors.ts';
 import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
@@ -49,16 +50,17 @@ function checkWindow(op: string, rank: number, window: Window): void {
       { op },
     );
   }
-  if (
-    ![...stride, ...dilation, groups].every((number) => Number.isInteger(number) && number >= 1)
-  ) {
-    throw new ShapeError('stride, dilation and groups must be positive integers', { op });
-  }
-  if (!padding.every((number) => Number.isInteger(number) && number >= 0)) {
-    throw new ShapeError(`padding must be non-negative integers, got ${formatShape(padding)}`, {
-      op,
-    });
-  }
+  checkWindowNumbers(op, [...stride, ...dilation, groups], padding);
+}
+
+/** The numbers of a window: what must be positive, and padding, which may be 0. */
+export function checkWindowNumbers(
+  op: string,
+  positive: readonly number[],
+  padding: readonly number[],
+): void {
+  for (const number of positive) checkInteger(op, 'window, stride and dilation', number, 1);
+  for (const number of padding) checkInteger(op, 'padding', number, 0);
 }
 
 /** Checks that input, weight and result belong together; returns the result's space sizes. */

@@ -5,6 +5,7 @@ import { checkShape, normalizeAxis, type Shape } from '../../base/shape.ts';
 import { valueTypeOf } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
 import { defineOp, makeNode } from '../op.ts';
+import { withinDType } from '../bounds.ts';
 import { fillReference, storedValue } from './reference.ts';
 
 const fullOp = defineOp({
@@ -21,6 +22,7 @@ const fullOp = defineOp({
     view: false,
     emit: ({ builder }, _indices, { value, dtype }) => builder.constant(value, valueTypeOf(dtype)),
   },
+  bounds: (_inputs, { value }) => (Number.isNaN(value) ? null : { min: value, max: value }),
   reference: (_inputs, { value }, output) => fillReference(output, () => value),
   samples: () => [
     { inputs: [], attrs: { shape: [], value: 1.5, dtype: 'float32' } },
@@ -49,6 +51,10 @@ const iotaOp = defineOp({
     view: false,
     emit: ({ builder }, indices, { axis, dtype }) =>
       builder.convert(indices[axis]!, valueTypeOf(dtype)),
+  },
+  bounds: (_inputs, { shape, axis, dtype }) => {
+    const max = Math.max(shape[axis]! - 1, 0);
+    return isFloat(dtype) ? null : withinDType({ min: 0, max }, dtype);
   },
   reference: (_inputs, { axis }, output) => fillReference(output, (indices) => indices[axis]!),
   samples: () => [

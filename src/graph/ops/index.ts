@@ -4,6 +4,7 @@ export * from './binary.ts';
 export * from './bitwise.ts';
 export * from './broadcast.ts';
 export * from './cast.ts';
+export * from './checked-index.ts';
 export * from './compare.ts';
 export * from './copy.ts';
 export * from './convolution.ts';

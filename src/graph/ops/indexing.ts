@@ -1,5 +1,5 @@
 // Reading and adding at computed positions. Kernels clamp indices, so that memory is never
-// violated; indices the host knows are checked by the interface.
+// violated; that they are in range is checked elsewhere (checked-index.ts).
 import { DTypeError, ShapeError } from '../../base/errors.ts';
 import { type DType, isFloat } from '../../base/dtype.ts';
 import { formatShape, normalizeAxis, type Shape, sizeOf } from '../../base/shape.ts';
@@ -55,6 +55,7 @@ const gatherOp = defineOp({
     const [x, index] = inputs as readonly [Node, Node];
     return [scatterAdd(grad, index, axis, x.shape[axis]!), null];
   },
+  bounds: ([x]) => x!,
   lower: {
     kind: 'indexed',
     view: false,
@@ -196,6 +197,7 @@ const takeOp = defineOp({
     const rows = [...x.shape.slice(0, axis), count, ...x.shape.slice(axis + 1)];
     return [addRows(reshape(grad, rows), reshape(index, [count]), axis, x.shape[axis]!), null];
   },
+  bounds: ([x]) => x!,
   lower: {
     kind: 'indexed',
     view: false,

@@ -6,7 +6,7 @@ import { type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
 import { type AttrsOf, defineOp, makeNode, type ReferenceTensor, type Sample } from '../op.ts';
 import { reshape } from './broadcast.ts';
-import { windowOutputSize } from './convolution.ts';
+import { checkWindowNumbers, windowOutputSize } from './convolution.ts';
 import { constantLike } from './emit.ts';
 import { gather } from './indexing.ts';
 import { isSmallTiling, lowerMaxSpread, lowerSpread, lowerWindows } from './pooling-lowering.ts';
@@ -25,7 +25,8 @@ const POOL = { kernel: 'ints', stride: 'ints', padding: 'ints', dilation: 'ints'
 const SPREAD = { ...POOL, inputSize: 'ints' } as const;
 type PoolAttrs = AttrsOf<typeof POOL>;
 
-function checkPool(op: string, shape: Shape, window: PoolWindow): Shape {
+/** The shape that a window makes of another. Throws ShapeError if it does not fit. */
+export function checkPool(op: string, shape: Shape, window: PoolWindow): Shape {
   const { kernel, stride, padding, dilation } = window;
   const rank = kernel.length;
   const fits =
@@ -37,14 +38,7 @@ function checkPool(op: string, shape: Shape, window: PoolWindow): Shape {
   if (!fits) {
     throw new ShapeError(`window of ${rank} axes over ${formatShape(shape)}`, { op });
   }
-  if (![...kernel, ...stride, ...dilation].every((n) => Number.isInteger(n) && n >= 1)) {
-    throw new ShapeError('kernel, stride and dilation must be positive integers', { op });
-  }
-  if (!padding.every((n) => Number.isInteger(n) && n >= 0)) {
-    throw new ShapeError(`padding must be non-negative integers, got ${formatShape(padding)}`, {
-      op,
-    });
-  }
+  checkWindowNumbers(op, [...kernel, ...stride, ...dilation], padding);
   const lead = shape.slice(0, shape.length - rank);
   const size = windowOutputSize(shape.slice(-rank), kernel, window);
   if (size.some((length) => length < 1) && !shape.includes(0)) {

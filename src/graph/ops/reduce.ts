@@ -177,6 +177,10 @@ function defineArgExtreme(name: 'argmax' | 'argmin') {
     attrs: SCHEMA,
     infer: ([x], attrs) => ({ shape: inferExtreme(name, x!, attrs), dtype: 'int32' }),
     gradient: { nonDifferentiable: 'a position is an integer' },
+    bounds: (_inputs, { axes }, node) => {
+      const { shape } = node.inputs[0]!;
+      return { min: 0, max: Math.max(sizeOf(axes.map((axis) => shape[axis]!)) - 1, 0) };
+    },
     lower: {
       kind: 'reduce',
       reduction: ({ axes, keepdims }, node): Reduction => {

@@ -12,6 +12,7 @@ import {
   type KernelContext,
   makeNode,
   type Sample,
+  unionOf,
 } from '../op.ts';
 import { full } from './creation.ts';
 import { loop, loops, unflatten } from './emit.ts';
@@ -181,6 +182,7 @@ const padOp = defineOp({
     const start = attrs.before.map((first, axis) => (size[axis] === 0 ? 0 : first));
     return [makeNode(sliceOp, [grad], { start, size, step })];
   },
+  bounds: ([x], { value }) => unionOf([x!, { min: value, max: value }]),
   lower: {
     kind: 'indexed',
     view: false,
@@ -339,12 +341,13 @@ const JOIN = { axis: 'int' } as const;
 function inferConcat(
   inputs: readonly Node[],
   axis: number,
+  op = 'concat',
 ): { shape: Shape; dtype: Node['dtype'] } {
   const first = inputs[0]!;
   let length = 0;
   for (const x of inputs) {
     if (x.dtype !== first.dtype) {
-      throw new DTypeError(`parts are ${first.dtype} and ${x.dtype}`, { op: 'concat' });
+      throw new DTypeError(`parts are ${first.dtype} and ${x.dtype}`, { op });
     }
     const fits =
       x.shape.length === first.shape.length &&
@@ -352,7 +355,7 @@ function inferConcat(
     if (!fits) {
       throw new ShapeError(
         `parts ${formatShape(first.shape)} and ${formatShape(x.shape)} differ beside axis ${axis}`,
-        { op: 'concat' },
+        { op },
       );
     }
     length += x.shape[axis]!;
@@ -453,6 +456,7 @@ const concatOp = defineOp({
   attrs: JOIN,
   infer: (inputs, { axis }) => inferConcat(inputs, axis),
   gradient: concatGradient,
+  bounds: unionOf,
   lower: {
     kind: 'indexed',
     view: false,
@@ -532,6 +536,7 @@ const concatManyOp = defineOp({
   attrs: JOIN,
   infer: (inputs, { axis }) => inferConcat(inputs, axis),
   gradient: concatGradient,
+  bounds: unionOf,
   lower: {
     kind: 'custom',
     evaluations: (_attrs, node) => node.inputs.map(() => 1),
@@ -545,15 +550,15 @@ const concatManyOp = defineOp({
 const FUSED_PARTS = 4;
 
 /**
- * Parts one after another along `axis`. Throws ShapeError unless they agree beside the axis,
+ * Parts one after another along `axis`; `op` is who asks, for messages. Throws ShapeError unless they agree beside the axis,
  * DTypeError unless their dtypes are equal.
  */
-export function concat(parts: readonly Node[], axis = 0): Node {
+export function concat(parts: readonly Node[], axis = 0, op = 'concat'): Node {
   const first = parts[0];
-  if (first === undefined) throw new ShapeError('nothing to join', { op: 'concat' });
-  const normal = normalizeAxis('concat', axis, first.shape.length);
+  if (first === undefined) throw new ShapeError('nothing to join', { op });
+  const normal = normalizeAxis(op, axis, first.shape.length);
   if (parts.length === 1) return first;
-  const { shape, dtype } = inferConcat(parts, normal);
+  const { shape, dtype } = inferConcat(parts, normal, op);
   if (shape.includes(0)) return full(shape, 0, dtype);
   return makeNode(parts.length <= FUSED_PARTS ? concatOp : concatManyOp, parts, { axis: normal });
 }

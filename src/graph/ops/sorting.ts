@@ -12,6 +12,7 @@ import {
   type KernelContext,
   makeNode,
   type ReferenceTensor,
+  type Bounds,
 } from '../op.ts';
 import { loop, unflatten } from './emit.ts';
 import { elementAt, fillReference, splitAtAxis } from './reference.ts';
@@ -241,12 +242,17 @@ function sortInputs(): ReferenceTensor[] {
   ];
 }
 
+function positionsBelow(length: number): Bounds {
+  return { min: 0, max: Math.max(length - 1, 0) };
+}
+
 const argsortOp = defineOp({
   name: 'argsort',
   summary: 'positions along an axis in sorted order, stable; NaN is the largest',
   attrs: { axis: 'int', descending: 'flag' },
   infer: ([x]) => ({ shape: x!.shape, dtype: 'int32' }),
   gradient: { nonDifferentiable: 'positions are integers' },
+  bounds: (_inputs, { axis }, node) => positionsBelow(node.inputs[0]!.shape[axis]!),
   lower: {
     kind: 'custom',
     evaluations: () => [1],
@@ -343,6 +349,7 @@ const topkIndicesOp = defineOp({
     return { shape: x!.shape.map((size, i) => (i === axis ? k : size)), dtype: 'int32' };
   },
   gradient: { nonDifferentiable: 'positions are integers' },
+  bounds: (_inputs, { axis }, node) => positionsBelow(node.inputs[0]!.shape[axis]!),
   lower: {
     kind: 'custom',
     evaluations: () => [1],
@@ -404,6 +411,7 @@ const searchSortedOp = defineOp({
     return { shape: values!.shape, dtype: 'int32' };
   },
   gradient: { nonDifferentiable: 'positions are integers' },
+  bounds: (_inputs, _attrs, node) => positionsBelow(node.inputs[0]!.shape.at(-1)! + 1),
   lower: {
     kind: 'indexed',
     view: false,

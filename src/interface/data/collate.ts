@@ -1,6 +1,7 @@
 // From samples to a batch: stacks what can be stacked, keeps the structure of the samples.
 import type { DType, TypedArray } from '../../base/dtype.ts';
-import { ShapeError } from '../../base/errors.ts';
+import { describeValue } from '../../base/checks.ts';
+import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { type HostArray, type TypedHostArray, isHostArray } from '../io/host-array.ts';
 import { type Tensor, adoptHostArray, isTensor, toHostArray } from '../io/tensors.ts';
 
@@ -185,6 +186,11 @@ export function toTensors(batch: unknown): unknown {
  * @throws ShapeError if samples differ in shape, type or members.
  */
 export async function collateToArrays<S>(samples: readonly S[]): Promise<CollatedArrays<S>> {
+  if (!Array.isArray(samples)) {
+    throw new ArgumentError(`expected a list of samples, got ${describeValue(samples)}`, {
+      op: 'collate',
+    });
+  }
   const ready = samples.some(hasTensor) ? await Promise.all(samples.map(readTensors)) : samples;
   return stackSamples(ready) as CollatedArrays<S>;
 }

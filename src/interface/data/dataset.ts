@@ -1,10 +1,12 @@
 // Datasets: things with a length and samples by index, streams of samples, and what is made of them.
 import type { TypedArray } from '../../base/dtype.ts';
+import { checkInteger, checkKeys, describeValue } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sizeOf } from '../../base/shape.ts';
 import {
   type HostArray,
   type TypedHostArray,
+  isHostArray,
   isTypedArray,
   typedHostArray,
 } from '../io/host-array.ts';
@@ -150,6 +152,11 @@ export class Subset<S> extends Dataset<S> {
 
   constructor(source: DatasetLike<S>, indices: ArrayLike<number>) {
     super();
+    if (typeof (indices as ArrayLike<number> | undefined)?.length !== 'number') {
+      throw new ArgumentError(`expected a list of indices, got ${describeValue(indices)}`, {
+        op: 'Subset',
+      });
+    }
     for (let place = 0; place < indices.length; place++) {
       checkIndex('Subset', indices[place] as number, source.length);
     }
@@ -186,7 +193,13 @@ export class ConcatDataset<S> extends Dataset<S> {
 
   constructor(sources: readonly DatasetLike<S>[]) {
     super();
-    this.sources = [...sources];
+    if (!Array.isArray(sources)) {
+      throw new ArgumentError(`expected a list of datasets, got ${describeValue(sources)}`, {
+        op: 'ConcatDataset',
+        hint: 'new ConcatDataset([a, b])',
+      });
+    }
+    this.sources = [...(sources as readonly DatasetLike<S>[])];
     const starts = [0];
     for (const source of sources) starts.push((starts.at(-1) as number) + source.length);
     this.starts = starts;
@@ -264,6 +277,12 @@ export class TensorDataset<Columns extends readonly (HostArray | Tensor)[]> exte
 }
 
 function hostColumn(column: HostArray | Tensor): TypedHostArray {
+  if (!isTensor(column) && !isHostArray(column)) {
+    throw new ArgumentError(
+      `expected a tensor or { data, shape } with a typed array, got ${describeValue(column)}`,
+      { op: 'TensorDataset' },
+    );
+  }
   const array = isTensor(column)
     ? { data: column.dataSync(), shape: column.shape, dtype: column.dtype }
     : typedHostArray('TensorDataset', column);
@@ -316,8 +335,10 @@ export function randomSplit<S>(
   lengths: readonly number[],
   options: { readonly seed?: number } = {},
 ): Subset<S>[] {
+  checkKeys('randomSplit', options, ['seed']);
+  const seed = checkInteger('randomSplit', 'seed', options.seed ?? 0, -Infinity);
   const counts = splitCounts(source.length, lengths);
-  const order = permutation(source.length, new Random(options.seed ?? 0));
+  const order = permutation(source.length, new Random(seed));
   let start = 0;
   return counts.map((count) => {
     const part = new Subset(source, order.subarray(start, start + count));

@@ -64,11 +64,18 @@ export async function downloadFile(options: DownloadOptions): Promise<void> {
       }
     }
   }
+  // A file with the wrong checksum was deleted: there is nothing to resume.
+  const { stat } = await import('node:fs/promises');
+  const kept = await stat(`${path}.part`).then(
+    () => true,
+    () => false,
+  );
+  const again = kept ? `call again to resume (what has arrived stays in ${path}.part), ` : '';
   const list = [...failures].map(([url, reason]) => `${url} (${reason})`).join('; ');
   throw new DownloadError(
     `${path} could not be fetched in ${attempts} attempt(s) from ${list || 'no mirror'}; expected md5 ${options.md5}`,
     {
-      hint: `call again to resume (what has arrived stays in ${path}.part), give another mirror, or put the file there yourself`,
+      hint: `${again}give another mirror, or put the file there yourself`,
       cause,
     },
   );

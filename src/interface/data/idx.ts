@@ -1,6 +1,7 @@
 // IDX, the format of MNIST: a big-endian array with a short header, often gzipped.
 import type { DType, TypedArray } from '../../base/dtype.ts';
-import { FormatError } from '../../base/errors.ts';
+import { describeValue } from '../../base/checks.ts';
+import { ArgumentError, FormatError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import type { TypedHostArray } from '../io/host-array.ts';
 
@@ -88,6 +89,7 @@ function oversized(header: IdxHeader): FormatError {
  * @throws FormatError with the byte offset if the file is not IDX, too short or too long.
  */
 export function parseIdx(bytes: Uint8Array): TypedHostArray {
+  checkBytes('parseIdx', bytes);
   if (isGzip(bytes)) {
     throw new FormatError('this file is gzipped', { offset: 0, hint: 'use readIdx()' });
   }
@@ -110,7 +112,16 @@ export function parseIdx(bytes: Uint8Array): TypedHostArray {
  * @throws FormatError with the byte offset (of the decompressed file) if anything is wrong.
  */
 export async function readIdx(bytes: Uint8Array): Promise<TypedHostArray> {
+  checkBytes('readIdx', bytes);
   return isGzip(bytes) ? parseIdx(await gunzipIdx(bytes)) : parseIdx(bytes);
+}
+
+function checkBytes(op: string, bytes: Uint8Array): void {
+  if (bytes instanceof Uint8Array) return;
+  throw new ArgumentError(`expected the bytes of the file, got ${describeValue(bytes)}`, {
+    op,
+    hint: 'in Node: await readFile(path)',
+  });
 }
 
 /** Feeds the decompressor piece by piece, at its own pace. */

@@ -1,17 +1,12 @@
 // DataLoader: batches of a dataset, in an order fixed by seed and epoch, prepared ahead, in threads or not.
+import { checkInteger, checkKeys, checkNumber, describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { type Collated, collateToArrays, defaultCollate, toTensors } from './collate.ts';
-import { type DatasetLike, IterableDataset, type SampleContext } from './dataset.ts';
+import { checkIndex, type DatasetLike, IterableDataset, type SampleContext } from './dataset.ts';
 import { DataError } from './errors.ts';
 import { type BatchTicket, LoaderIterator } from './loader-iterator.ts';
 import { Random } from './random.ts';
-import {
-  BatchSampler,
-  type IndexOrder,
-  RandomSampler,
-  SequentialSampler,
-  checkCount,
-} from './samplers.ts';
+import { BatchSampler, type IndexOrder, RandomSampler, SequentialSampler } from './samplers.ts';
 import { type WorkerDataset, WorkerPool, sampleError } from './worker-pool.ts';
 
 /** Batches of indices per epoch. */
@@ -98,9 +93,12 @@ export class DataLoader<S, B = Collated<S>> implements AsyncIterable<B> {
   private nextEpoch = 0;
   private startBatch = 0;
   private current: { epoch: number; batch: number } | undefined;
+  /** Samples of the dataset, once that is known. */
+  private size: number | undefined;
 
   /** @throws ArgumentError if the options contradict each other or the dataset. */
   constructor(source: DataSource<S>, options: DataLoaderOptions<S, B> = {}) {
+    checkOptions(source, options);
     this.options = options;
     this.source = Array.isArray(source)
       ? fromArray<S>(source)
@@ -108,7 +106,6 @@ export class DataLoader<S, B = Collated<S>> implements AsyncIterable<B> {
     this.batchSize = options.batchSize ?? 1;
     this.workers = options.workers ?? 0;
     this.seed = options.seed ?? 0;
-    checkOptions(this.source, options);
     if (!(this.source instanceof IterableDataset)) {
       const { length } = this.source;
       if (length !== undefined) this.order = this.makeOrder(length);
@@ -150,6 +147,7 @@ export class DataLoader<S, B = Collated<S>> implements AsyncIterable<B> {
         hint: 'leave out the length of the worker dataset',
       });
     }
+    this.size = length;
     this.order ??= this.makeOrder(length);
   }
 
@@ -172,8 +170,8 @@ export class DataLoader<S, B = Collated<S>> implements AsyncIterable<B> {
    * @throws ArgumentError if the state belongs to a loader with other data, seed or batch size.
    */
   loadState(state: LoaderState): void {
-    checkCount('DataLoader.loadState', 'epoch', state.epoch, 0);
-    checkCount('DataLoader.loadState', 'batch', state.batch, 0);
+    checkInteger('DataLoader.loadState', 'epoch', state.epoch, 0);
+    checkInteger('DataLoader.loadState', 'batch', state.batch, 0);
     const mine = this.state();
     for (const key of ['seed', 'batchSize', 'batches'] as const) {
       if (mine[key] === undefined || state[key] === undefined || mine[key] === state[key]) continue;
@@ -271,6 +269,7 @@ export class DataLoader<S, B = Collated<S>> implements AsyncIterable<B> {
         : this.localFetcher(await this.localDataset());
     let place = 0;
     for (const indices of (this.order as BatchOrder).order(epoch)) {
+      for (const index of indices) checkIndex('DataLoader', index, this.size ?? 0);
       if (place++ >= first) yield fetch(indices, epoch);
     }
   }
@@ -388,22 +387,61 @@ function isArrayCollate(collate: unknown): boolean {
   return collate === collateToArrays;
 }
 
-function checkOptions<S, B>(
-  source: DatasetLike<S> | IterableDataset<S> | WorkerDataset,
-  options: DataLoaderOptions<S, B>,
-): void {
+const OPTIONS = [
+  'batchSize',
+  'shuffle',
+  'seed',
+  'sampler',
+  'batchSampler',
+  'dropLast',
+  'collate',
+  'workers',
+  'prefetch',
+  'timeout',
+  'signal',
+] as const satisfies readonly (keyof DataLoaderOptions<unknown, unknown>)[];
+
+/** Throws ArgumentError unless samples can be had from `source`. */
+function checkSource(op: string, source: unknown): void {
+  if (Array.isArray(source) || source instanceof IterableDataset) return;
+  const given = typeof source === 'object' && source !== null ? source : undefined;
+  const isMap = given !== undefined && 'get' in given && typeof given.get === 'function';
+  if (!isMap && (given === undefined || !isWorkerDataset(given))) {
+    throw new ArgumentError(
+      `expected a dataset with length and get(index), got ${describeValue(source)}`,
+      { op },
+    );
+  }
+  const { length } = given as { length?: unknown };
+  // The length of a worker dataset may be left to the workers.
+  if (isMap || length !== undefined) checkInteger(op, 'length of the dataset', length, 0);
+}
+
+function checkOrder(op: string, name: string, order: unknown): void {
+  if (order === undefined || typeof (order as IndexOrder | null)?.order === 'function') return;
+  throw new ArgumentError(`${name} needs length and order(epoch), got ${describeValue(order)}`, {
+    op,
+  });
+}
+
+function checkOptions<S, B>(source: DataSource<S>, options: DataLoaderOptions<S, B>): void {
   const op = 'DataLoader';
+  checkSource(op, source);
+  checkKeys(op, options, OPTIONS);
+  checkInteger(op, 'seed', options.seed ?? 0, -Infinity);
+  checkNumber(op, 'timeout', options.timeout ?? 0);
+  checkOrder(op, 'sampler', options.sampler);
+  checkOrder(op, 'batchSampler', options.batchSampler);
+  if (options.collate !== undefined && typeof options.collate !== 'function') {
+    throw new ArgumentError(`collate must be a function, got ${describeValue(options.collate)}`, {
+      op,
+    });
+  }
   const { batchSampler, sampler, shuffle, workers = 0 } = options;
-  checkCount(op, 'batchSize', options.batchSize ?? 1, 1);
-  checkCount(op, 'workers', workers, 0);
-  checkCount(op, 'prefetch', options.prefetch ?? 2, 1);
-  if (!((options.timeout ?? 0) >= 0)) {
-    throw new ArgumentError(`timeout must not be negative, got ${options.timeout}`, { op });
-  }
+  checkInteger(op, 'batchSize', options.batchSize ?? 1, 1);
+  checkInteger(op, 'workers', workers, 0);
+  checkInteger(op, 'prefetch', options.prefetch ?? 2, 1);
   const stream = source instanceof IterableDataset;
-  if (!stream && !isWorkerDataset(source) && typeof source.get !== 'function') {
-    throw new ArgumentError('expected a dataset with length and get(index)', { op });
-  }
   if (shuffle === true && sampler !== undefined) {
     throw new ArgumentError('shuffle and sampler both say an order', { op, hint: 'give one' });
   }

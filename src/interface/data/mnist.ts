@@ -1,4 +1,5 @@
 // datasets.mnist() and fashionMnist(): IDX files from any folder or mirror, as an image dataset.
+import { checkKeys, describeValue } from '../../base/checks.ts';
 import { ArgumentError, FormatError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import { hasFiles, readAllBytes } from '../io/byte-source.ts';
@@ -27,6 +28,18 @@ export interface MnistOptions {
   readonly onProgress?: (progress: DownloadProgress) => void;
   readonly transform?: Transform;
 }
+
+const OPTIONS = [
+  'root',
+  'download',
+  'split',
+  'mirror',
+  'attempts',
+  'backoff',
+  'signal',
+  'onProgress',
+  'transform',
+] as const satisfies readonly (keyof MnistOptions)[];
 
 interface PublishedFile {
   readonly name: string;
@@ -128,7 +141,11 @@ export function fashionMnist(options: MnistOptions): Promise<ImageDataset> {
 }
 
 async function openSet(set: PublishedSet, options: MnistOptions): Promise<ImageDataset> {
-  const { split = 'train' } = options;
+  checkKeys(set.op, options, OPTIONS);
+  const { split = 'train', root } = options;
+  if (typeof root !== 'string' && !(root instanceof URL)) {
+    throw new ArgumentError(`root must be a folder, got ${describeValue(root)}`, { op: set.op });
+  }
   if (split !== 'train' && split !== 'test') {
     throw new ArgumentError(`split must be 'train' or 'test', got ${String(split)}`, {
       op: set.op,

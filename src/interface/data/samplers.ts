@@ -1,4 +1,5 @@
 // Samplers: in which order a loader visits a dataset. An epoch's order depends on seed and epoch only.
+import { checkInteger, checkNumber, describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { Random, permutation } from './random.ts';
 
@@ -39,8 +40,8 @@ export abstract class EpochSequence<T> implements Iterable<T> {
   }
 
   loadState(state: SamplerState): void {
-    checkCount('sampler', 'epoch', state.epoch, 0);
-    checkCount('sampler', 'position', state.position, 0);
+    checkInteger('sampler', 'epoch', state.epoch, 0);
+    checkInteger('sampler', 'position', state.position, 0);
     if (state.position > this.length) {
       throw new ArgumentError(`position ${state.position} of ${this.length}`, {
         op: 'sampler',
@@ -58,16 +59,17 @@ export type Sampler = EpochSequence<number>;
 /** Anything with a length, or the length itself. */
 export type Sized = number | { readonly length: number };
 
-function lengthOf(source: Sized): number {
-  return typeof source === 'number' ? source : source.length;
+/** The indices of one epoch lie in an Int32Array. */
+const MAX_LENGTH = 2 ** 31 - 1;
+
+function lengthOf(op: string, source: Sized, limit = Infinity): number {
+  const length =
+    typeof source === 'number' ? source : (source as { length: number } | undefined)?.length;
+  return checkNumber(op, 'length of the dataset', length, [0, limit, 'integer']);
 }
 
-/** Throws unless `value` is an integer of at least `minimum`. */
-export function checkCount(op: string, name: string, value: number, minimum: number): void {
-  if (Number.isInteger(value) && value >= minimum) return;
-  throw new ArgumentError(`${name} must be an integer of at least ${minimum}, got ${value}`, {
-    op,
-  });
+function checkSeed(op: string, seed = 0): number {
+  return checkInteger(op, 'seed', seed, -Infinity);
 }
 
 /** 0, 1, 2, ... in every epoch. */
@@ -76,7 +78,7 @@ export class SequentialSampler extends EpochSequence<number> {
 
   constructor(source: Sized) {
     super();
-    this.length = lengthOf(source);
+    this.length = lengthOf('SequentialSampler', source);
   }
 
   *order(): Generator<number, void, undefined> {
@@ -102,11 +104,11 @@ export class RandomSampler extends EpochSequence<number> {
 
   constructor(source: Sized, options: RandomSamplerOptions = {}) {
     super();
-    this.sourceLength = lengthOf(source);
-    this.seed = options.seed ?? 0;
+    this.sourceLength = lengthOf('RandomSampler', source, MAX_LENGTH);
+    this.seed = checkSeed('RandomSampler', options.seed);
     this.replacement = options.replacement ?? false;
     this.length = options.numSamples ?? this.sourceLength;
-    checkCount('RandomSampler', 'numSamples', this.length, 0);
+    checkInteger('RandomSampler', 'numSamples', this.length, 0);
     if (!this.replacement && this.length > this.sourceLength) {
       throw new ArgumentError(`${this.length} samples of ${this.sourceLength}`, {
         op: 'RandomSampler',
@@ -149,10 +151,10 @@ export class WeightedRandomSampler extends EpochSequence<number> {
     options: WeightedRandomSamplerOptions = {},
   ) {
     super();
-    checkCount('WeightedRandomSampler', 'numSamples', numSamples, 0);
+    checkInteger('WeightedRandomSampler', 'numSamples', numSamples, 0);
     this.weights = Float64Array.from(weights);
     this.length = numSamples;
-    this.seed = options.seed ?? 0;
+    this.seed = checkSeed('WeightedRandomSampler', options.seed);
     this.replacement = options.replacement ?? true;
     if (this.weights.some((weight) => !(weight >= 0 && weight < Infinity))) {
       throw new ArgumentError('weights must be finite and not negative', {
@@ -217,7 +219,12 @@ export class BatchSampler extends EpochSequence<readonly number[]> {
 
   constructor(sampler: IndexOrder, batchSize: number, dropLast = false) {
     super();
-    checkCount('BatchSampler', 'batchSize', batchSize, 1);
+    checkInteger('BatchSampler', 'batchSize', batchSize, 1);
+    if (typeof (sampler as IndexOrder | undefined)?.order !== 'function') {
+      throw new ArgumentError(`expected a sampler, got ${describeValue(sampler)}`, {
+        op: 'BatchSampler',
+      });
+    }
     this.sampler = sampler;
     this.batchSize = batchSize;
     this.dropLast = dropLast;

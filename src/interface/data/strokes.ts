@@ -1,8 +1,8 @@
 // datasets.strokes(): handwritten-looking digits drawn by program, for use where there are no files.
+import { checkInteger, checkKeys } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { ImageDataset } from './image-dataset.ts';
 import { Random, permutation, sinCos } from './random.ts';
-import { checkCount } from './samplers.ts';
 import { GLYPHS, type Glyph, type Stroke } from './stroke-glyphs.ts';
 import type { Transform } from './transforms.ts';
 
@@ -38,9 +38,11 @@ const PIECES = 5;
  * [train.length, test.length]; // => [200, 20]
  */
 export function strokes(options: StrokesOptions = {}): ImageDataset {
+  checkKeys('datasets.strokes', options, ['size', 'seed', 'imageSize', 'split', 'transform']);
   const { size = 10_000, seed = 0, imageSize = 28, split = 'train' } = options;
-  checkCount('datasets.strokes', 'size', size, 0);
-  checkCount('datasets.strokes', 'imageSize', imageSize, 8);
+  checkInteger('datasets.strokes', 'size', size, 0);
+  checkInteger('datasets.strokes', 'imageSize', imageSize, 8);
+  checkInteger('datasets.strokes', 'seed', seed, -Infinity);
   if (split !== 'train' && split !== 'test') {
     throw new ArgumentError(`split must be 'train' or 'test', got ${String(split)}`, {
       op: 'datasets.strokes',

@@ -1,4 +1,5 @@
 // Image transforms on `[channels, height, width]` arrays. Randomness comes from the caller's generator.
+import { checkInteger, checkNumber, describeValue } from '../../base/checks.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import { type Random, sinCos } from './random.ts';
@@ -23,11 +24,8 @@ export interface Transform {
 export type Size = number | readonly [height: number, width: number];
 
 function sizePair(op: string, size: Size): readonly [number, number] {
-  const pair = typeof size === 'number' ? ([size, size] as const) : size;
-  if (!pair.every((side) => Number.isInteger(side) && side > 0)) {
-    throw new ArgumentError(`size must be positive integers, got ${pair.join(' x ')}`, { op });
-  }
-  return pair;
+  const [height, width] = Array.isArray(size) ? (size as readonly number[]) : [size, size];
+  return [checkInteger(op, 'size', height, 1), checkInteger(op, 'size', width, 1)];
 }
 
 function imageShape(op: string, image: ImageArray): readonly [number, number, number] {
@@ -57,6 +55,13 @@ function pointwise(apply: (image: ImageArray) => ImageArray): Transform {
 
 /** One transform after the other. */
 export function compose(...transforms: readonly Transform[]): Transform {
+  for (const transform of transforms) {
+    if (typeof transform === 'function') continue;
+    throw new ArgumentError(`expected a transform, got ${describeValue(transform)}`, {
+      op: 'compose',
+      hint: 'give them one by one: compose(first, second)',
+    });
+  }
   const apply = (image: ImageArray, random: Random): ImageArray =>
     transforms.reduce((current, transform) => transform(current, random), image);
   return Object.assign(apply, {
@@ -72,6 +77,13 @@ export function toFloat(): Transform {
   });
 }
 
+/** One number for all channels, or one for each. Throws ArgumentError unless they are finite. */
+function numbersOf(name: string, given: number | readonly number[]): readonly number[] {
+  const list = Array.isArray(given) ? (given as readonly number[]) : [given as number];
+  for (const value of list) checkNumber('normalize', name, value, [-Infinity]);
+  return list;
+}
+
 /**
  * `(x - mean) / std` per channel, on floats.
  *
@@ -82,8 +94,8 @@ export function normalize(
   mean: number | readonly number[],
   std: number | readonly number[],
 ): Transform {
-  const means = typeof mean === 'number' ? [mean] : mean;
-  const stds = typeof std === 'number' ? [std] : std;
+  const means = numbersOf('mean', mean);
+  const stds = numbersOf('std', std);
   if (stds.some((value) => !(Math.abs(value) > 0))) {
     throw new ArgumentError(`std must not be zero, got [${stds.join(', ')}]`, { op: 'normalize' });
   }
@@ -139,12 +151,11 @@ export function pad(
   padding: number | readonly [top: number, right: number, bottom: number, left: number],
   fill = 0,
 ): Transform {
-  const sides =
-    typeof padding === 'number' ? ([padding, padding, padding, padding] as const) : padding;
-  if (!sides.every((side) => Number.isInteger(side) && side >= 0)) {
-    throw new ArgumentError(`padding must not be negative, got ${sides.join(', ')}`, { op: 'pad' });
-  }
-  const [top, right, bottom, left] = sides;
+  const sides = Array.isArray(padding)
+    ? (padding as readonly number[])
+    : Array.from({ length: 4 }, () => padding as number);
+  for (const side of sides) checkInteger('pad', 'padding', side, 0);
+  const [top = 0, right = 0, bottom = 0, left = 0] = sides;
   return (image) => {
     const [, height, width] = imageShape('pad', image);
     return window(image, -top, -left, height + top + bottom, width + left + right, fill);

@@ -1,4 +1,5 @@
 // Activation functions. Parameters are named as in PyTorch; integers become float32.
+import { checkNumber } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, normalizeAxis } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -161,9 +162,7 @@ export function tanhshrink(x: Tensor): Tensor {
 
 /** x moved towards 0 by `lambd`, and 0 within. */
 export function softshrink(x: Tensor, lambd = 0.5): Tensor {
-  if (!(lambd >= 0)) {
-    throw new ArgumentError(`lambd must not be negative, got ${lambd}`, { op: 'softshrink' });
-  }
+  checkNumber('softshrink', 'lambd', lambd);
   return activation(
     'softshrink',
     (n) => {

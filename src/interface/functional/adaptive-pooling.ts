@@ -1,4 +1,5 @@
 // Pools whose windows are chosen so that the result has given sizes.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -8,28 +9,22 @@ import { wrap } from '../tensor/handle.ts';
 import type { ValuesAndIndices } from '../tensor/reductions.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
+import { checkSpaceAxes } from './windows.ts';
 
 /** Sizes of the result; null keeps an axis. */
 export type OutputSize = number | readonly (number | null)[];
 
 function readSizes(op: string, node: Node, rank: number, given: OutputSize): number[] {
-  if (node.shape.length < rank + 1 || node.shape.length > rank + 2) {
-    throw new ShapeError(
-      `takes [batch, channels, ${rank} space axes] or without batch, got ${formatShape(node.shape)}`,
-      { op },
-    );
-  }
-  const list = typeof given === 'number' ? new Array<number>(rank).fill(given) : [...given];
+  checkSpaceAxes(op, node.shape, rank);
+  const list = Array.isArray(given) ? (given as readonly (number | null)[]) : [given as number];
   const space = node.shape.slice(-rank);
-  const sizes = list.length === 1 ? new Array<number | null>(rank).fill(list[0] ?? null) : list;
+  const sizes =
+    list.length === 1 ? new Array<number | null>(rank).fill(list[0] as number | null) : list;
   if (sizes.length !== rank) {
     throw new ArgumentError(`${list.length} output sizes for ${rank} space axes`, { op });
   }
   return sizes.map((size, axis) => {
-    const wanted = size ?? (space[axis] as number);
-    if (!Number.isInteger(wanted) || wanted < 0) {
-      throw new ArgumentError(`output sizes must be non-negative integers, got ${wanted}`, { op });
-    }
+    const wanted = checkInteger(op, 'outputSize', size === null ? space[axis] : size, 0);
     if (space[axis] === 0) {
       throw new ShapeError(`an axis of ${formatShape(node.shape)} is empty`, { op });
     }

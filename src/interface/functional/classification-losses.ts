@@ -1,12 +1,13 @@
 // Losses against classes: cross entropy in its forms.
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { checkNumber } from '../../base/checks.ts';
+import { ShapeError } from '../../base/errors.ts';
 import { isFloat } from '../../base/dtype.ts';
 import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
 import { castNode, numberNode, wrap } from '../tensor/handle.ts';
-import { checkIndices, knownValues } from '../tensor/index-values.ts';
+import { rangeNode } from '../tensor/index-values.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
 import { softplusNode } from './softplus.ts';
@@ -36,15 +37,6 @@ export interface CrossEntropyOptions extends NllOptions {
 function classAxis(op: string, node: Node): number {
   if (node.shape.length === 0) throw new ShapeError('the input has no axis of classes', { op });
   return node.shape.length === 1 ? 0 : 1;
-}
-
-/** Throws for known targets that are no class and not `ignoreIndex`. */
-function checkTargets(op: string, target: Node, classes: number, ignoreIndex: number): void {
-  const known = knownValues(target);
-  if (known === null) return;
-  for (let i = 0; i < known.length; i++) {
-    if (known[i] !== ignoreIndex) checkIndices(op, [known[i] as number], classes, 0);
-  }
 }
 
 /** What class targets pick from log-probabilities. */
@@ -85,9 +77,10 @@ function pick(
   const shape = logProbabilities.shape;
   const expected = shape.filter((_, i) => i !== axis);
   checkTargetShape(op, logProbabilities, given, expected);
-  checkTargets(op, given, shape[axis] as number, ignoreIndex);
   const unit = shape.map((size, i) => (i === axis ? 1 : size));
-  const labels = ops.reshape(castNode(given, 'int32'), unit);
+  const targets = castNode(given, 'int32');
+  const promised = rangeNode(op, targets, shape[axis] as number, { except: ignoreIndex });
+  const labels = ops.reshape(promised, unit);
   const { dtype } = logProbabilities;
   const zero = ops.constant(0, dtype);
   const classes = ops.iota(
@@ -131,14 +124,6 @@ export function nllLoss(input: Tensor, target: Tensor, options: NllOptions = {})
   return wrap(reduceWeighted('nllLoss', losses, weights, options.reduction));
 }
 
-function checkSmoothing(labelSmoothing: number): void {
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
-    throw new ArgumentError(`labelSmoothing must lie between 0 and 1, got ${labelSmoothing}`, {
-      op: 'crossEntropy',
-    });
-  }
-}
-
 /**
  * Softmax cross entropy of scores [N, C, ...] (or [C]) against classes [N, ...] (integers), or
  * against probabilities of the shape of the scores. Computed from log-softmax, so large scores do
@@ -159,7 +144,7 @@ export function crossEntropy(
   const node = floatNode(op, input);
   const axis = classAxis(op, node);
   const { labelSmoothing = 0, reduction = 'mean' } = options;
-  checkSmoothing(labelSmoothing);
+  checkNumber('crossEntropy', 'labelSmoothing', labelSmoothing, [0, 1]);
   const logProbabilities = logSoftmaxNode(node, axis);
   if (isFloat(nodeOf(op, target).dtype)) {
     return wrap(softCrossEntropy(op, logProbabilities, axis, target, options));

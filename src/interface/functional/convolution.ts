@@ -1,4 +1,5 @@
 // Linear layers and convolutions as functions.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { isFloat, promote } from '../../base/dtype.ts';
 import { formatShape } from '../../base/shape.ts';
@@ -95,9 +96,7 @@ function checkWeight(op: string, weight: Node, spaceRank: number, groups: number
       { op },
     );
   }
-  if (!Number.isInteger(groups) || groups < 1) {
-    throw new ArgumentError(`groups must be a positive integer, got ${groups}`, { op });
-  }
+  checkInteger(op, 'groups', groups, 1);
 }
 
 function convolve(

@@ -1,6 +1,6 @@
 // Dropout: elements, channels, and the variant that keeps self-normalizing statistics.
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { formatShape, type Shape } from '../../base/shape.ts';
+import { checkNumber } from '../../base/checks.ts';
+import type { Shape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import type { Generator } from '../tensor/generator.ts';
@@ -8,6 +8,7 @@ import { numberNode, wrap } from '../tensor/handle.ts';
 import { uniformNode } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
+import { checkSpaceAxes } from './windows.ts';
 
 export interface DropoutOptions {
   /** Probability that an element is dropped; default 0.5. */
@@ -23,12 +24,6 @@ function keepMask(shape: Shape, p: number, generator: Generator | undefined): No
   return ops.greaterEqual(uniformNode(shape, 'float32', generator), numberNode(p, 'float32'));
 }
 
-function checkProbability(op: string, p: number): void {
-  if (!(p >= 0 && p <= 1)) {
-    throw new ArgumentError(`p must lie between 0 and 1, got ${p}`, { op });
-  }
-}
-
 /** Zeroes with probability p, and scales the rest so that the mean stays. */
 function drop(
   op: string,
@@ -37,7 +32,7 @@ function drop(
   maskShape: (s: Shape) => Shape,
 ): Tensor {
   const { p = 0.5, training = true, generator } = options;
-  checkProbability(op, p);
+  checkNumber(op, 'p', p, [0, 1]);
   const node = floatNode(op, x);
   const shape = maskShape(node.shape);
   if (!training || p === 0) return wrap(node);
@@ -56,12 +51,7 @@ export function dropout(x: Tensor, options: DropoutOptions = {}): Tensor {
 function perChannel(op: string, spaceRank: number): (shape: Shape) => Shape {
   return (shape) => {
     const lead = shape.length - spaceRank;
-    if (lead !== 1 && lead !== 2) {
-      throw new ShapeError(
-        `takes [batch, channels, ${spaceRank} space axes] or without batch, got ${formatShape(shape)}`,
-        { op },
-      );
-    }
+    checkSpaceAxes(op, shape, spaceRank);
     return shape.map((size, axis) => (axis < lead ? size : 1));
   };
 }
@@ -84,7 +74,7 @@ export function dropout3d(x: Tensor, options: DropoutOptions = {}): Tensor {
 /** Dropout towards selu's lower limit, which keeps mean and variance (Klambauer et al. 2017). */
 export function alphaDropout(x: Tensor, options: DropoutOptions = {}): Tensor {
   const { p = 0.5, training = true, generator } = options;
-  checkProbability('alphaDropout', p);
+  checkNumber('alphaDropout', 'p', p, [0, 1]);
   const node = floatNode('alphaDropout', x);
   if (!training || p === 0) return wrap(node);
   const zero = ops.constant(0, node.dtype);

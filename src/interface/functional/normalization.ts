@@ -1,4 +1,5 @@
 // Normalization layers as functions.
+import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -223,7 +224,8 @@ export function instanceNorm(
 
 /** The trailing axes that `normalizedShape` names. */
 function trailingAxes(op: string, node: Node, normalizedShape: number | Shape): number[] {
-  const wanted = typeof normalizedShape === 'number' ? [normalizedShape] : normalizedShape;
+  const list = Array.isArray(normalizedShape) ? (normalizedShape as Shape) : [normalizedShape];
+  const wanted = list.map((size) => checkInteger(op, 'normalizedShape', size, 0));
   const first = node.shape.length - wanted.length;
   if (wanted.length === 0 || first < 0 || !sameShape(node.shape.slice(first), wanted)) {
     throw new ShapeError(
@@ -326,9 +328,7 @@ export function localResponseNorm(
       op,
     });
   }
-  if (!Number.isInteger(size) || size < 1) {
-    throw new ArgumentError(`size must be a positive integer, got ${size}`, { op });
-  }
+  checkInteger(op, 'size', size, 1);
   const [batch, channels] = node.shape as readonly [number, number];
   const space = sizeOf(node.shape.slice(2));
   const squares = ops.reshape(ops.mul(node, node), [batch, channels, space]);

@@ -1,4 +1,5 @@
 // Padding of the last axes, in PyTorch's order: last axis first, before and after.
+import { checkInteger, describeValue } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -70,6 +71,11 @@ export function pad(x: Tensor, padding: readonly number[], options: PadOptions =
   const node = nodeOf('pad', x);
   const { mode = 'constant' } = options;
   const rank = node.shape.length;
+  if (!Array.isArray(padding)) {
+    throw new ArgumentError(`expected a list of amounts, got ${describeValue(padding)}`, {
+      op: 'pad',
+    });
+  }
   if (padding.length % 2 !== 0 || padding.length > 2 * rank) {
     throw new ArgumentError(
       `${padding.length} amounts do not make pairs for at most ${rank} axes`,
@@ -77,9 +83,7 @@ export function pad(x: Tensor, padding: readonly number[], options: PadOptions =
     );
   }
   for (const amount of padding) {
-    if (!Number.isInteger(amount)) {
-      throw new ArgumentError(`amounts must be integers, got ${amount}`, { op: 'pad' });
-    }
+    checkInteger('pad', 'an amount', amount, -Infinity);
   }
   const before = node.shape.map((_, axis) => padding[2 * (rank - 1 - axis)] ?? 0);
   const after = node.shape.map((_, axis) => padding[2 * (rank - 1 - axis) + 1] ?? 0);

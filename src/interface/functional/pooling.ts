@@ -1,14 +1,17 @@
 // Pools over the last axes: maxima, means, p-norms, and the way back from maxima.
+import { checkNumber, POSITIVE } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
+import { checkPool } from '../../graph/ops/pooling.ts';
 import { nodeOf } from '../tensor/arguments.ts';
-import { castNode, numberNode, wrap } from '../tensor/handle.ts';
+import { numberNode, wrap } from '../tensor/handle.ts';
+import { indexNode } from '../tensor/index-values.ts';
 import type { ValuesAndIndices } from '../tensor/reductions.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
-import { perAxis, type Sizes } from './windows.ts';
+import { checkSpaceAxes, perAxis, type Sizes } from './windows.ts';
 
 export interface MaxPoolOptions {
   /** Step of the window; default its size. */
@@ -43,12 +46,7 @@ function readGeometry(
   kernelSize: Sizes,
   options: MaxPoolOptions,
 ): PoolGeometry {
-  if (node.shape.length < rank + 1 || node.shape.length > rank + 2) {
-    throw new ShapeError(
-      `takes [batch, channels, ${rank} space axes] or without batch, got ${formatShape(node.shape)}`,
-      { op },
-    );
-  }
+  checkSpaceAxes(op, node.shape, rank);
   const kernel = perAxis(op, 'kernelSize', kernelSize, rank, 1);
   const stride = perAxis(op, 'stride', options.stride ?? kernel, rank, 1);
   const sides = perAxis(op, 'padding', options.padding ?? 0, rank, 0);
@@ -75,7 +73,10 @@ function readGeometry(
     if ((count - 1) * step >= length + side) count--;
     return Math.max(0, (count - 1) * step + span - (length + 2 * side));
   }
-  return { kernel, stride, sides, padding, dilation };
+  const geometry = { kernel, stride, sides, padding, dilation };
+  // Here and not where the node is made: the user called `op`.
+  checkPool(op, node.shape, geometry);
+  return geometry;
 }
 
 function maxPool(
@@ -211,7 +212,7 @@ function lpPool(
   kernelSize: Sizes,
   options: { stride?: Sizes | null; ceilMode?: boolean },
 ): Tensor {
-  if (!(p > 0)) throw new ArgumentError(`the order must be positive, got ${p}`, { op });
+  checkNumber(op, 'the order', p, POSITIVE);
   const node = floatNode(op, x);
   const window = readGeometry(op, node, rank, kernelSize, options);
   const order = numberNode(p, node.dtype);
@@ -256,10 +257,10 @@ function maxUnpool(
   kernelSize: Sizes,
   options: MaxUnpoolOptions,
 ): Tensor {
-  const [node, index] = [nodeOf(op, x), nodeOf(op, indices)];
-  if (!sameShape(node.shape, index.shape)) {
+  const node = nodeOf(op, x);
+  if (!sameShape(node.shape, indices.shape)) {
     throw new ShapeError(
-      `values are ${formatShape(node.shape)}, their positions ${formatShape(index.shape)}`,
+      `values are ${formatShape(node.shape)}, their positions ${formatShape(indices.shape)}`,
       { op },
     );
   }
@@ -275,8 +276,9 @@ function maxUnpool(
       (kernel[axis] as number),
   );
   const size = options.outputSize?.slice(-rank) ?? smallest;
+  const index = indexNode(op, indices, sizeOf(size));
   const flat = (value: Node): Node => ops.reshape(value, [sizeOf(lead), sizeOf(space)]);
-  const spread = ops.scatterAdd(flat(node), flat(castNode(index, 'int32')), 1, sizeOf(size));
+  const spread = ops.scatterAdd(flat(node), flat(index), 1, sizeOf(size));
   return wrap(ops.reshape(spread, [...lead, ...size]));
 }
 

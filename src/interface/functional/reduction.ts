@@ -1,6 +1,6 @@
 // How losses become one number, and what they share.
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { broadcastShapes, formatShape, sameShape, sizeOf } from '../../base/shape.ts';
+import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
@@ -33,16 +33,17 @@ export function reduceLoss(op: string, losses: Node, reduction: Reduction = 'mea
   }
 }
 
-/** Input and target of a loss in one float dtype; their shapes must broadcast. */
+/** Input and target of a loss in one float dtype. Throws ShapeError unless their shapes are equal. */
 export function lossOperands(op: string, input: Tensor, target: Tensor): [Node, Node] {
   nodeOf(op, input);
   nodeOf(op, target);
   const [x, y] = floatOperands(op, input, target);
-  if (!sameShape(x.shape, y.shape)) {
-    const shape = broadcastShapes(op, x.shape, y.shape);
-    return [ops.expand(x, shape), ops.expand(y, shape)];
-  }
-  return [x, y];
+  if (sameShape(x.shape, y.shape)) return [x, y];
+  // [N, 1] against [N] would broadcast to [N, N]: hardly ever what is meant.
+  throw new ShapeError(`shapes differ, ${formatShape(x.shape)} and ${formatShape(y.shape)}`, {
+    op,
+    hint: 'reshape() one of them, or expand() it if broadcasting is meant',
+  });
 }
 
 /** A loss that is a function of input and target at each place. */

@@ -1,5 +1,5 @@
 // Losses between numbers: squared, absolute and robust errors, likelihoods, divergences.
-import { ArgumentError } from '../../base/errors.ts';
+import { checkNumber, POSITIVE } from '../../base/checks.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
@@ -35,9 +35,7 @@ export function smoothL1Loss(
   options: LossOptions & { beta?: number } = {},
 ): Tensor {
   const { beta = 1 } = options;
-  if (!(beta >= 0)) {
-    throw new ArgumentError(`beta must not be negative, got ${beta}`, { op: 'smoothL1Loss' });
-  }
+  checkNumber('smoothL1Loss', 'beta', beta);
   if (beta === 0) return l1Loss(input, target, options);
   return elementwiseLoss('smoothL1Loss', input, target, options, (x, y) => {
     const difference = ops.sub(x, y);
@@ -56,9 +54,7 @@ export function huberLoss(
   options: LossOptions & { delta?: number } = {},
 ): Tensor {
   const { delta = 1 } = options;
-  if (!(delta > 0)) {
-    throw new ArgumentError(`delta must be positive, got ${delta}`, { op: 'huberLoss' });
-  }
+  checkNumber('huberLoss', 'delta', delta, POSITIVE);
   return elementwiseLoss('huberLoss', input, target, options, (x, y) => {
     const difference = ops.sub(x, y);
     const size = ops.abs(difference);

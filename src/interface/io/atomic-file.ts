@@ -1,12 +1,23 @@
 // Files that are either written whole or not at all: a temporary file beside the target, renamed.
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { hasFiles } from './byte-source.ts';
+import { asFileError } from './file-errors.ts';
 
 /** One call of the system writes at most this much. */
 const CHUNK = 1 << 26;
 
 /** Takes the parts of a file in order. */
 export type WritePart = (bytes: Uint8Array) => Promise<void>;
+
+/** Throws ArgumentError unless `path` can be one; `usage` shows the order of arguments. */
+export function checkPath(path: unknown, usage: string): void {
+  if (path instanceof URL || (typeof path === 'string' && path !== '')) return;
+  throw new ArgumentError(`expected a path, got ${describeValue(path)}`, {
+    op: 'save',
+    hint: `the path comes first: ${usage}`,
+  });
+}
 
 /**
  * Writes `path` through `produce`. The content is on disk (fsync) before it gets its name, so a
@@ -21,6 +32,7 @@ export async function writeFileAtomically(
       hint: 'use serialize(...), and offer the bytes as a download or put them in a database',
     });
   }
+  checkPath(path, 'save(path, ...)');
   const fs = await import('node:fs/promises');
   const { basename, dirname, join } = await import('node:path');
   const { fileURLToPath } = await import('node:url');
@@ -28,7 +40,10 @@ export async function writeFileAtomically(
   const folder = dirname(target);
   const unique = `${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
   const temporary = join(folder, `.${basename(target)}.${unique}.tmp`);
-  const handle = await fs.open(temporary, 'wx');
+  const fail = (error: unknown): never => {
+    throw asFileError(error, 'save', `write '${target}'`, 'is the folder there, and writable?');
+  };
+  const handle = await fs.open(temporary, 'wx').catch(fail);
   try {
     try {
       await produce(async (bytes) => {
@@ -45,7 +60,7 @@ export async function writeFileAtomically(
     await fs.rename(temporary, target);
   } catch (error) {
     await fs.rm(temporary, { force: true });
-    throw error;
+    return fail(error);
   }
   await syncFolder(folder);
 }

@@ -1,5 +1,7 @@
 // Where bytes come from: memory, a Blob, a file or an address, read by ranges where that is possible.
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, DisposedError, FormatError } from '../../base/errors.ts';
+import { asFileError } from './file-errors.ts';
 
 /** Something of known size that can be read from any place. */
 export interface ByteSource {
@@ -69,11 +71,13 @@ function blobSource(blob: Blob): ByteSource {
 async function fileSource(path: string | URL): Promise<ByteSource> {
   const { open } = await import('node:fs/promises');
   const label = String(path);
-  const handle = await open(path, 'r');
+  const handle = await open(path, 'r').catch((error: unknown) => {
+    throw asFileError(error, 'load', `open '${label}'`);
+  });
   let closed = false;
   try {
     const stats = await handle.stat();
-    if (!stats.isFile()) throw new ArgumentError(`${label} is not a file`);
+    if (!stats.isFile()) throw new ArgumentError(`${label} is not a file`, { op: 'load' });
     return {
       label,
       size: stats.size,
@@ -110,14 +114,19 @@ function closedError(label: string): DisposedError {
 }
 
 async function addressSource(address: string): Promise<ByteSource> {
-  const response = await fetch(address);
+  const response = await fetch(address).catch((error: unknown) => {
+    throw asFileError(error, 'load', `fetch ${address}`);
+  });
   if (!response.ok) {
-    throw new ArgumentError(`${address} answered ${response.status} ${response.statusText}`);
+    throw new ArgumentError(`${address} answered ${response.status} ${response.statusText}`, {
+      op: 'load',
+    });
   }
   return memorySource(await response.arrayBuffer(), address);
 }
 
-function isByteSource(input: object): input is ByteSource {
+function isByteSource(input: unknown): input is ByteSource {
+  if (typeof input !== 'object' || input === null) return false;
   return 'read' in input && typeof input.read === 'function' && 'size' in input;
 }
 
@@ -140,7 +149,10 @@ export async function openSource(input: ByteInput): Promise<ByteSource> {
   if (input instanceof Uint8Array || input instanceof ArrayBuffer) return memorySource(input);
   if (typeof Blob !== 'undefined' && input instanceof Blob) return blobSource(input);
   if (isByteSource(input)) return input;
-  throw new ArgumentError('expected a path, an address, bytes, a Blob or a ByteSource');
+  throw new ArgumentError(
+    `expected a path, an address, bytes, a Blob or a ByteSource, got ${describeValue(input)}`,
+    { op: 'load' },
+  );
 }
 
 /** Everything a source holds. */

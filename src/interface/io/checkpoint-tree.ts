@@ -72,6 +72,12 @@ class Flattener {
     if (isTypedArray(value)) {
       return { $array: this.nameFor(value, path), kind: value.constructor.name };
     }
+    if (ArrayBuffer.isView(value)) {
+      throw new ArgumentError(
+        `a checkpoint cannot hold the ${value.constructor.name} at '${path}'`,
+        { hint: `it takes ${TYPED_ARRAY_NAMES.join(', ')}` },
+      );
+    }
     if (this.open.has(value)) {
       throw new ArgumentError(`the checkpoint contains itself at '${path}'`);
     }

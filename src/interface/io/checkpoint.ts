@@ -1,7 +1,9 @@
 // Saving and loading: state dicts, and checkpoints that hold a whole training run in one file.
 import { type TypedArray, byteSize } from '../../base/dtype.ts';
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, FormatError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
+import { checkPath } from './atomic-file.ts';
 import type { ByteInput } from './byte-source.ts';
 import {
   type CheckpointValue,
@@ -18,6 +20,7 @@ import {
   SafetensorsFile,
   entriesOf,
   pendingTypedArray,
+  readMetadata,
   serializePending,
   writePending,
 } from './safetensors.ts';
@@ -48,9 +51,16 @@ function pendingDeviceTensor(name: string, value: Tensor): PendingTensor {
 }
 
 function pendingStateDict(state: StateDict): PendingTensor[] {
+  if (typeof state !== 'object' || state === null || 'stateDict' in state) {
+    throw new ArgumentError(`expected a state dict, got ${describeValue(state)}`, {
+      op: 'save',
+      hint: 'save(path, model.stateDict())',
+    });
+  }
   return entriesOf<unknown>(state).map(([name, value]) => {
     if (isTensor(value)) return pendingDeviceTensor(name, value);
-    throw new ArgumentError(`save: '${name}' is not a Tensor`, {
+    throw new ArgumentError(`'${name}' is not a Tensor`, {
+      op: 'save',
       hint: 'a state dict maps names to tensors; saveCheckpoint() takes trees of anything',
     });
   });
@@ -68,7 +78,8 @@ export async function save(
   state: StateDict,
   options: SafetensorsWriteOptions = {},
 ): Promise<void> {
-  await writePending(path, pendingStateDict(state), new Map(entriesOf(options.metadata ?? {})));
+  checkPath(path, 'save(path, state)');
+  await writePending(path, pendingStateDict(state), readMetadata('save', options));
 }
 
 /** The bytes {@link save} would write, for places without files. */
@@ -76,7 +87,7 @@ export async function serialize(
   state: StateDict,
   options: SafetensorsWriteOptions = {},
 ): Promise<Uint8Array> {
-  return serializePending(pendingStateDict(state), new Map(entriesOf(options.metadata ?? {})));
+  return serializePending(pendingStateDict(state), readMetadata('serialize', options));
 }
 
 /**
@@ -115,6 +126,11 @@ function checkpointParts(state: Readonly<Record<string, unknown>>): {
   tensors: PendingTensor[];
   metadata: Map<string, string>;
 } {
+  if (typeof state !== 'object' || state === null) {
+    throw new ArgumentError(`expected a record of what to save, got ${describeValue(state)}`, {
+      op: 'saveCheckpoint',
+    });
+  }
   const { arrays, json }: FlatTree = flattenTree(state);
   const tensors = [...arrays].map(([name, value]) =>
     isTensor(value) ? pendingDeviceTensor(name, value) : pendingTypedArray(name, value),
@@ -145,6 +161,7 @@ export async function saveCheckpoint(
   path: string | URL,
   state: Readonly<Record<string, unknown>>,
 ): Promise<void> {
+  checkPath(path, 'saveCheckpoint(path, state)');
   const { tensors, metadata } = checkpointParts(state);
   await writePending(path, tensors, metadata);
 }

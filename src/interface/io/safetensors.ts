@@ -1,5 +1,6 @@
 // safetensors files: read from memory or by ranges of a file, and written deterministically.
 import { type TypedArray, viewTypedArray } from '../../base/dtype.ts';
+import { checkKeys, describeValue } from '../../base/checks.ts';
 import {
   ArgumentError,
   DisposedError,
@@ -318,10 +319,30 @@ export async function writePending(
   });
 }
 
+/** The text that goes with tensors. Throws ArgumentError for what the format has no place for. */
+export function readMetadata(op: string, options: SafetensorsWriteOptions): Map<string, string> {
+  checkKeys(op, options, ['metadata']);
+  const entries = entriesOf<unknown>(options.metadata ?? {});
+  for (const [name, value] of entries) {
+    if (typeof value === 'string') continue;
+    throw new ArgumentError(
+      `the metadata '${name}' must be a string, got ${describeValue(value)}`,
+      {
+        op,
+        hint: 'JSON.stringify() makes one of anything',
+      },
+    );
+  }
+  return new Map(entries as [string, string][]);
+}
+
 /** The entries of a Map, or of a record's own keys. */
 export function entriesOf<T>(
   values: ReadonlyMap<string, T> | Readonly<Record<string, T>>,
 ): [string, T][] {
+  if (typeof values !== 'object' || values === null) {
+    throw new ArgumentError(`expected a Map or a record, got ${describeValue(values)}`);
+  }
   return values instanceof Map ? [...values] : Object.entries<T>(values as Record<string, T>);
 }
 
@@ -336,7 +357,7 @@ export async function serializeSafetensors(
   options: SafetensorsWriteOptions = {},
 ): Promise<Uint8Array> {
   const pending = entriesOf(tensors).map(([name, array]) => pendingTensor(name, array));
-  return serializePending(pending, new Map(entriesOf(options.metadata ?? {})));
+  return serializePending(pending, readMetadata('serializeSafetensors', options));
 }
 
 /** Writes a safetensors file: atomically, so that a failed write leaves the old file alone. */
@@ -346,5 +367,5 @@ export async function writeSafetensors(
   options: SafetensorsWriteOptions = {},
 ): Promise<void> {
   const pending = entriesOf(tensors).map(([name, array]) => pendingTensor(name, array));
-  await writePending(path, pending, new Map(entriesOf(options.metadata ?? {})));
+  await writePending(path, pending, readMetadata('writeSafetensors', options));
 }

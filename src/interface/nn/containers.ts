@@ -1,6 +1,7 @@
 // Modules that hold modules or parameters: Sequential, ModuleList, ModuleDict, ParameterList.
 import { ArgumentError } from '../../base/errors.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { listOf } from '../tensor/handle.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { type Layer, Module } from './module.ts';
 import { Parameter } from './parameter.ts';
 
@@ -122,7 +123,7 @@ export class ModuleList<M extends Module = Module> extends Container implements 
 
   constructor(modules: Iterable<M> = []) {
     super();
-    this.#items = [...modules];
+    this.#items = [...listOf('nn.ModuleList', modules, 'modules', 'new nn.ModuleList([a, b])')];
   }
 
   override describe(): string {
@@ -214,7 +215,8 @@ export class ParameterList extends Container implements Iterable<Parameter> {
 
   constructor(parameters: Iterable<Tensor> = []) {
     super();
-    this.append(...parameters);
+    // A tensor is iterable too: by its rows.
+    this.append(...(parameters instanceof Tensor ? [parameters] : parameters));
   }
 
   override describe(): string {

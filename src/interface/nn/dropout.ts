@@ -1,5 +1,5 @@
 // Dropout (Srivastava et al. 2014): of elements, and of whole channels.
-import { ArgumentError } from '../../base/errors.ts';
+import { checkNumber } from '../../base/checks.ts';
 import * as F from '../functional/index.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module } from './module.ts';
@@ -10,12 +10,7 @@ abstract class DropoutBase extends Module {
 
   constructor(p = 0.5) {
     super();
-    if (!(p >= 0 && p <= 1)) {
-      throw new ArgumentError(`p must lie between 0 and 1, got ${p}`, {
-        op: `nn.${this.constructor.name}`,
-      });
-    }
-    this.p = p;
+    this.p = checkNumber(`nn.${this.constructor.name}`, 'p', p, [0, 1]);
   }
 
   override describe(): string {

@@ -1,7 +1,8 @@
 // Module: a tree of parameters, buffers and sub-modules found by walking an object's own fields.
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape } from '../../base/shape.ts';
-import { castNode, tensorOn } from '../tensor/handle.ts';
+import { isTensor, notTensor, readyToCopy } from '../tensor/handle.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { Buffer, Parameter } from './parameter.ts';
 
@@ -172,6 +173,11 @@ export abstract class Module {
    * are named at once, and nothing is changed if there is any.
    */
   loadStateDict(state: StateSource, options: { strict?: boolean } = {}): LoadReport {
+    if (typeof state !== 'object' || state === null) {
+      throw new ArgumentError(`expected a state dict, got ${describeValue(state)}`, {
+        op: 'loadStateDict',
+      });
+    }
     const given: ReadonlyMap<string, Tensor> =
       state instanceof Map ? state : new Map(Object.entries(state));
     const own = this.stateDict();
@@ -180,7 +186,9 @@ export abstract class Module {
     const problems: string[] = [];
     for (const [name, tensor] of Object.entries(own)) {
       const value = given.get(name);
-      if (value !== undefined && !sameShape(value.shape, tensor.shape)) {
+      if (value === undefined) continue;
+      if (!isTensor(value)) notTensor('loadStateDict', value, `a tensor as ${name}`);
+      if (!sameShape(value.shape, tensor.shape)) {
         problems.push(
           `${name} is ${formatShape(value.shape)}, expected ${formatShape(tensor.shape)}`,
         );
@@ -195,13 +203,16 @@ export abstract class Module {
         { op: 'loadStateDict', hint: 'pass { strict: false } to load what fits' },
       );
     }
+    const targets: Tensor[] = [];
+    const values: Tensor[] = [];
     for (const [name, tensor] of Object.entries(own)) {
       const value = given.get(name);
       if (value === undefined || value === tensor) continue;
-      // Halves are read as raw bits: conversion is the device's business.
-      const converted =
-        value.dtype === tensor.dtype ? value : tensorOn(castNode(value.node, tensor.dtype));
-      tensor.setData(converted.dataSync());
+      targets.push(tensor);
+      values.push(value);
+    }
+    for (const [i, value] of readyToCopy(values, targets).entries()) {
+      targets[i]?.setData(value.dataSync());
     }
     return { missing, unexpected };
   }

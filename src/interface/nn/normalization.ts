@@ -211,7 +211,7 @@ export class InstanceNorm3d extends InstanceNorm {
 }
 
 function lastAxes(op: string, shape: number | readonly number[]): readonly number[] {
-  const list = typeof shape === 'number' ? [shape] : shape;
+  const list = Array.isArray(shape) ? (shape as readonly number[]) : [shape as number];
   if (list.length === 0) throw new ArgumentError('normalizedShape has no axes', { op });
   for (const size of list) checkInteger(op, 'normalizedShape', size, 1);
   return list;

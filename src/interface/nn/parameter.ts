@@ -1,22 +1,36 @@
 // Parameters and buffers: tensors that live as long as their module.
-import { byteSize, type DType, newTypedArray, type TypedArray } from '../../base/dtype.ts';
-import { ShapeError } from '../../base/errors.ts';
+import { type DType, isFloat, type TypedArray } from '../../base/dtype.ts';
+import { DTypeError, ShapeError } from '../../base/errors.ts';
 import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import { input } from '../../graph/ops/leaf.ts';
 import { Storage } from '../../runtime/storage.ts';
-import { claimStorage } from '../tensor/handle.ts';
+import { encodeNumbers } from '../tensor/encode.ts';
+import { claimStorage, notTensor } from '../tensor/handle.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
-function persistentLeaf(values: TypedArray | Tensor, shape: Shape, dtype: DType, tracked: boolean) {
-  const host = newTypedArray(dtype, sizeOf(shape));
-  const source = values instanceof Tensor ? values.dataSync() : values;
-  if (source.length !== host.length) {
-    throw new ShapeError(`${source.length} values do not fill ${formatShape(shape)}`, {
-      op: tracked ? 'Parameter' : 'Buffer',
-    });
+type Values = Tensor | TypedArray;
+
+/** A stored value of its own; shape and dtype are for values that have none. */
+function persistentLeaf(tracked: boolean, values: Values, shape?: Shape, dtype: DType = 'float32') {
+  const op = tracked ? 'nn.Parameter' : 'nn.Buffer';
+  if (values instanceof Tensor) {
+    return leafOf(op, tracked, values.dataSync(), values.shape, values.dtype);
   }
-  host.set(source);
-  const storage = new Storage(host.length * byteSize(dtype), new Uint8Array(host.buffer));
+  if (typeof (values as TypedArray | undefined)?.length !== 'number') {
+    notTensor(op, values, 'a tensor or a typed array');
+  }
+  return leafOf(op, tracked, values, shape ?? [values.length], dtype);
+}
+
+function leafOf(op: string, tracked: boolean, values: TypedArray, shape: Shape, dtype: DType) {
+  if (tracked && !isFloat(dtype)) {
+    throw new DTypeError(`only floats have gradients, not ${dtype}`, { op });
+  }
+  if (values.length !== sizeOf(shape)) {
+    throw new ShapeError(`${values.length} values do not fill ${formatShape(shape)}`, { op });
+  }
+  const host = encodeNumbers(op, values, dtype);
+  const storage = new Storage(host.byteLength, new Uint8Array(host.buffer));
   storage.persistent = true;
   storage.tracked = tracked;
   storage.label = tracked ? 'a parameter' : 'a buffer';
@@ -25,15 +39,14 @@ function persistentLeaf(values: TypedArray | Tensor, shape: Shape, dtype: DType,
 
 /** A tensor that is trained: gradients are computed for it, optimizers update it. */
 export class Parameter extends Tensor {
-  /** `values`: a tensor, or the elements in row-major order with `shape`. Copied. */
+  /**
+   * `values`: a tensor, or the elements in row-major order with `shape`. Copied. Throws DTypeError
+   * unless they are floats.
+   */
   constructor(values: Tensor);
   constructor(values: TypedArray, shape: Shape, dtype?: DType);
-  constructor(values: Tensor | TypedArray, shape?: Shape, dtype: DType = 'float32') {
-    super(
-      values instanceof Tensor
-        ? persistentLeaf(values, values.shape, values.dtype, true)
-        : persistentLeaf(values, shape ?? [values.length], dtype, true),
-    );
+  constructor(values: Values, shape?: Shape, dtype?: DType) {
+    super(persistentLeaf(true, values, shape, dtype));
     claimStorage(this);
   }
 }
@@ -42,12 +55,8 @@ export class Parameter extends Tensor {
 export class Buffer extends Tensor {
   constructor(values: Tensor);
   constructor(values: TypedArray, shape: Shape, dtype?: DType);
-  constructor(values: Tensor | TypedArray, shape?: Shape, dtype: DType = 'float32') {
-    super(
-      values instanceof Tensor
-        ? persistentLeaf(values, values.shape, values.dtype, false)
-        : persistentLeaf(values, shape ?? [values.length], dtype, false),
-    );
+  constructor(values: Values, shape?: Shape, dtype?: DType) {
+    super(persistentLeaf(false, values, shape, dtype));
     claimStorage(this);
   }
 }

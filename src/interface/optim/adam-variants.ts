@@ -21,18 +21,14 @@ export type AdamVariantArguments<O extends AdamVariantOptions = AdamVariantOptio
   betas?: readonly [number, number];
 };
 
-function withDefaults(options: AdamVariantArguments, lr: number): AdamVariantOptions {
-  const { betas, ...rest } = options;
-  return {
-    lr,
-    beta1: betas?.[0] ?? 0.9,
-    beta2: betas?.[1] ?? 0.999,
-    eps: 1e-8,
-    weightDecay: 0,
-    maximize: false,
-    ...rest,
-  };
-}
+const DEFAULTS: AdamVariantOptions = {
+  lr: 2e-3,
+  beta1: 0.9,
+  beta2: 0.999,
+  eps: 1e-8,
+  weightDecay: 0,
+  maximize: false,
+};
 
 abstract class AdamVariant<O extends AdamVariantOptions> extends Optimizer<O> {
   /** The moving mean of the gradients, moved on by one step. */
@@ -55,8 +51,10 @@ abstract class AdamVariant<O extends AdamVariantOptions> extends Optimizer<O> {
 
 /** Adam with the largest recent gradient in place of the mean square (Kingma and Ba 2015). */
 export class Adamax extends AdamVariant<AdamVariantOptions> {
+  static override readonly name = 'Adamax';
+
   constructor(parameters: Parameters<AdamVariantOptions>, options: AdamVariantArguments = {}) {
-    super(parameters, withDefaults(options, 2e-3));
+    super(parameters, DEFAULTS, options);
   }
 
   protected update(
@@ -77,6 +75,7 @@ export class Adamax extends AdamVariant<AdamVariantOptions> {
 
 /** Adam with Nesterov momentum (Dozat 2016). */
 export class NAdam extends AdamVariant<NAdamOptions> {
+  static override readonly name = 'NAdam';
   /** Products of the momenta of steps 1..t: known from t, so they need no place in the state. */
   readonly #products = new Map<string, number[]>();
 
@@ -84,10 +83,7 @@ export class NAdam extends AdamVariant<NAdamOptions> {
     parameters: Parameters<NAdamOptions>,
     options: AdamVariantArguments<NAdamOptions> = {},
   ) {
-    super(parameters, {
-      ...withDefaults(options, 2e-3),
-      momentumDecay: options.momentumDecay ?? 4e-3,
-    });
+    super(parameters, { ...DEFAULTS, momentumDecay: 4e-3 }, options);
   }
 
   #momentumProduct(step: number, beta1: number, decay: number): number {
@@ -126,8 +122,10 @@ function momentumAt(step: number, beta1: number, decay: number): number {
 
 /** Adam that starts plainly until its variance estimate can be trusted (Liu et al. 2020). */
 export class RAdam extends AdamVariant<AdamVariantOptions> {
+  static override readonly name = 'RAdam';
+
   constructor(parameters: Parameters<AdamVariantOptions>, options: AdamVariantArguments = {}) {
-    super(parameters, withDefaults(options, 1e-3));
+    super(parameters, { ...DEFAULTS, lr: 1e-3 }, options);
   }
 
   protected update(

@@ -16,24 +16,26 @@ export type AdamOptions = {
 /** Options as users give them: `betas` as a pair, like PyTorch. */
 export type AdamArguments = Partial<AdamOptions> & { betas?: readonly [number, number] };
 
-function withDefaults(options: AdamArguments, weightDecay: number): AdamOptions {
-  const { betas, ...rest } = options;
-  return {
-    lr: 1e-3,
-    beta1: betas?.[0] ?? 0.9,
-    beta2: betas?.[1] ?? 0.999,
-    eps: 1e-8,
-    weightDecay,
-    amsgrad: false,
-    maximize: false,
-    ...rest,
-  };
-}
+const DEFAULTS: AdamOptions = {
+  lr: 1e-3,
+  beta1: 0.9,
+  beta2: 0.999,
+  eps: 1e-8,
+  weightDecay: 0,
+  amsgrad: false,
+  maximize: false,
+};
 
 /** Adam: weight decay is added to the gradient (L2). */
 export class Adam extends Optimizer<AdamOptions> {
-  constructor(parameters: Parameters<AdamOptions>, options: AdamArguments = {}) {
-    super(parameters, withDefaults(options, 0));
+  static override readonly name: string = 'Adam';
+
+  constructor(
+    parameters: Parameters<AdamOptions>,
+    options: AdamArguments = {},
+    defaults: AdamOptions = DEFAULTS,
+  ) {
+    super(parameters, defaults, options);
   }
 
   protected update(
@@ -78,8 +80,10 @@ export class Adam extends Optimizer<AdamOptions> {
 
 /** Adam with decoupled weight decay: the parameter shrinks by `lr * weightDecay` each step. */
 export class AdamW extends Adam {
+  static override readonly name = 'AdamW';
+
   constructor(parameters: Parameters<AdamOptions>, options: AdamArguments = {}) {
-    super(parameters, withDefaults(options, 1e-2));
+    super(parameters, options, { ...DEFAULTS, weightDecay: 1e-2 });
   }
 
   protected override update(

@@ -22,17 +22,22 @@ export type RMSpropOptions = {
 
 /** RMSprop (Hinton 2012; centred: Graves 2013), as PyTorch's. */
 export class RMSprop extends Optimizer<RMSpropOptions> {
+  static override readonly name = 'RMSprop';
+
   constructor(parameters: Parameters<RMSpropOptions>, options: Partial<RMSpropOptions> = {}) {
-    super(parameters, {
-      lr: 1e-2,
-      alpha: 0.99,
-      eps: 1e-8,
-      weightDecay: 0,
-      momentum: 0,
-      centered: false,
-      maximize: false,
-      ...options,
-    });
+    super(
+      parameters,
+      {
+        lr: 1e-2,
+        alpha: 0.99,
+        eps: 1e-8,
+        weightDecay: 0,
+        momentum: 0,
+        centered: false,
+        maximize: false,
+      },
+      options,
+    );
   }
 
   protected update(param: Tensor, grad: Tensor, group: ParameterGroup<RMSpropOptions>): void {
@@ -70,16 +75,21 @@ export type AdagradOptions = {
 
 /** Adagrad (Duchi et al. 2011), as PyTorch's. */
 export class Adagrad extends Optimizer<AdagradOptions> {
+  static override readonly name = 'Adagrad';
+
   constructor(parameters: Parameters<AdagradOptions>, options: Partial<AdagradOptions> = {}) {
-    super(parameters, {
-      lr: 1e-2,
-      lrDecay: 0,
-      weightDecay: 0,
-      initialAccumulatorValue: 0,
-      eps: 1e-10,
-      maximize: false,
-      ...options,
-    });
+    super(
+      parameters,
+      {
+        lr: 1e-2,
+        lrDecay: 0,
+        weightDecay: 0,
+        initialAccumulatorValue: 0,
+        eps: 1e-10,
+        maximize: false,
+      },
+      options,
+    );
   }
 
   protected update(
@@ -109,15 +119,20 @@ export type AdadeltaOptions = {
 
 /** Adadelta (Zeiler 2012), as PyTorch's. */
 export class Adadelta extends Optimizer<AdadeltaOptions> {
+  static override readonly name = 'Adadelta';
+
   constructor(parameters: Parameters<AdadeltaOptions>, options: Partial<AdadeltaOptions> = {}) {
-    super(parameters, {
-      lr: 1,
-      rho: 0.9,
-      eps: 1e-6,
-      weightDecay: 0,
-      maximize: false,
-      ...options,
-    });
+    super(
+      parameters,
+      {
+        lr: 1,
+        rho: 0.9,
+        eps: 1e-6,
+        weightDecay: 0,
+        maximize: false,
+      },
+      options,
+    );
   }
 
   protected update(param: Tensor, grad: Tensor, group: ParameterGroup<AdadeltaOptions>): void {

@@ -1,6 +1,8 @@
 // Gradient clipping by norm and by value.
+import { checkNumber, POSITIVE } from '../../base/checks.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { listParameters } from './optimizer.ts';
 
 /**
  * Scales all gradients so that their joint norm is at most `maxNorm` (Pascanu et al. 2013).
@@ -13,7 +15,11 @@ export function clipGradNorm(
   options: { normType?: number } = {},
 ): Tensor | null {
   const { normType = 2 } = options;
-  const clipped = [...parameters].filter((parameter) => parameter.grad !== null);
+  const op = 'clipGradNorm';
+  // Infinity clips nothing: for those who want the norm alone.
+  if (maxNorm !== Infinity) checkNumber(op, 'maxNorm', maxNorm);
+  if (normType !== Infinity) checkNumber(op, 'normType', normType, POSITIVE);
+  const clipped = withGradients(op, parameters);
   return withoutTracking(() => {
     let total: Tensor | null = null;
     for (const { grad } of clipped) {
@@ -48,11 +54,18 @@ function finishNorm(total: Tensor, normType: number): Tensor {
 
 /** Limits every element of every gradient to [-limit, limit]. */
 export function clipGradValue(parameters: Iterable<Tensor>, limit: number): void {
+  checkNumber('clipGradValue', 'limit', limit);
+  const clipped = withGradients('clipGradValue', parameters);
   withoutTracking(() => {
-    for (const parameter of parameters) {
+    for (const parameter of clipped) {
       if (parameter.grad !== null) {
         parameter.grad = parameter.grad.maximum(-limit).minimum(limit);
       }
     }
   });
+}
+
+function withGradients(op: string, parameters: Iterable<Tensor>): Tensor[] {
+  const list = listParameters(op, parameters) as readonly Tensor[];
+  return list.filter((parameter) => parameter.grad !== null);
 }

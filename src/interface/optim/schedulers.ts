@@ -1,5 +1,12 @@
 // Learning-rate schedules, PyTorch's by name and formula. A schedule changes `group.lr`; rates are
 // scalar slots of the plan, so no schedule ever recompiles a step.
+import {
+  describeValue,
+  type OptionRules,
+  POSITIVE,
+  type Range,
+  readOptions,
+} from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 
 /** The part of an optimizer that schedules touch. */
@@ -10,15 +17,30 @@ export interface Scheduled {
 /** Saved form of a schedule. */
 export type SchedulerState = Record<string, number | number[]>;
 
+/** A number of epochs, or of steps. */
+const COUNT: Range = [1, Infinity, 'integer'];
+const WHOLE: Range = [0, Infinity, 'integer'];
+/** A rate, or a factor of rates. */
+const RATE: Range = [0];
+
+function checkOptimizer(op: string, optimizer: Scheduled): void {
+  if (Array.isArray((optimizer as Scheduled | undefined)?.paramGroups)) return;
+  throw new ArgumentError(`expected an optimizer, got ${describeValue(optimizer)}`, { op });
+}
+
 /** Base of schedules that are a function of the epoch: `lr = rate(base, epoch)`. */
-export abstract class Scheduler {
+export abstract class Scheduler<O extends object = object> {
   /** Number of `step()` calls so far. */
   epoch = 0;
   protected readonly baseRates: number[];
   protected readonly optimizer: Scheduled;
+  protected readonly options: Required<O>;
 
-  constructor(optimizer: Scheduled) {
+  /** Throws ArgumentError for options that are not in `rules`, or are out of their bounds. */
+  constructor(optimizer: Scheduled, options: O, rules: OptionRules<O>) {
+    checkOptimizer(this.constructor.name, optimizer);
     this.optimizer = optimizer;
+    this.options = readOptions(this.constructor.name, options, rules);
     this.baseRates = optimizer.paramGroups.map((group) => group.lr);
   }
 
@@ -48,7 +70,7 @@ export abstract class Scheduler {
   }
 
   loadStateDict(state: SchedulerState): void {
-    const { epoch, baseRates } = state;
+    const { epoch, baseRates } = state ?? {};
     if (typeof epoch !== 'number' || !Array.isArray(baseRates)) {
       throw new ArgumentError('the state is of another kind of schedule', {
         op: `${this.constructor.name}.loadStateDict`,
@@ -60,156 +82,198 @@ export abstract class Scheduler {
   }
 }
 
-/** Multiplies the rate by `gamma` every `stepSize` epochs. */
-export class StepLR extends Scheduler {
-  readonly #stepSize: number;
-  readonly #gamma: number;
+export interface StepOptions {
+  readonly stepSize: number;
+  /** Default 0.1. */
+  readonly gamma?: number;
+}
 
-  constructor(optimizer: Scheduled, options: { stepSize: number; gamma?: number }) {
-    super(optimizer);
-    this.#stepSize = options.stepSize;
-    this.#gamma = options.gamma ?? 0.1;
+/** Multiplies the rate by `gamma` every `stepSize` epochs. */
+export class StepLR extends Scheduler<StepOptions> {
+  static override readonly name = 'StepLR';
+
+  constructor(optimizer: Scheduled, options: StepOptions) {
+    super(optimizer, options, { stepSize: [COUNT], gamma: [RATE, 0.1] });
   }
 
   protected rate(base: number, epoch: number): number {
-    return base * this.#gamma ** Math.floor(epoch / this.#stepSize);
+    const { stepSize, gamma } = this.options;
+    return base * gamma ** Math.floor(epoch / stepSize);
   }
+}
+
+export interface MultiStepOptions {
+  readonly milestones: readonly number[];
+  /** Default 0.1. */
+  readonly gamma?: number;
 }
 
 /** Multiplies the rate by `gamma` at each milestone. */
-export class MultiStepLR extends Scheduler {
-  readonly #milestones: readonly number[];
-  readonly #gamma: number;
+export class MultiStepLR extends Scheduler<MultiStepOptions> {
+  static override readonly name = 'MultiStepLR';
 
-  constructor(optimizer: Scheduled, options: { milestones: readonly number[]; gamma?: number }) {
-    super(optimizer);
-    this.#milestones = options.milestones;
-    this.#gamma = options.gamma ?? 0.1;
+  constructor(optimizer: Scheduled, options: MultiStepOptions) {
+    super(optimizer, options, { milestones: ['integers'], gamma: [RATE, 0.1] });
   }
 
   protected rate(base: number, epoch: number): number {
-    return base * this.#gamma ** this.#milestones.filter((milestone) => milestone <= epoch).length;
+    const { milestones, gamma } = this.options;
+    return base * gamma ** milestones.filter((milestone) => milestone <= epoch).length;
   }
+}
+
+export interface ExponentialOptions {
+  readonly gamma: number;
 }
 
 /** Multiplies the rate by `gamma` every epoch. */
-export class ExponentialLR extends Scheduler {
-  readonly #gamma: number;
+export class ExponentialLR extends Scheduler<ExponentialOptions> {
+  static override readonly name = 'ExponentialLR';
 
-  constructor(optimizer: Scheduled, options: { gamma: number }) {
-    super(optimizer);
-    this.#gamma = options.gamma;
+  constructor(optimizer: Scheduled, options: ExponentialOptions) {
+    super(optimizer, options, { gamma: [RATE] });
   }
 
   protected rate(base: number, epoch: number): number {
-    return base * this.#gamma ** epoch;
+    return base * this.options.gamma ** epoch;
   }
+}
+
+export interface ConstantOptions {
+  /** Default 1/3. */
+  readonly factor?: number;
+  /** Default 5. */
+  readonly totalIters?: number;
 }
 
 /** Multiplies the rate by `factor` until `totalIters` epochs have passed. */
-export class ConstantLR extends Scheduler {
-  readonly #factor: number;
-  readonly #totalIters: number;
+export class ConstantLR extends Scheduler<ConstantOptions> {
+  static override readonly name = 'ConstantLR';
 
-  constructor(optimizer: Scheduled, options: { factor?: number; totalIters?: number } = {}) {
-    super(optimizer);
-    this.#factor = options.factor ?? 1 / 3;
-    this.#totalIters = options.totalIters ?? 5;
+  constructor(optimizer: Scheduled, options: ConstantOptions = {}) {
+    super(optimizer, options, { factor: [RATE, 1 / 3], totalIters: [WHOLE, 5] });
     this.apply();
   }
 
   protected rate(base: number, epoch: number): number {
-    return epoch < this.#totalIters ? base * this.#factor : base;
+    const { factor, totalIters } = this.options;
+    return epoch < totalIters ? base * factor : base;
   }
+}
+
+export interface LinearOptions {
+  /** Default 1/3. */
+  readonly startFactor?: number;
+  /** Default 1. */
+  readonly endFactor?: number;
+  /** Default 5. */
+  readonly totalIters?: number;
 }
 
 /** A straight line from `startFactor` to `endFactor` over `totalIters` epochs: warm-up. */
-export class LinearLR extends Scheduler {
-  readonly #start: number;
-  readonly #end: number;
-  readonly #totalIters: number;
+export class LinearLR extends Scheduler<LinearOptions> {
+  static override readonly name = 'LinearLR';
 
-  constructor(
-    optimizer: Scheduled,
-    options: { startFactor?: number; endFactor?: number; totalIters?: number } = {},
-  ) {
-    super(optimizer);
-    this.#start = options.startFactor ?? 1 / 3;
-    this.#end = options.endFactor ?? 1;
-    this.#totalIters = options.totalIters ?? 5;
+  constructor(optimizer: Scheduled, options: LinearOptions = {}) {
+    super(optimizer, options, {
+      startFactor: [RATE, 1 / 3],
+      endFactor: [RATE, 1],
+      totalIters: [COUNT, 5],
+    });
     this.apply();
   }
 
   protected rate(base: number, epoch: number): number {
-    const share = Math.min(epoch / this.#totalIters, 1);
-    return base * (this.#start + (this.#end - this.#start) * share);
+    const { startFactor, endFactor, totalIters } = this.options;
+    const share = Math.min(epoch / totalIters, 1);
+    return base * (startFactor + (endFactor - startFactor) * share);
   }
+}
+
+export interface PolynomialOptions {
+  /** Default 5. */
+  readonly totalIters?: number;
+  /** Default 1. */
+  readonly power?: number;
 }
 
 /** Falls to zero over `totalIters` epochs as `(1 - epoch / totalIters) ** power`. */
-export class PolynomialLR extends Scheduler {
-  readonly #totalIters: number;
-  readonly #power: number;
+export class PolynomialLR extends Scheduler<PolynomialOptions> {
+  static override readonly name = 'PolynomialLR';
 
-  constructor(optimizer: Scheduled, options: { totalIters?: number; power?: number } = {}) {
-    super(optimizer);
-    this.#totalIters = options.totalIters ?? 5;
-    this.#power = options.power ?? 1;
+  constructor(optimizer: Scheduled, options: PolynomialOptions = {}) {
+    super(optimizer, options, { totalIters: [COUNT, 5], power: [RATE, 1] });
   }
 
   protected rate(base: number, epoch: number): number {
-    return base * (1 - Math.min(epoch / this.#totalIters, 1)) ** this.#power;
+    const { totalIters, power } = this.options;
+    return base * (1 - Math.min(epoch / totalIters, 1)) ** power;
   }
+}
+
+export interface CosineAnnealingOptions {
+  readonly tMax: number;
+  /** Default 0. */
+  readonly etaMin?: number;
 }
 
 /** Half a cosine from the base rate to `etaMin` over `tMax` epochs (Loshchilov and Hutter 2017). */
-export class CosineAnnealingLR extends Scheduler {
-  readonly #tMax: number;
-  readonly #etaMin: number;
+export class CosineAnnealingLR extends Scheduler<CosineAnnealingOptions> {
+  static override readonly name = 'CosineAnnealingLR';
 
-  constructor(optimizer: Scheduled, options: { tMax: number; etaMin?: number }) {
-    super(optimizer);
-    this.#tMax = options.tMax;
-    this.#etaMin = options.etaMin ?? 0;
+  constructor(optimizer: Scheduled, options: CosineAnnealingOptions) {
+    super(optimizer, options, { tMax: [COUNT], etaMin: [RATE, 0] });
   }
 
   protected rate(base: number, epoch: number): number {
-    const cosine = Math.cos((Math.PI * epoch) / this.#tMax);
-    return this.#etaMin + ((base - this.#etaMin) * (1 + cosine)) / 2;
+    const { tMax, etaMin } = this.options;
+    const cosine = Math.cos((Math.PI * epoch) / tMax);
+    return etaMin + ((base - etaMin) * (1 + cosine)) / 2;
   }
 }
 
-/** Cosine annealing that starts again after t0, t0 * tMult, t0 * tMult^2, ... epochs. */
-export class CosineAnnealingWarmRestarts extends Scheduler {
-  readonly #t0: number;
-  readonly #tMult: number;
-  readonly #etaMin: number;
+export interface WarmRestartsOptions {
+  /** Epochs to the first restart. */
+  readonly t0: number;
+  /** How much longer each period is than the one before it; default 1. */
+  readonly tMult?: number;
+  /** Default 0. */
+  readonly etaMin?: number;
+}
 
-  constructor(optimizer: Scheduled, options: { t0: number; tMult?: number; etaMin?: number }) {
-    super(optimizer);
-    this.#t0 = options.t0;
-    this.#tMult = options.tMult ?? 1;
-    this.#etaMin = options.etaMin ?? 0;
+/** Cosine annealing that starts again after t0, t0 * tMult, t0 * tMult^2, ... epochs. */
+export class CosineAnnealingWarmRestarts extends Scheduler<WarmRestartsOptions> {
+  static override readonly name = 'CosineAnnealingWarmRestarts';
+
+  constructor(optimizer: Scheduled, options: WarmRestartsOptions) {
+    super(optimizer, options, { t0: [COUNT], tMult: [COUNT, 1], etaMin: [RATE, 0] });
   }
 
   protected rate(base: number, epoch: number): number {
-    let period = this.#t0;
+    const { t0, tMult, etaMin } = this.options;
+    let period = t0;
     let within = epoch;
     while (within >= period) {
       within -= period;
-      period *= this.#tMult;
+      period *= tMult;
     }
     const cosine = Math.cos((Math.PI * within) / period);
-    return this.#etaMin + ((base - this.#etaMin) * (1 + cosine)) / 2;
+    return etaMin + ((base - etaMin) * (1 + cosine)) / 2;
   }
 }
 
 /** Multiplies the rate by a function of the epoch. */
 export class LambdaLR extends Scheduler {
+  static override readonly name = 'LambdaLR';
   readonly #factor: (epoch: number) => number;
 
   constructor(optimizer: Scheduled, factor: (epoch: number) => number) {
-    super(optimizer);
+    super(optimizer, {}, {});
+    if (typeof factor !== 'function') {
+      throw new ArgumentError(`expected a function of the epoch, got ${describeValue(factor)}`, {
+        op: this.constructor.name,
+      });
+    }
     this.#factor = factor;
     this.apply();
   }
@@ -234,6 +298,19 @@ export interface OneCycleOptions {
   readonly threePhase?: boolean;
 }
 
+const ONE_CYCLE: OptionRules<OneCycleOptions> = {
+  maxLr: [RATE],
+  totalSteps: [COUNT],
+  pctStart: [[0, 1], 0.3],
+  annealStrategy: [['cos', 'linear'], 'cos'],
+  cycleMomentum: ['boolean', true],
+  baseMomentum: [[0, 1], 0.85],
+  maxMomentum: [[0, 1], 0.95],
+  divFactor: [POSITIVE, 25],
+  finalDivFactor: [POSITIVE, 1e4],
+  threePhase: ['boolean', false],
+};
+
 interface Phase {
   readonly end: number;
   readonly lr: readonly [number, number];
@@ -241,24 +318,13 @@ interface Phase {
 }
 
 /** One rise and one fall of the rate (Smith and Topin 2018), stepped once per batch. */
-export class OneCycleLR extends Scheduler {
-  readonly #options: Required<OneCycleOptions>;
+export class OneCycleLR extends Scheduler<OneCycleOptions> {
+  static override readonly name = 'OneCycleLR';
   readonly #phases: readonly Phase[];
 
   constructor(optimizer: Scheduled, options: OneCycleOptions) {
-    super(optimizer);
-    const full: Required<OneCycleOptions> = {
-      pctStart: 0.3,
-      annealStrategy: 'cos',
-      cycleMomentum: true,
-      baseMomentum: 0.85,
-      maxMomentum: 0.95,
-      divFactor: 25,
-      finalDivFactor: 1e4,
-      threePhase: false,
-      ...options,
-    };
-    this.#options = full;
+    super(optimizer, options, ONE_CYCLE);
+    const full = this.options;
     const { maxLr, baseMomentum: low, maxMomentum: high, totalSteps, pctStart } = full;
     const initial = maxLr / full.divFactor;
     const final = initial / full.finalDivFactor;
@@ -280,9 +346,10 @@ export class OneCycleLR extends Scheduler {
     let start = 0;
     for (const [i, phase] of this.#phases.entries()) {
       if (epoch <= phase.end || i === this.#phases.length - 1) {
-        const share = (epoch - start) / (phase.end - start);
+        // A phase of one step, as in a short cycle, is at its end.
+        const share = phase.end === start ? 1 : (epoch - start) / (phase.end - start);
         const [from, to] = of(phase);
-        return this.#options.annealStrategy === 'linear'
+        return this.options.annealStrategy === 'linear'
           ? from + (to - from) * share
           : to + ((from - to) / 2) * (1 + Math.cos(Math.PI * share));
       }
@@ -292,8 +359,8 @@ export class OneCycleLR extends Scheduler {
   }
 
   protected rate(_base: number, epoch: number): number {
-    if (epoch > this.#options.totalSteps) {
-      throw new ArgumentError(`step ${epoch} of ${this.#options.totalSteps}`, {
+    if (epoch > this.options.totalSteps) {
+      throw new ArgumentError(`step ${epoch} of ${this.options.totalSteps}`, {
         op: 'OneCycleLR',
         hint: 'totalSteps counts batches: epochs * loader.length',
       });
@@ -303,7 +370,7 @@ export class OneCycleLR extends Scheduler {
 
   protected override apply(): void {
     super.apply();
-    if (!this.#options.cycleMomentum) return;
+    if (!this.options.cycleMomentum) return;
     const momentum = this.#anneal(this.epoch, (phase) => phase.momentum);
     for (const group of this.optimizer.paramGroups) {
       if (group.beta1 !== undefined) group.beta1 = momentum;
@@ -323,6 +390,17 @@ export interface PlateauOptions {
   readonly eps?: number;
 }
 
+const PLATEAU: OptionRules<PlateauOptions> = {
+  mode: [['min', 'max'], 'min'],
+  factor: [[0, 1, 'below'], 0.1],
+  patience: [WHOLE, 10],
+  threshold: [RATE, 1e-4],
+  thresholdMode: [['rel', 'abs'], 'rel'],
+  cooldown: [WHOLE, 0],
+  minLr: [RATE, 0],
+  eps: [RATE, 1e-8],
+};
+
 /** Multiplies the rate by `factor` when a metric has stopped improving for `patience` epochs. */
 export class ReduceLROnPlateau {
   readonly #optimizer: Scheduled;
@@ -332,18 +410,10 @@ export class ReduceLROnPlateau {
   #cooldown = 0;
 
   constructor(optimizer: Scheduled, options: PlateauOptions = {}) {
+    const op = 'ReduceLROnPlateau';
+    checkOptimizer(op, optimizer);
     this.#optimizer = optimizer;
-    this.#options = {
-      mode: 'min',
-      factor: 0.1,
-      patience: 10,
-      threshold: 1e-4,
-      thresholdMode: 'rel',
-      cooldown: 0,
-      minLr: 0,
-      eps: 1e-8,
-      ...options,
-    };
+    this.#options = readOptions(op, options, PLATEAU);
     this.#best = this.#options.mode === 'min' ? Infinity : -Infinity;
   }
 
@@ -358,6 +428,11 @@ export class ReduceLROnPlateau {
 
   /** Reports this epoch's metric. */
   step(metric: number): void {
+    if (typeof metric !== 'number') {
+      throw new ArgumentError(`expected the metric as a number, got ${describeValue(metric)}`, {
+        op: 'ReduceLROnPlateau.step',
+      });
+    }
     if (this.#improves(metric)) {
       this.#best = metric;
       this.#bad = 0;
@@ -385,7 +460,7 @@ export class ReduceLROnPlateau {
   }
 
   loadStateDict(state: SchedulerState): void {
-    const { best, bad, cooldown } = state;
+    const { best, bad, cooldown } = state ?? {};
     if (typeof best !== 'number' || typeof bad !== 'number' || typeof cooldown !== 'number') {
       throw new ArgumentError('the state is of another kind of schedule', {
         op: 'ReduceLROnPlateau.loadStateDict',

@@ -1,9 +1,10 @@
 // Stochastic gradient descent, as PyTorch's torch.optim.SGD.
+import { ArgumentError } from '../../base/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Optimizer, type ParameterGroup, type Parameters, slot } from './optimizer.ts';
 
 export type SGDOptions = {
-  /** Learning rate. */
+  /** Learning rate; default 1e-3. */
   lr: number;
   momentum: number;
   dampening: number;
@@ -11,6 +12,15 @@ export type SGDOptions = {
   nesterov: boolean;
   /** Ascend instead of descend. */
   maximize: boolean;
+};
+
+const DEFAULTS: SGDOptions = {
+  lr: 1e-3,
+  momentum: 0,
+  dampening: 0,
+  weightDecay: 0,
+  nesterov: false,
+  maximize: false,
 };
 
 /**
@@ -28,15 +38,15 @@ export type SGDOptions = {
  * ```
  */
 export class SGD extends Optimizer<SGDOptions> {
-  constructor(parameters: Parameters<SGDOptions>, options: Partial<SGDOptions> & { lr: number }) {
-    super(parameters, {
-      momentum: 0,
-      dampening: 0,
-      weightDecay: 0,
-      nesterov: false,
-      maximize: false,
-      ...options,
-    });
+  static override readonly name = 'SGD';
+
+  constructor(parameters: Parameters<SGDOptions>, options: Partial<SGDOptions> = {}) {
+    super(parameters, DEFAULTS, options);
+    for (const { nesterov, momentum, dampening } of this.paramGroups) {
+      if (nesterov && (momentum === 0 || dampening !== 0)) {
+        throw new ArgumentError('nesterov takes a momentum, and no dampening', { op: 'SGD' });
+      }
+    }
   }
 
   protected update(

@@ -4,8 +4,18 @@ import type { DType } from '../../base/dtype.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { checkShape, formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import { castNode, isTensor, numberNode, type TensorLike } from './handle.ts';
+import {
+  castNode,
+  isTensor,
+  notTensor,
+  numberNode,
+  numberOf,
+  TENSOR_OR_NUMBER,
+  type TensorLike,
+} from './handle.ts';
 import type { Tensor } from './tensor.ts';
+
+export { checkInteger } from '../../base/checks.ts';
 
 /** One axis or several; negative ones count from the end. */
 export type AxisArgument = number | readonly number[];
@@ -15,27 +25,15 @@ export interface KeepDims {
   readonly keepdims?: boolean;
 }
 
-/** What a value is, for messages. */
-export function describeValue(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return 'an array; wrap it with tensor()';
-  if (ArrayBuffer.isView(value)) return `${value.constructor.name}; wrap it with tensor()`;
-  return typeof value === 'object' ? value.constructor.name : typeof value;
-}
-
 /** The node of a tensor argument. Throws ArgumentError for anything else. */
 export function nodeOf(op: string, value: Tensor): Node {
-  if (isTensor(value)) return value.node;
-  throw new ArgumentError(`expected a tensor, got ${describeValue(value)}`, { op });
+  return isTensor(value) ? value.node : notTensor(op, value);
 }
 
 /** The node of a tensor or number beside `like`, whose dtype a number takes. */
 export function nodeLike(op: string, value: TensorLike, dtype: DType): Node {
   if (isTensor(value)) return castNode(value.node, dtype);
-  if (typeof value === 'number' || typeof value === 'boolean') {
-    return numberNode(Number(value), dtype);
-  }
-  throw new ArgumentError(`expected a tensor or a number, got ${describeValue(value)}`, { op });
+  return numberNode(Number(numberOf(op, value, TENSOR_OR_NUMBER)), dtype);
 }
 
 /** `(2, 3)` and `([2, 3])` mean the same. */
@@ -78,12 +76,4 @@ export function resolveShape(
   const result = given.map((length, axis) => (axis === unknown ? size / known : length));
   checkShape(op, result);
   return result;
-}
-
-/** An integer within bounds. Throws ArgumentError. */
-export function checkInteger(op: string, name: string, value: number, low: number): number {
-  if (!Number.isInteger(value) || value < low) {
-    throw new ArgumentError(`${name} must be an integer of at least ${low}, got ${value}`, { op });
-  }
-  return value;
 }

@@ -95,7 +95,8 @@ function powerByNumber(base: Node, exponent: number): Node | null {
   const one = (): Node => ops.full(base.shape, 1, base.dtype);
   switch (exponent) {
     case 0:
-      return one();
+      // Of the base's history, though its value does not count: the gradient is 0, not an error.
+      return ops.select(ops.constant(1, 'bool'), one(), base);
     case 1:
       return ops.copy(base);
     case 2:

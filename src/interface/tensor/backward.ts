@@ -54,7 +54,11 @@ export function gradientNodes(
   const cotangent = cotangentFor(op, output, options.cotangent);
   engine().keep(output.node);
   const compute = (): (Node | null)[] => gradients([output.node], [cotangent], targets);
-  return options.createGraph === true ? compute() : withoutTracking(compute);
+  const results = options.createGraph === true ? compute() : withoutTracking(compute);
+  // Whoever reads one reads the next: each alone would cost a plan and a pass of its own.
+  const siblings = [output.node, ...results.filter((node) => node !== null)];
+  for (const node of results) if (node !== null) node.siblings = siblings;
+  return results;
 }
 
 /** `tensor.grad += gradient`. */

@@ -1,15 +1,6 @@
 // New tensors: from host data, and filled by rule.
-import {
-  byteSize,
-  type DType,
-  DTYPES,
-  isDType,
-  isFloat,
-  toBfloat16Bits,
-  toFloat16Bits,
-  newTypedArray,
-  type TypedArray,
-} from '../../base/dtype.ts';
+import { type DType, DTYPES, isDType, isFloat, type TypedArray } from '../../base/dtype.ts';
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
 import { checkShape, formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -26,8 +17,9 @@ import {
   sub,
 } from '../../graph/ops/index.ts';
 import { getDevice } from '../../runtime/registry.ts';
-import { checkInteger, describeValue, readIntegers } from './arguments.ts';
-import { claimStorage, fromBytes, isTensor, numberNode, wrap } from './handle.ts';
+import { checkInteger, nodeOf, readIntegers } from './arguments.ts';
+import { encodeNumbers } from './encode.ts';
+import { claimStorage, fromBytes, isTensor, numberNode, numberOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Numbers in rows of rows; the innermost may be typed arrays. */
@@ -69,43 +61,12 @@ function dtypeOfArray(op: string, data: TypedArray, asked: DType | undefined): D
   }
   throw new DTypeError(`cannot hold ${describeValue(data)}`, {
     op,
-    hint: 'convert it to a Float32Array or Int32Array',
+    hint: 'convert it: Int32Array.from(x, Number)',
   });
 }
 
 function isTypedArray(value: unknown): value is TypedArray {
   return ArrayBuffer.isView(value) && !(value instanceof DataView);
-}
-
-/** The range of an integer dtype. */
-function rangeOf(dtype: DType): readonly [number, number] {
-  const bits = byteSize(dtype) * 8;
-  return dtype.startsWith('u') ? [0, 2 ** bits - 1] : [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1];
-}
-
-/** Numbers as the host array that stores `dtype`: halves encoded, bools 0 or 1, integers checked. */
-export function encodeNumbers(op: string, values: ArrayLike<number>, dtype: DType): TypedArray {
-  const host = newTypedArray(dtype, values.length);
-  if (dtype === 'float16' || dtype === 'bfloat16') {
-    const encode = dtype === 'float16' ? toFloat16Bits : toBfloat16Bits;
-    for (let i = 0; i < values.length; i++) host[i] = encode(values[i] as number);
-  } else if (dtype === 'bool') {
-    for (let i = 0; i < values.length; i++) host[i] = values[i] === 0 ? 0 : 1;
-  } else if (isFloat(dtype)) host.set(values);
-  else {
-    const [low, high] = rangeOf(dtype);
-    for (let i = 0; i < values.length; i++) {
-      const value = Math.trunc(values[i] as number);
-      if (!(value >= low && value <= high)) {
-        throw new DTypeError(`${values[i]} does not fit ${dtype}`, {
-          op,
-          hint: `${dtype} holds ${low} to ${high}`,
-        });
-      }
-      host[i] = value;
-    }
-  }
-  return host;
 }
 
 /** Shape of nested data by its first elements; ragged places are found while filling. */
@@ -205,7 +166,7 @@ export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
   if (isTypedArray(data)) {
     const own = dtypeOfArray('tensor', data, options.dtype);
     dtype = options.dtype ?? own;
-    host = dtype === own && dtype !== 'bool' ? data.slice() : encodeNumbers('tensor', data, dtype);
+    host = encodeNumbers('tensor', data, dtype);
     shape = [data.length];
   } else if (Array.isArray(data)) {
     const flat = flattenNested(data);
@@ -295,17 +256,28 @@ export function full(shape: Shape, value: number | boolean, options: CreationOpt
   checkShape('full', shape);
   checkDType('full', options.dtype);
   const dtype = options.dtype ?? (typeof value === 'boolean' ? 'bool' : 'float32');
-  return wrap(fullNode(shape, Number(value), dtype));
+  return wrap(fullNode(shape, Number(numberOf('full', value)), dtype));
+}
+
+function fillLike(
+  op: string,
+  x: Tensor,
+  value: number | boolean,
+  options: CreationOptions,
+): Tensor {
+  const { shape, dtype } = nodeOf(op, x);
+  checkDType(op, options.dtype);
+  return wrap(fullNode(shape, Number(numberOf(op, value)), options.dtype ?? dtype));
 }
 
 /** Zeros with the shape of `x`, and its dtype unless given. */
 export function zerosLike(x: Tensor, options: CreationOptions = {}): Tensor {
-  return wrap(fullNode(x.shape, 0, options.dtype ?? x.dtype));
+  return fillLike('zerosLike', x, 0, options);
 }
 
 /** Ones with the shape of `x`, and its dtype unless given. */
 export function onesLike(x: Tensor, options: CreationOptions = {}): Tensor {
-  return wrap(fullNode(x.shape, 1, options.dtype ?? x.dtype));
+  return fillLike('onesLike', x, 1, options);
 }
 
 /** `value` everywhere, with the shape of `x`, and its dtype unless given. */
@@ -314,7 +286,7 @@ export function fullLike(
   value: number | boolean,
   options: CreationOptions = {},
 ): Tensor {
-  return wrap(fullNode(x.shape, Number(value), options.dtype ?? x.dtype));
+  return fillLike('fullLike', x, value, options);
 }
 
 /** The n by m matrix (square by default) with ones on the diagonal. */

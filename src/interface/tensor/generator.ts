@@ -57,7 +57,12 @@ export class Generator {
   hostUniform(count: number, low: number, high: number): Float32Array {
     const [seedLow, seedHigh] = this.key;
     const bits = philoxBits(seedLow, seedHigh, this.reserve(count), count);
-    return Float32Array.from(bits, (word) => low + uniformFromBits(word) * (high - low));
+    const values = new Float32Array(count);
+    // A loop: Float32Array.from costs ten times as much.
+    for (let i = 0; i < count; i++) {
+      values[i] = low + uniformFromBits(bits[i] as number) * (high - low);
+    }
+    return values;
   }
 
   /** `count` normal numbers by Box-Muller (1958), computed on the host: for initialization. */
@@ -65,10 +70,12 @@ export class Generator {
     const pairs = Math.ceil(count / 2);
     const uniform = this.hostUniform(pairs * 2, 0, 1);
     const values = new Float32Array(count);
-    for (let i = 0; i < count; i++) {
-      const radius = Math.sqrt(-2 * Math.log(1 - (uniform[i & ~1] ?? 0)));
-      const angle = 2 * Math.PI * (uniform[i | 1] ?? 0);
-      values[i] = mean + deviation * radius * (i & 1 ? Math.sin(angle) : Math.cos(angle));
+    for (let i = 0; i < count; i += 2) {
+      const radius = Math.sqrt(-2 * Math.log(1 - (uniform[i] as number)));
+      const angle = 2 * Math.PI * (uniform[i + 1] as number);
+      values[i] = mean + deviation * radius * Math.cos(angle);
+      // The last of an odd count has no second; a write beyond the end does nothing.
+      values[i + 1] = mean + deviation * radius * Math.sin(angle);
     }
     return values;
   }

@@ -4,17 +4,18 @@
 import {
   byteSize,
   type DType,
-  newTypedArray,
   promote,
   promoteWithNumber,
   type TypedArray,
   viewTypedArray,
 } from '../../base/dtype.ts';
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, internalError, ShapeError } from '../../base/errors.ts';
 import { formatShape, type Shape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { cast, full, input, scalar } from '../../graph/ops/index.ts';
 import { Storage } from '../../runtime/storage.ts';
+import { encodeNumbers } from './encode.ts';
 import { type AssignOptions, engine, type NodeHolder } from './engine.ts';
 import type { Tensor } from './tensor.ts';
 
@@ -59,6 +60,12 @@ export class TensorHandle implements NodeHolder {
     return this.node.device;
   }
 
+  /** False for what is computed with gradients; only a leaf can be a parameter. As PyTorch's. */
+  get isLeaf(): boolean {
+    const storage = this.#assignTarget ?? (this.node.storage as Storage | null);
+    return !this.tracked || storage?.persistent === true;
+  }
+
   // ---- reading --------------------------------------------------------------------------------
 
   /** Computes what is missing and resolves to a copy of the elements, row-major. */
@@ -86,6 +93,7 @@ export class TensorHandle implements NodeHolder {
    * keep naming the old value. Throws ShapeError or DTypeError.
    */
   assign(value: Tensor, options: AssignOptions = {}): this {
+    if (!isTensor(value)) notTensor('assign', value);
     if (!sameShape(value.shape, this.shape)) {
       throw new ShapeError(
         `cannot assign ${formatShape(value.shape)} to ${formatShape(this.shape)}`,
@@ -99,16 +107,24 @@ export class TensorHandle implements NodeHolder {
 
   /**
    * Replaces the value from the host, at once: loading weights, initialization. Takes numbers in
-   * row-major order. Throws ShapeError if their count differs.
+   * row-major order; for halves, a Uint16Array holds their bits. Throws ShapeError if their count
+   * differs, DTypeError if they do not fit.
    */
   setData(values: ArrayLike<number>): this {
-    if (values.length !== this.size) {
-      throw new ShapeError(`${values.length} values do not fill ${formatShape(this.shape)}`, {
-        op: 'setData',
+    const op = 'setData';
+    const kind = typeof (values as ArrayLike<number> | undefined)?.[0];
+    if (isTensor(values) || (kind !== 'number' && kind !== 'boolean' && values?.length !== 0)) {
+      throw new ArgumentError(`expected numbers in row-major order, got ${describeValue(values)}`, {
+        op,
+        hint: 'assign(x) takes a tensor of the same shape',
       });
     }
-    const host = newTypedArray(this.dtype, this.size);
-    host.set(values);
+    if (values.length !== this.size) {
+      throw new ShapeError(`${values.length} values do not fill ${formatShape(this.shape)}`, {
+        op,
+      });
+    }
+    const host = encodeNumbers(op, values, this.dtype);
     const storage = this.#ownStorage();
     storage.replaceHost(new Uint8Array(host.buffer));
     engine().replaced(this, storage);
@@ -213,6 +229,9 @@ export function numberNode(value: number, dtype: DType): Node {
   return scalar(value, dtype);
 }
 
+/** What arithmetic expects, for messages. */
+export const TENSOR_OR_NUMBER = 'a tensor or a number';
+
 /** Two operands brought to one dtype by PyTorch's promotion; numbers are weak. */
 export function promoteOperands(op: string, a: TensorLike, b: TensorLike): [Node, Node] {
   if (isTensor(a) && isTensor(b)) {
@@ -221,11 +240,11 @@ export function promoteOperands(op: string, a: TensorLike, b: TensorLike): [Node
     return [castNode(a.node, dtype), castNode(b.node, dtype)];
   }
   if (isTensor(a)) {
-    const dtype = promoteWithNumber(a.dtype, numberOf(op, b));
+    const dtype = promoteWithNumber(a.dtype, numberOf(op, b, TENSOR_OR_NUMBER));
     return [castNode(a.node, dtype), numberNode(Number(b), dtype)];
   }
   if (isTensor(b)) {
-    const dtype = promoteWithNumber(b.dtype, numberOf(op, a));
+    const dtype = promoteWithNumber(b.dtype, numberOf(op, a, TENSOR_OR_NUMBER));
     return [numberNode(Number(a), dtype), castNode(b.node, dtype)];
   }
   throw new ArgumentError('at least one operand must be a tensor', { op });
@@ -236,12 +255,39 @@ export function castNode(node: Node, dtype: DType): Node {
   return node.dtype === dtype ? node : cast(node, dtype);
 }
 
-function numberOf(op: string, value: unknown): number | boolean {
+/** A number or boolean argument. Throws ArgumentError for anything else. */
+export function numberOf(op: string, value: unknown, expected = 'a number'): number | boolean {
   if (typeof value === 'number' || typeof value === 'boolean') return value;
-  throw new ArgumentError(`expected a tensor or a number, got ${describe(value)}`, { op });
+  return notTensor(op, value, expected);
 }
 
-function describe(value: unknown): string {
-  if (Array.isArray(value)) return 'an array; wrap it with tensor()';
-  return value === null ? 'null' : typeof value;
+/**
+ * `values` in the dtypes of `targets`, computed: what cannot be read fails here, before any of it is
+ * copied. Halves are read as raw bits, so that conversion is the device's business.
+ */
+export function readyToCopy(values: readonly Tensor[], targets: readonly Tensor[]): Tensor[] {
+  const nodes = values.map(({ node }, i) => castNode(node, (targets[i] as Tensor).dtype));
+  engine().evaluate(nodes);
+  return nodes.map(tensorOn);
+}
+
+/** The items of a list. A tensor, though iterable, is none. Throws ArgumentError. */
+export function listOf<T>(
+  op: string,
+  items: Iterable<T>,
+  what = 'tensors',
+  hint = `${op}([x, y])`,
+): readonly T[] {
+  const list = items as Partial<Iterable<T>> | null | undefined;
+  if (!isTensor(items) && typeof list?.[Symbol.iterator] === 'function') return [...items];
+  throw new ArgumentError(`expected a list of ${what}, got ${describeValue(items)}`, { op, hint });
+}
+
+/** Throws, saying what stands where a tensor was expected. */
+export function notTensor(op: string, value: unknown, expected = 'a tensor'): never {
+  const isData = Array.isArray(value) || ArrayBuffer.isView(value);
+  throw new ArgumentError(`expected ${expected}, got ${describeValue(value)}`, {
+    op,
+    ...(isData ? { hint: 'wrap it with tensor()' } : {}),
+  });
 }

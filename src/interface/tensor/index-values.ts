@@ -1,51 +1,107 @@
-// Index tensors: their dtype, and the range check of values that the host knows already.
-import { isInteger } from '../../base/dtype.ts';
+// Index tensors: their dtype and their range. What the host knows is checked on the caller's line;
+// what is computed on the device is checked by the run that uses it (transform/index-checks.ts).
+import { isFloat, isInteger, viewTypedArray } from '../../base/dtype.ts';
 import { DTypeError, ShapeError } from '../../base/errors.ts';
+import { sizeOf } from '../../base/shape.ts';
+import { valueBounds } from '../../graph/bounds.ts';
 import type { Node } from '../../graph/node.ts';
+import type { Bounds } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
 import type { Storage } from '../../runtime/storage.ts';
-import { viewTypedArray } from '../../base/dtype.ts';
-import { sizeOf } from '../../base/shape.ts';
 import { nodeOf } from './arguments.ts';
 import { castNode } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
-/** Larger ones are not read on the host: the check would cost more than the work. */
-const CHECKED_SIZE = 65536;
+/** Which function promised a range, for the message when it is broken. */
+const promisedBy = new WeakMap<ops.IndexRange, string>();
 
-/** Values that stand on the host already, without computing or copying anything. */
-export function knownValues(node: Node): ArrayLike<number> | null {
-  const storage = node.storage as Storage | null;
-  if (storage === null || storage.host === null || storage.version !== node.version) return null;
-  const { host } = storage;
-  return viewTypedArray(node.dtype, host.buffer, host.byteOffset, sizeOf(node.shape));
+/** Throws ShapeError where one of the values is outside `range`. */
+export function checkBounds(values: Bounds, range: ops.IndexRange): void {
+  const { lowest, size } = range;
+  const index = values.min < lowest ? values.min : values.max;
+  if (index >= lowest && index < size) return;
+  throw new ShapeError(`index ${index} is out of range for size ${size}`, {
+    op: promisedBy.get(range) ?? 'index',
+    ...(size > 0 ? { hint: `valid indices are ${lowest} to ${size - 1}` } : {}),
+  });
 }
 
-/** Throws ShapeError for a known index outside [-size, size). Returns whether any is negative. */
-export function checkIndices(
-  op: string,
-  values: ArrayLike<number>,
-  size: number,
-  lowest = -size,
-): boolean {
-  let negative = false;
-  for (let i = 0; i < values.length; i++) {
-    const index = values[i] as number;
-    if (index < lowest || index >= size) {
-      throw new ShapeError(`index ${index} is out of range for size ${size}`, {
-        op,
-        ...(size > 0 ? { hint: `valid indices are ${lowest} to ${size - 1}` } : {}),
-      });
+/** Smallest and largest of stored integers, as of one version of their storage. */
+interface StoredBounds extends Bounds {
+  readonly version: number;
+  readonly except: number;
+}
+
+const storedBounds = new WeakMap<Storage, StoredBounds>();
+
+/** Checks stored values, of whose bytes a look is enough; each version of a storage once. */
+export function checkStored(leaf: Node, range: ops.IndexRange, bytes: () => Uint8Array): void {
+  const storage = leaf.storage as Storage;
+  const { version } = leaf;
+  const { except } = range;
+  let known = storedBounds.get(storage);
+  if (known?.version !== version || known.except !== except) {
+    const { buffer, byteOffset } = bytes();
+    const values = viewTypedArray(leaf.dtype, buffer, byteOffset, sizeOf(leaf.shape));
+    let [min, max] = [Infinity, -Infinity];
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i] as number;
+      if (value === except) continue;
+      if (value < min) min = value;
+      if (value > max) max = value;
     }
-    if (index < 0) negative = true;
+    known = { version, except, min, max };
+    storedBounds.set(storage, known);
   }
-  return negative;
+  if (known.min <= known.max) checkBounds(known, range);
+}
+
+/** Ops whose result has just the values of their operand. */
+const SAME_VALUES = new Set(['reshape', 'expand', 'permute', 'flip', 'copy', 'checkedIndex']);
+
+/** The stored value whose elements are those of `index`, or null if it has to be computed. */
+export function storedIndex(index: Node): Node | null {
+  let node = index;
+  while (node.storage === null) {
+    const [operand] = node.inputs;
+    const same =
+      SAME_VALUES.has(node.op.name) ||
+      (node.op.name === 'cast' && operand !== undefined && !isFloat(operand.dtype));
+    if (!same || operand === undefined) return null;
+    node = operand;
+  }
+  return node;
 }
 
 /**
- * An index tensor as int32 in [0, size). Values the host knows are checked; what is computed on
- * the device is clamped by the kernels instead.
+ * `index`, promised to be in [lowest, size) or `except`. What the graph proves needs no check.
+ *
+ * @throws ShapeError if a value that is known already is out of range.
  */
+export function rangeNode(
+  op: string,
+  index: Node,
+  size: number,
+  { lowest = 0, except = lowest }: { readonly lowest?: number; readonly except?: number } = {},
+): Node {
+  if (sizeOf(index.shape) === 0) return index;
+  const range: ops.IndexRange = { lowest, size, except };
+  promisedBy.set(range, op);
+  const bounds = valueBounds(index);
+  if (bounds !== null && bounds.min >= lowest && bounds.max < size) return index;
+  // Of a constant nothing else is possible.
+  if (bounds !== null && bounds.min === bounds.max && bounds.min !== except) {
+    checkBounds(bounds, range);
+  }
+  const stored = storedIndex(index);
+  if (stored !== null) {
+    const { host, version } = stored.storage as Storage;
+    if (host !== null && version === stored.version) checkStored(stored, range, () => host);
+  }
+  return ops.checkedIndex(index, range);
+}
+
+/** An index tensor as int32 in [0, size); negative ones count from the end if `wrapNegative`. */
 export function indexNode(
   op: string,
   index: Tensor,
@@ -59,16 +115,14 @@ export function indexNode(
       hint: node.dtype === 'bool' ? 'index with at(mask)' : "cast to 'int32' first",
     });
   }
-  const wide = castNode(node, 'int32');
-  const wraps = options.wrapNegative === true;
-  const known = sizeOf(node.shape) <= CHECKED_SIZE ? knownValues(node) : null;
-  const mayBeNegative =
-    known === null ? !node.dtype.startsWith('u') : checkIndices(op, known, size, wraps ? -size : 0);
-  return wraps && mayBeNegative ? wrapIndices(wide, size) : wide;
+  if (options.wrapNegative !== true) return castNode(rangeNode(op, node, size), 'int32');
+  const wide = castNode(rangeNode(op, node, size, { lowest: -size }), 'int32');
+  const bounds = valueBounds(node);
+  return bounds !== null && bounds.min >= 0 ? wide : wrapIndices(wide, size);
 }
 
 /** Negative indices counted from the end. */
-export function wrapIndices(index: Node, size: number): Node {
+function wrapIndices(index: Node, size: number): Node {
   const zero = ops.constant(0, 'int32');
   const fromEnd = ops.add(index, ops.constant(size, 'int32'));
   return ops.select(ops.less(index, zero), fromEnd, index);

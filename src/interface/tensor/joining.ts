@@ -5,11 +5,11 @@ import { formatShape, normalizeAxis } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from './arguments.ts';
-import { castNode, wrap } from './handle.ts';
+import { castNode, listOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 function promoted(op: string, tensors: readonly Tensor[]): Node[] {
-  const nodes = tensors.map((x) => nodeOf(op, x));
+  const nodes = listOf(op, tensors).map((x) => nodeOf(op, x));
   const [first] = nodes;
   if (first === undefined) throw new ArgumentError('got no tensors', { op });
   const dtype = nodes.reduce<DType>((all, node) => promote(all, node.dtype), first.dtype);
@@ -18,7 +18,7 @@ function promoted(op: string, tensors: readonly Tensor[]): Node[] {
 
 /** Tensors one after another along an axis; they agree in all others. */
 export function cat(tensors: readonly Tensor[], axis = 0): Tensor {
-  return wrap(ops.concat(promoted('cat', tensors), axis));
+  return wrap(ops.concat(promoted('cat', tensors), axis, 'cat'));
 }
 
 /** Tensors of one shape side by side along a new axis. */

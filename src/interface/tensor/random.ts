@@ -1,5 +1,6 @@
 // Random tensors. Each takes its place in a generator's stream when it is made, so the numbers do
 // not depend on when, where or how often they are computed.
+import { checkNumber } from '../../base/checks.ts';
 import { type DType, isFloat } from '../../base/dtype.ts';
 import { ArgumentError, DTypeError } from '../../base/errors.ts';
 import { checkShape, type Shape, sizeOf } from '../../base/shape.ts';
@@ -151,9 +152,8 @@ export function normal(
   shape: Shape,
   options: RandomOptions = {},
 ): Tensor {
-  if (!(std >= 0)) {
-    throw new ArgumentError(`the deviation must not be negative, got ${std}`, { op: 'normal' });
-  }
+  checkNumber('normal', 'mean', mean, [-Infinity]);
+  checkNumber('normal', 'std', std);
   return drawFloats('normal', shape, options.dtype ?? 'float32', (wide) => {
     const unit = normalNode(shape, wide, options.generator);
     return ops.add(ops.mul(unit, numberNode(std, wide)), numberNode(mean, wide));

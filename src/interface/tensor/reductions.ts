@@ -177,9 +177,9 @@ export function variance(
   return wrap(moments('var', x, axis, options).variance);
 }
 
-/** Standard deviation: the root of the variance. */
+/** Standard deviation: the root of the variance. Of equal elements the gradient is 0. */
 export function std(x: Tensor, axis?: AxisArgument | null, options: VarianceOptions = {}): Tensor {
-  return wrap(ops.sqrt(moments('std', x, axis, options).variance));
+  return wrap(rootOfSum(moments('std', x, axis, options).variance, ops.sqrt));
 }
 
 /** `[variance, mean]`. */
@@ -199,7 +199,7 @@ export function stdMean(
   options: VarianceOptions = {},
 ): [Tensor, Tensor] {
   const both = moments('stdMean', x, axis, options);
-  return [wrap(ops.sqrt(both.variance)), wrap(both.mean)];
+  return [wrap(rootOfSum(both.variance, ops.sqrt)), wrap(both.mean)];
 }
 
 // ---- norms and exponentials -------------------------------------------------------------------

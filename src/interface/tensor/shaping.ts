@@ -13,7 +13,7 @@ import {
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf, readIntegers, resolveShape } from './arguments.ts';
-import { wrap } from './handle.ts';
+import { listOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 
 /** `reshape(x, [2, -1])` or `reshape(x, 2, -1)`: the same elements, row-major; -1 is worked out. */
@@ -229,9 +229,7 @@ export function roll(
 }
 
 function rollAxis(node: Node, axis: number, shift: number): Node {
-  if (!Number.isInteger(shift)) {
-    throw new ArgumentError(`shifts must be integers, got ${shift}`, { op: 'roll' });
-  }
+  checkInteger('roll', 'a shift', shift, -Infinity);
   const size = node.shape[axis] as number;
   const by = size === 0 ? 0 : ((shift % size) + size) % size;
   if (by === 0) return node;
@@ -369,7 +367,7 @@ export function meshgrid(
   tensors: readonly Tensor[],
   options: { indexing?: 'ij' | 'xy' } = {},
 ): Tensor[] {
-  const nodes = tensors.map((x) => {
+  const nodes = listOf('meshgrid', tensors).map((x) => {
     const node = nodeOf('meshgrid', x);
     if (node.shape.length > 1) {
       throw new ShapeError(`takes vectors, got ${formatShape(node.shape)}`, { op: 'meshgrid' });

@@ -1,6 +1,6 @@
 // The Tensor class: its last methods, and the constructor that handles are made with.
 import type { DType } from '../../base/dtype.ts';
-import { ArgumentError } from '../../base/errors.ts';
+import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import { backward, type BackwardOptions } from './backward.ts';
 import * as conversion from './conversion.ts';
@@ -79,6 +79,25 @@ export class Tensor extends IndexMethods {
   }
   /** As `array`, at once. */
   arraySync(): conversion.NestedValues {
+    return conversion.arraySync(this);
+  }
+
+  /**
+   * The slices along the first axis, as PyTorch's: `for (const row of x)`, `const [a, b] = x`.
+   * Each is made when its turn comes. Throws ShapeError for a tensor without axes.
+   */
+  *[Symbol.iterator](): Generator<Tensor, void, undefined> {
+    const [length] = this.shape;
+    if (length === undefined) {
+      throw new ShapeError('a tensor without axes has no slices to go through', {
+        op: 'Tensor',
+        hint: 'read its number with itemSync()',
+      });
+    }
+    for (let index = 0; index < length; index++) yield this.select(0, index);
+  }
+  /** What `JSON.stringify` writes: the values as `arraySync` gives them. NaN becomes null there. */
+  toJSON(): conversion.NestedValues {
     return conversion.arraySync(this);
   }
 

@@ -1,7 +1,7 @@
 // Elementwise functions of one operand. Floats keep their dtype; where the result is not whole,
 // integers and bools become float32.
+import { checkNumber } from '../../base/checks.ts';
 import { isFloat } from '../../base/dtype.ts';
-import { ArgumentError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from './arguments.ts';
@@ -105,15 +105,15 @@ export function log10(x: Tensor): Tensor {
 export function log1p(x: Tensor): Tensor {
   return floatUnary('log1p', ops.log1p, x);
 }
-/** Sine of an angle in radians. */
+/** Sine of an angle in radians; NaN for |x| > 2^22, where no quadrant is known exactly. */
 export function sin(x: Tensor): Tensor {
   return floatUnary('sin', ops.sin, x);
 }
-/** Cosine of an angle in radians. */
+/** Cosine of an angle in radians; NaN for |x| > 2^22, where no quadrant is known exactly. */
 export function cos(x: Tensor): Tensor {
   return floatUnary('cos', ops.cos, x);
 }
-/** Tangent of an angle in radians. */
+/** Tangent of an angle in radians; NaN for |x| > 2^22, where no quadrant is known exactly. */
 export function tan(x: Tensor): Tensor {
   return floatUnary('tan', ops.tan, x);
 }
@@ -180,9 +180,7 @@ export function sigmoid(x: Tensor): Tensor {
 /** log(x / (1 - x)); with `eps`, x is first kept within [eps, 1 - eps]. */
 export function logit(x: Tensor, options: { eps?: number } = {}): Tensor {
   const { eps } = options;
-  if (eps !== undefined && !(eps >= 0 && eps <= 0.5)) {
-    throw new ArgumentError(`eps must lie between 0 and 0.5, got ${eps}`, { op: 'logit' });
-  }
+  if (eps !== undefined) checkNumber('logit', 'eps', eps, [0, 0.5]);
   return floatUnary(
     'logit',
     (node) => {

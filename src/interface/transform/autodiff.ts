@@ -1,14 +1,15 @@
 // Public faces of reverse mode: backward, GradManager, grad, valueAndGrad, vjp, hvp.
+import { checkFunction } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import { copy, full, input } from '../../graph/ops/index.ts';
 import { accumulateGrad, type BackwardOptions, gradientNodes } from '../tensor/backward.ts';
 import { tensorOn, wrap } from '../tensor/handle.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 
 /** Runs `body` without recording history: nothing made inside can be differentiated. */
 export function noGrad<T>(body: () => T): T {
-  return withoutTracking(body);
+  return withoutTracking(checkFunction('noGrad', body));
 }
 
 /**
@@ -46,7 +47,7 @@ export class GradManager {
 
   /** Attaches tensors; each callback sees a gradient before it is added, and may replace it. */
   attach(tensors: Iterable<Tensor> | Tensor, callbacks: readonly GradientCallback[] = []): this {
-    const list = Symbol.iterator in tensors ? [...tensors] : [tensors];
+    const list = tensors instanceof Tensor ? [tensors] : [...tensors];
     for (const item of list) {
       if (!item.tracked) {
         throw new ArgumentError('only parameters can be attached', {
@@ -105,6 +106,7 @@ export function valueAndGrad<A extends readonly Tensor[]>(
   fn: (...args: A) => Tensor,
   options: GradOptions = {},
 ): (...args: A) => { value: Tensor; grads: Tensor[] } {
+  checkFunction('grad', fn);
   const argnums = options.argnums ?? [0];
   return (...args) => {
     // Arguments that carry history already (inside another grad) are differentiated as they are.
@@ -156,6 +158,7 @@ export function vjp<A extends readonly Tensor[]>(
   fn: (...args: A) => Tensor,
   ...args: A
 ): { value: Tensor; pullback: (cotangent: Tensor) => Tensor[] } {
+  checkFunction('vjp', fn);
   const inputs = args.map((arg) => (arg.tracked ? arg : trackedAlias(arg)));
   const value = fn(...(inputs as readonly Tensor[] as A));
   return {
@@ -169,6 +172,7 @@ export function vjp<A extends readonly Tensor[]>(
 
 /** Hessian-vector product of a function with a one-element result: d/dx (grad f(x) . vector). */
 export function hvp(fn: (x: Tensor) => Tensor, x: Tensor, vector: Tensor): Tensor {
+  checkFunction('hvp', fn);
   const at = x.tracked ? x : trackedAlias(x);
   const [first] = gradientsOf(fn(at), [at], { createGraph: true });
   if (first === null || first === undefined) return zeros(x);

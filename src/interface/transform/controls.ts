@@ -1,4 +1,5 @@
 // Control over evaluation, devices and numerics, and what they report about themselves.
+import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatExplanation } from '../../compile/explain.ts';
 import {
@@ -65,14 +66,11 @@ export interface Configuration {
 
 /** Chooses device, threads and numerics at the start of a program, before anything is computed. */
 export function configure(options: Configuration): void {
+  checkKeys('configure', options, ['device', 'threads', 'numerics']);
   const name = options.device ?? defaultDeviceName();
   if (options.numerics !== undefined) setNumerics(options.numerics);
   if (options.threads !== undefined) {
-    if (!Number.isInteger(options.threads) || options.threads < 1) {
-      throw new ArgumentError(`threads must be a positive integer, got ${options.threads}`, {
-        op: 'configure',
-      });
-    }
+    checkInteger('configure', 'threads', options.threads, 1);
     configureDevice(name, { threads: options.threads });
   }
   if (options.device !== undefined) setDefault(name);
@@ -164,6 +162,7 @@ export function explain(options: { plans?: number } = {}): string {
  * ```
  */
 export async function profile(work: () => unknown): Promise<void> {
+  checkFunction('profile', work);
   const before = settings.profiling;
   settings.profiling = true;
   try {

@@ -2,80 +2,30 @@
 // plan, binds memory, runs, and learns which values later plans ask for. docs/deferred.md tells
 // users what this file does.
 import { internalError } from '../../base/errors.ts';
-import { PlanCache } from '../../compile/cache.ts';
-import { compile } from '../../compile/compiler.ts';
-import type { CompiledProgram, Root } from '../../compile/program.ts';
+import type { Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
-import { newMark, type Node, type Origin } from '../../graph/node.ts';
+import { newMark, type Node } from '../../graph/node.ts';
 import { copy, detach } from '../../graph/ops/copy.ts';
-import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
+import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
-import { Ahead } from './ahead.ts';
-import { policyFor, policyKey } from './algorithms.ts';
+import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
+import type { Assignment, Entry, Results, Run } from './entry.ts';
+import { checkGuards, checkStoredIndices } from './index-checks.ts';
+import { LearnedValues } from './learning.ts';
+import { Plans } from './plans.ts';
 import { settings } from './settings.ts';
-import { allocateFor, bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
+import { bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
 /** Pending results beyond which everything is evaluated, so that a forgotten graph stays bounded. */
 const PENDING_LIMIT = 10_000;
 /** Length of the list of pending results at which it is first looked through. */
 const COMPACT_PENDING = 256;
-/** Live generations of learned values per plan, when no step expires them. */
-const KEPT_RUNS = 4;
-/** Copies of the same host bytes after which they move to the device for good. */
-const UPLOADS_BEFORE_PROMOTION = 3;
-
-export interface Assignment {
-  readonly holder: NodeHolder;
-  readonly storage: Storage;
-  readonly node: Node;
-  readonly inPlace: boolean;
-}
 
 /** What an evaluation computes beside what is asked for: all assignments, those of buffers, or none. */
 type Scope = 'step' | 'buffers' | 'values';
-
-/** A run of a plan, named by the nodes that it computed but did not keep. */
-interface Run extends Origin {
-  readonly entry: Entry;
-}
-
-/** Values a run kept because the plan had learned that they are wanted. */
-interface KeptValues {
-  readonly run: Run;
-  readonly generation: number;
-  readonly nodes: Node[];
-}
-
-/** A cached plan, what it learned, and the memory that its runs reuse. */
-interface Entry {
-  compiled: CompiledProgram;
-  executable: Executable;
-  /** What runs ahead of the plan when a parameter it reads has changed. */
-  ahead: Ahead | null;
-  /** Positions that later plans asked for. */
-  readonly learned: Set<number>;
-  /** Positions that the present executable keeps because they were learned. */
-  learnedRoots: number[];
-  stale: boolean;
-  bindings: DeviceBuffer[];
-  scalars: Float64Array;
-  staging: (DeviceBuffer | null)[];
-  stagedStorage: (Storage | null)[];
-  stagedVersion: number[];
-  kept: KeptValues[];
-  runs: number;
-  /** What `profile` measured of the present executable. */
-  measured: Measured | null;
-}
-
-/** Sums over runs, in milliseconds: of each dispatch. */
-export interface Measured {
-  runs: number;
-  readonly dispatches: Float64Array;
-}
 
 /** Counters since the start or the last `resetStats`. */
 export interface EvaluatorStats {
@@ -107,7 +57,8 @@ export class Evaluator implements Engine {
     compileMs: 0,
   };
   readonly #linear = new Linearization();
-  readonly #caches = new Map<string, PlanCache<Entry>>();
+  readonly #learned = new LearnedValues();
+  readonly #plans = new Plans(this.stats, (entry) => this.#learned.forget(entry));
   /** Latest pending assignment of each storage. */
   #assignments = new Map<Storage, Assignment>();
   /** Their nodes: each may be the value of one storage only. */
@@ -116,10 +67,6 @@ export class Evaluator implements Engine {
   #compactAt = COMPACT_PENDING;
   #keep: Node[] = [];
   #runId = 0;
-  /** Number of steps, i.e. of runs that replaced a parameter. */
-  #generation = 0;
-  /** Plans with learned values that are still alive. */
-  readonly #keepers = new Set<Entry>();
   #warnedOfLimit = false;
   #evaluating = false;
   /** Who sees what is built and computed, the innermost last. */
@@ -184,9 +131,12 @@ export class Evaluator implements Engine {
     for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
-    this.#evaluate(roots, 'step', true);
-    this.#pending.length = 0;
-    this.#keep.length = 0;
+    try {
+      this.#evaluate(roots, 'step', true);
+    } finally {
+      this.#pending.length = 0;
+      this.#keep.length = 0;
+    }
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
@@ -266,6 +216,7 @@ export class Evaluator implements Engine {
     const assigned: Assignment[] = [];
     const rootNodes: Node[] = [];
     for (const node of requested) if (node.storage === null) linear.add(node);
+    const computed = scope === 'step' ? requested : this.#withSiblings(requested);
     // Parameters change in steps; buffers (running statistics) whenever anything is computed, so
     // that a loop that only evaluates does not pile up their history.
     for (const { node, storage } of this.#assignments.values()) {
@@ -279,7 +230,7 @@ export class Evaluator implements Engine {
     const assignedNodes = new Set<Node>();
     for (const { node } of assigned) assignedNodes.add(node);
     const unique = new Set<Node>();
-    for (const node of requested) {
+    for (const node of computed) {
       if (node.storage !== null || assignedNodes.has(node) || unique.has(node)) continue;
       unique.add(node);
       rootNodes.push(node);
@@ -287,11 +238,32 @@ export class Evaluator implements Engine {
     if (rootNodes.length === 0 && assigned.length === 0) return;
     const device = this.#deviceOf(linear);
     this.#bindLeafIndices(seen);
-    const roots = this.#roots(rootNodes, assigned, device, seen);
-    const entry = this.#entryFor(device, roots);
-    this.#learn(rootNodes);
-    if (entry.stale) this.#recompile(entry, device, roots);
-    this.#run(entry, device, rootNodes, assigned, roots, background);
+    const promises = this.#checkStored(assigned);
+    const inPlace = promises.length === 0;
+    const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
+    const results = { rootNodes, assigned, roots, promises };
+    this.#completeKey(roots);
+    const entry = this.#plans.find(device, linear, results);
+    this.#learned.learn(linear.nodes, rootNodes);
+    if (entry.stale) this.#plans.renew(entry, device, linear, results);
+    this.#run(entry, device, results, background);
+  }
+
+  /** Adds gradients that belong to those that are computed. (A step fuses them with its updates.) */
+  #withSiblings(requested: readonly Node[]): readonly Node[] {
+    const linear = this.#linear;
+    if (linear.related.length === 0) return requested;
+    const all = [...requested];
+    for (const { siblings } of linear.related) {
+      if (siblings === null) continue;
+      for (const node of siblings) {
+        node.siblings = null;
+        if (node.storage !== null || node.origin !== null) continue;
+        linear.add(node);
+        all.push(node);
+      }
+    }
+    return all;
   }
 
   #deviceOf(linear: Linearization): Device {
@@ -317,12 +289,33 @@ export class Evaluator implements Engine {
     }
   }
 
+  /** Checks the indices that are stored; returns the promises of those that are computed. */
+  #checkStored(assigned: readonly Assignment[]): readonly Node[] {
+    const { promises } = this.#linear;
+    if (promises.length === 0) return promises;
+    try {
+      return checkStoredIndices(promises);
+    } catch (error) {
+      this.#cancel(assigned);
+      throw error;
+    }
+  }
+
+  /** What was to be assigned is not: the next step must not fail of the same values. */
+  #cancel(assigned: readonly Assignment[]): void {
+    for (const { holder, storage, node } of assigned) {
+      if (this.#assignments.get(storage)?.node === node) this.#forgetAssignment(storage);
+      if (holder.node === node) holder.node = leafOn(storage, node);
+    }
+  }
+
   /** The plan's roots: results first, then assignments. */
   #roots(
     rootNodes: readonly Node[],
     assigned: readonly Assignment[],
     device: Device,
     seen: number,
+    mayOverwrite: boolean,
   ): Root[] {
     const roots: Root[] = [];
     for (const node of rootNodes) roots.push({ position: node.position, inPlaceOf: -1 });
@@ -330,12 +323,12 @@ export class Evaluator implements Engine {
       // Uploaded first, so that the first step has the same structure as the later ones.
       if (storage.buffer === null && storage.host !== null) storage.upload(device);
       const leaf = storage.leafMark === seen ? storage.leafIndex : -1;
-      roots.push({ position: node.position, inPlaceOf: inPlace ? leaf : -1 });
+      roots.push({ position: node.position, inPlaceOf: inPlace && mayOverwrite ? leaf : -1 });
     }
     return roots;
   }
 
-  #entryFor(device: Device, roots: readonly Root[]): Entry {
+  #completeKey(roots: readonly Root[]): void {
     const { key } = this.#linear;
     key.push(roots.length);
     for (const root of roots) {
@@ -343,176 +336,41 @@ export class Evaluator implements Engine {
       key.push(root.inPlaceOf);
     }
     for (const observer of this.observers) observer.running?.(this.#linear);
-    const cacheName = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}:${policyKey()}`;
-    let cache = this.#caches.get(cacheName);
-    if (cache === undefined) {
-      cache = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) =>
-        this.#evict(device, entry),
-      );
-      this.#caches.set(cacheName, cache);
-    }
-    const known = cache.lookup(key.words, key.length);
-    if (known !== undefined) {
-      this.stats.planHits++;
-      return known;
-    }
-    const made = this.#compile(device, roots);
-    const entry: Entry = {
-      ...made,
-      learned: new Set(),
-      learnedRoots: [],
-      stale: false,
-      bindings: [],
-      scalars: new Float64Array(this.#linear.scalars.length),
-      // Filled, because a hole is undefined and would be freed as a buffer.
-      staging: this.#linear.leaves.map(() => null),
-      stagedStorage: [],
-      stagedVersion: [],
-      kept: [],
-      runs: 0,
-      measured: null,
-    };
-    cache.insert(key.words, key.length, entry);
-    return entry;
-  }
-
-  #compile(
-    device: Device,
-    roots: readonly Root[],
-  ): { compiled: CompiledProgram; executable: Executable; ahead: Ahead | null } {
-    this.stats.planMisses++;
-    const start = performance.now();
-    const { nodes, leaves, scalars } = this.#linear;
-    const program = {
-      nodes: nodes.slice(),
-      leaves: leaves.slice(),
-      scalars: scalars.slice(),
-      roots,
-    };
-    const compiled = compile(program, device.target(settings.numerics), {
-      fusion: settings.fusion,
-      algorithms: policyFor(device),
-      constantLeaves: this.#constantLeaves(roots),
-    });
-    // Compilation may number nodes anew; the walk's positions are needed below.
-    for (let i = 0; i < nodes.length; i++) (nodes[i] as Node).position = i;
-    const executable = device.load(compiled.plan);
-    const ahead = Ahead.of(compiled, device);
-    this.stats.compileMs += performance.now() - start;
-    return { compiled, executable, ahead };
-  }
-
-  /** Parameters that the program reads and does not change. */
-  #constantLeaves(roots: readonly Root[]): boolean[] {
-    const { nodes, leaves } = this.#linear;
-    const computed = new Set(roots.map(({ position }) => nodes[position]));
-    const changed = new Set<Storage>();
-    for (const { node, storage } of this.#assignments.values()) {
-      if (computed.has(node)) changed.add(storage);
-    }
-    return leaves.map((leaf) => {
-      const storage = leaf.storage as Storage;
-      return storage.persistent && !changed.has(storage);
-    });
-  }
-
-  #disposeExecutables({ executable, ahead }: Entry): void {
-    executable.dispose();
-    ahead?.dispose();
-  }
-
-  #recompile(entry: Entry, device: Device, roots: readonly Root[]): void {
-    const known = new Set(roots.map((root) => root.position));
-    entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
-    entry.learnedRoots.sort((a, b) => a - b);
-    const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
-    this.#disposeExecutables(entry);
-    Object.assign(entry, this.#compile(device, [...roots, ...kept]));
-    entry.stale = false;
-    entry.measured = null;
   }
 
   /** Drops all plans and the memory they hold; the next evaluations compile again. */
   clearPlans(): void {
-    for (const cache of this.#caches.values()) cache.clear();
-    this.#caches.clear();
+    this.#plans.clear();
     this.recent.length = 0;
-  }
-
-  #evict(device: Device, entry: Entry): void {
-    // What it kept belongs to whoever still holds the nodes.
-    this.#keepers.delete(entry);
-    entry.kept.length = 0;
-    this.#disposeExecutables(entry);
-    for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
-    entry.staging.length = 0;
-  }
-
-  // ---- learning -------------------------------------------------------------------------------
-
-  /**
-   * Finds values of this program that an earlier run computed and did not keep. They are computed
-   * again now; that run's plan keeps them from its next run on.
-   */
-  #learn(rootNodes: readonly Node[]): void {
-    const { nodes } = this.#linear;
-    for (let i = 0; i < nodes.length; i++) {
-      const node = nodes[i] as Node;
-      if (node.origin !== null || node.storage !== null) continue;
-      const inputs = node.inputs;
-      for (let j = 0; j < inputs.length; j++) {
-        const operand = inputs[j] as Node;
-        if (operand.origin !== null && operand.storage === null) this.#want(operand);
-      }
-    }
-    for (const node of rootNodes) if (node.origin !== null) this.#want(node);
-  }
-
-  /** Makes the plan that computed `node` keep it, or what it was inlined from. */
-  #want(node: Node): void {
-    if (node.storage !== null || node.origin === null || node.op.lower.kind === 'leaf') return;
-    const { entry } = node.origin as Run;
-    if (entry.compiled.stored[node.originPosition] === 1) {
-      if (!entry.learned.has(node.originPosition)) {
-        entry.learned.add(node.originPosition);
-        entry.stale = true;
-      }
-      return;
-    }
-    for (const operand of node.inputs) this.#want(operand);
   }
 
   // ---- running --------------------------------------------------------------------------------
 
-  #run(
-    entry: Entry,
-    device: Device,
-    rootNodes: readonly Node[],
-    assigned: readonly Assignment[],
-    roots: readonly Root[],
-    background: boolean,
-  ): void {
+  #run(entry: Entry, device: Device, results: Results, background: boolean): void {
+    const { rootNodes, assigned, promises } = results;
     const { nodes, scalars } = this.#linear;
     for (let i = 0; i < scalars.length; i++) entry.scalars[i] = (scalars[i] as Node).value;
-    this.#bindLeaves(entry, device);
-    const outputs = this.#bindRoots(entry, device, nodes, rootNodes, assigned, roots);
+    bindLeaves(entry, device, this.#linear.leaves);
+    const outputs = bindRoots(entry, device, this.#linear, results);
     if (entry.ahead !== null) {
       entry.ahead.bind(entry.bindings);
       const { leaves } = this.#linear;
       this.stats.kernelsExecuted += entry.ahead.run(leaves, entry.bindings, entry.scalars);
     }
     if (settings.profiling) this.#measure(entry);
-    else entry.executable.run(entry.bindings, entry.scalars, background);
+    else entry.executable.run(entry.bindings, entry.scalars, background && promises.length === 0);
     this.stats.runs++;
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
     this.#remember(entry, device);
 
+    if (promises.length > 0) this.#checkPromises(device, results, outputs);
+
     const run: Run = { runId: ++this.#runId, entry };
     const wasStep = assigned.some(({ storage }) => storage.tracked);
     this.#storeResults(device, rootNodes, outputs, wasStep);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
-    this.#storeLearned(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
+    this.#learned.store(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
     for (let i = 0; i < nodes.length; i++) {
       const node = nodes[i] as Node;
       if (node.storage === null) {
@@ -520,9 +378,21 @@ export class Evaluator implements Engine {
         node.originPosition = i;
       }
     }
-    if (wasStep) this.#generation++;
-    if (entry.kept.length > 0) this.#keepers.add(entry);
-    for (const keeper of this.#keepers) this.#expire(keeper);
+    this.#learned.expire(entry, wasStep);
+  }
+
+  /** Takes the guards off `outputs`. If a promise was broken, nothing of the run is kept. */
+  #checkPromises(device: Device, { promises, assigned }: Results, outputs: DeviceBuffer[]): void {
+    const guards = outputs.splice(outputs.length - 2 * promises.length);
+    const values = guards.map((buffer) => device.view(buffer).slice());
+    for (const buffer of guards) device.free(buffer);
+    try {
+      checkGuards(promises, values);
+    } catch (error) {
+      for (const buffer of outputs) device.free(buffer);
+      this.#cancel(assigned);
+      throw error;
+    }
   }
 
   #measure(entry: Entry): void {
@@ -538,90 +408,6 @@ export class Evaluator implements Engine {
       dispatches[i] = (dispatches[i] as number) + (times[i] as number);
     }
     entry.measured.runs++;
-  }
-
-  #bindLeaves(entry: Entry, device: Device): void {
-    const { leaves } = this.#linear;
-    for (let i = 0; i < leaves.length; i++) {
-      const leaf = leaves[i] as Node;
-      const storage = leaf.storage as Storage;
-      const present = leaf.version === storage.version;
-      if (present && storage.host !== null && storage.persistent) storage.upload(device);
-      const buffer = present ? storage.buffer : storage.previousBuffer;
-      if (buffer !== null && storage.device === device) {
-        entry.bindings[i] = buffer;
-        continue;
-      }
-      const host = present ? storage.host : storage.previousHost;
-      if (host === null) {
-        throw internalError(`a leaf's value is on ${storage.device?.name}, not on ${device.name}`);
-      }
-      entry.bindings[i] = this.#stage(entry, device, i, storage, leaf.version, host);
-    }
-  }
-
-  /** Copies host bytes into memory that the plan reuses from run to run. */
-  #stage(
-    entry: Entry,
-    device: Device,
-    index: number,
-    storage: Storage,
-    version: number,
-    host: Uint8Array,
-  ): DeviceBuffer {
-    let buffer = entry.staging[index] ?? null;
-    if (entry.stagedStorage[index] === storage && entry.stagedVersion[index] === version) {
-      if (buffer !== null) return buffer;
-    }
-    if (++storage.uploads > UPLOADS_BEFORE_PROMOTION && version === storage.version) {
-      storage.upload(device);
-      if (storage.buffer !== null) return storage.buffer;
-    }
-    if (buffer === null) {
-      buffer = device.allocate(Math.max(host.byteLength, 1));
-      entry.staging[index] = buffer;
-    }
-    device.write(buffer, 0, host);
-    entry.stagedStorage[index] = storage;
-    entry.stagedVersion[index] = version;
-    return buffer;
-  }
-
-  /** Gives every root a buffer; returns them in root order. */
-  #bindRoots(
-    entry: Entry,
-    device: Device,
-    nodes: readonly Node[],
-    rootNodes: readonly Node[],
-    assigned: readonly Assignment[],
-    roots: readonly Root[],
-  ): DeviceBuffer[] {
-    const outputs: DeviceBuffer[] = [];
-    const { rootBindings } = entry.compiled;
-    const bind = (buffer: DeviceBuffer): void => {
-      entry.bindings[rootBindings[outputs.length] as number] = buffer;
-      outputs.push(buffer);
-    };
-    for (const node of rootNodes) bind(allocateFor(device, node));
-    for (let i = 0; i < assigned.length; i++) {
-      const { storage, inPlace, node } = assigned[i] as Assignment;
-      const root = roots[rootNodes.length + i] as Root;
-      if (root.inPlaceOf >= 0) bind(entry.bindings[root.inPlaceOf] as DeviceBuffer);
-      else if (inPlace && storage.buffer !== null) bind(storage.buffer);
-      else bind(this.#spareBuffer(storage) ?? allocateFor(device, node));
-    }
-    for (const position of entry.learnedRoots) bind(allocateFor(device, nodes[position] as Node));
-    return outputs;
-  }
-
-  /** The buffer of the version before last's step, unless this very plan reads it. */
-  #spareBuffer(storage: Storage): DeviceBuffer | null {
-    const previous = storage.previousBuffer;
-    if (previous === null) return null;
-    for (const leaf of this.#linear.leaves) {
-      if (leaf.storage === storage && leaf.version === storage.version - 1) return null;
-    }
-    return previous;
   }
 
   #storeResults(
@@ -665,43 +451,6 @@ export class Evaluator implements Engine {
       this.#assignments = new Map();
       this.#assignedNodes = new Set();
     }
-  }
-
-  #storeLearned(
-    entry: Entry,
-    device: Device,
-    run: Run,
-    nodes: readonly Node[],
-    outputs: readonly DeviceBuffer[],
-    firstOutput: number,
-  ): void {
-    if (entry.learnedRoots.length === 0) return;
-    const kept: Node[] = [];
-    entry.learnedRoots.forEach((position, i) => {
-      const node = nodes[position] as Node;
-      node.storage = toStorage(device, outputs[firstOutput + i] as DeviceBuffer, node);
-      node.version = 0;
-      kept.push(node);
-      node.origin = run;
-      node.originPosition = position;
-    });
-    entry.kept.push({ run, generation: this.#generation, nodes: kept });
-  }
-
-  /** Learned values live until the step after next, or until a few more runs of their plan. */
-  #expire(entry: Entry): void {
-    while (entry.kept.length > 0) {
-      const oldest = entry.kept[0] as KeptValues;
-      const passed = this.#generation - oldest.generation;
-      if (passed < 2 && entry.kept.length <= KEPT_RUNS) return;
-      entry.kept.shift();
-      for (const node of oldest.nodes) {
-        if (node.origin !== oldest.run) continue;
-        (node.storage as Storage | null)?.dispose();
-        node.storage = null;
-      }
-    }
-    this.#keepers.delete(entry);
   }
 
   #remember(entry: Entry, device: Device): void {

@@ -1,6 +1,7 @@
 // `trace`: makes a function static. By default it still runs on every call, and what it builds is
 // compared with the recorded program; `withoutHost` replays the program alone (replay.ts).
-import { ArgumentError, TraceError } from '../../base/errors.ts';
+import { checkFunction, checkInteger } from '../../base/checks.ts';
+import { TraceError } from '../../base/errors.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import type { Node } from '../../graph/node.ts';
 import { engine } from '../tensor/engine.ts';
@@ -200,11 +201,7 @@ function traceFunction<A extends readonly unknown[], R>(
 ): Traced<A, R> {
   const name = options.name ?? (fn.name === '' ? 'the function' : fn.name);
   const { symbolic = false, withoutHost = false, retrace = false, cacheSize = 8 } = options;
-  if (!Number.isInteger(cacheSize) || cacheSize < 1) {
-    throw new ArgumentError(`cacheSize must be a positive integer, got ${cacheSize}`, {
-      op: 'trace',
-    });
-  }
+  checkInteger('trace', 'cacheSize', cacheSize, 1);
   const recordings = new Recent<Recording>(cacheSize);
   const replays = new Recent<Replay>(cacheSize);
   const stats = { calls: 0, recordings: 0, retraces: 0 };
@@ -322,6 +319,7 @@ export function trace<A extends readonly unknown[], R>(
   fn: (...args: A) => R,
   options: TraceOptions | ClassMethodDecoratorContext = {},
 ): unknown {
+  checkFunction('trace', fn);
   if ('kind' in options) return traceMethod(fn, {});
   return traceFunction(fn, options);
 }

@@ -1,7 +1,7 @@
 // sin, cos, tan and their inverses in float32. Coefficients: scripts/experiments/fit.ts.
 import type { Expression } from '../expression.ts';
 import { nearestInteger } from './exponential.ts';
-import type { MathEmitter } from './emitter.ts';
+import type { MathEmitter, Pair } from './emitter.ts';
 
 const SIN = [-0.166666552, 0.00833218824, -0.000195181259];
 const COS = [0.0416666456, -0.00138873095, 0.0000244324256];
@@ -40,41 +40,36 @@ interface Reduced {
   readonly quadrant: Expression;
 }
 
-/** Subtracts multiples of pi/2, for |x| up to `largestAngle`. */
+/**
+ * Subtracts multiples of pi/2, in parts of 24 bits, for |x| up to LARGEST_ANGLE. The first difference
+ * is exact; what the second loses is kept.
+ */
 function reduce(m: MathEmitter, x: Expression): Reduced {
-  const { float, integer } = nearestInteger(m, x, 2 / Math.PI);
-  return { ...(m.fused ? fusedRest(m, x, float) : exactRest(m, x, float)), quadrant: integer };
-}
-
-/** With fma: parts of 24 bits. The first difference is exact; what the second loses is kept. */
-function fusedRest(m: MathEmitter, x: Expression, k: Expression): Omit<Reduced, 'quadrant'> {
+  const { float: k, integer: quadrant } = nearestInteger(m, x, 2 / Math.PI);
   const [first = 0, second = 0, third = 0] = partsOfHalfPi(24, 3);
-  const difference = m.fma(k, -first, x);
+  const difference = m.fused ? m.fma(k, -first, x) : exactDifference(m, x, k, first);
   const product = m.twoProduct(k, m.c(-second));
   const sum = m.twoSum(difference, product.high);
   const rest = m.fma(k, -third, m.add(sum.low, product.low));
-  const { high, low } = m.fastTwoSum(sum.high, rest);
-  return { r: high, low };
+  return corrected(m, m.fastTwoSum(sum.high, rest), quadrant);
 }
 
 /**
- * Without: parts of 7 bits, whose products with a quadrant below 2^17 are exact. The first three
- * differences are exact too; what the next three lose is carried along.
+ * The product of a large angle rounds to a quadrant that may not be the nearest: one more goes off,
+ * exactly, because what remains is then more than half of it.
  */
-function exactRest(m: MathEmitter, x: Expression, k: Expression): Omit<Reduced, 'quadrant'> {
-  let rest = x;
-  let lost: Expression | undefined;
-  for (const [which, part] of partsOfHalfPi(7, 7).entries()) {
-    const product = m.mul(k, -part);
-    if (which < 3) rest = m.add(rest, product);
-    else if (which < 6) {
-      const sum = m.twoSum(rest, product);
-      rest = sum.high;
-      lost = lost === undefined ? sum.low : m.add(lost, sum.low);
-    } else lost = lost === undefined ? product : m.add(lost, product);
-  }
-  const { high, low } = m.fastTwoSum(rest, lost ?? m.c(0));
-  return { r: high, low };
+function corrected(m: MathEmitter, rest: Pair, quadrant: Expression): Reduced {
+  const { float: k, integer } = nearestInteger(m, rest.high, 2 / Math.PI);
+  const head = Math.fround(HALF_PI);
+  const difference = m.fma(k, -head, rest.high);
+  const { high, low } = m.fastTwoSum(difference, m.fma(k, head - HALF_PI, rest.low));
+  return { r: high, low, quadrant: m.add(quadrant, integer) };
+}
+
+/** x - k * part, which is a number of at most 24 bits, without fma: no step of it rounds. */
+function exactDifference(m: MathEmitter, x: Expression, k: Expression, part: number): Expression {
+  const product = m.twoProduct(k, m.c(-part));
+  return m.add(m.add(x, product.high), product.low);
 }
 
 function sinPolynomial(m: MathEmitter, r: Expression, square: Expression): Expression {
@@ -98,17 +93,15 @@ function sinTurned(m: MathEmitter, x: Expression, turns: number): Expression {
   return inRange(m, x, signed);
 }
 
-/** Largest argument that `reduce` takes apart rightly. */
-function largestAngle(m: MathEmitter): number {
-  return m.fused ? 2 ** 22 : 2 ** 17;
-}
+/** Largest argument that `reduce` takes apart rightly: up to here quadrants are known exactly. */
+const LARGEST_ANGLE = 2 ** 22;
 
 /**
  * Beyond the reduction's range neighbouring float32 numbers are far apart on the circle. What is
  * returned there is NaN, not a number that looks like a sine.
  */
 function inRange(m: MathEmitter, x: Expression, value: Expression): Expression {
-  return m.select(m.compare('le', m.abs(x), m.c(largestAngle(m))), value, NaN);
+  return m.select(m.compare('le', m.abs(x), m.c(LARGEST_ANGLE)), value, NaN);
 }
 
 export function sin(m: MathEmitter, x: Expression): Expression {

@@ -1,0 +1,64 @@
+// What the evaluator keeps of a plan, and what it knows of one run.
+import type { CompiledProgram, Root } from '../../compile/program.ts';
+import type { Node, Origin } from '../../graph/node.ts';
+import type { DeviceBuffer, Executable } from '../../runtime/device.ts';
+import type { Storage } from '../../runtime/storage.ts';
+import type { NodeHolder } from '../tensor/engine.ts';
+import type { Ahead } from './ahead.ts';
+
+export interface Assignment {
+  readonly holder: NodeHolder;
+  readonly storage: Storage;
+  readonly node: Node;
+  readonly inPlace: boolean;
+}
+
+/** What a run is to give, in the order of its plan's roots; learned values stand before guards. */
+export interface Results {
+  readonly rootNodes: readonly Node[];
+  readonly assigned: readonly Assignment[];
+  /** Of result nodes and assignments. */
+  readonly roots: readonly Root[];
+  /** Computed indices that must be in range: two guards each. */
+  readonly promises: readonly Node[];
+}
+
+/** A run of a plan, named by the nodes that it computed but did not keep. */
+export interface Run extends Origin {
+  readonly entry: Entry;
+}
+
+/** Values a run kept because the plan had learned that they are wanted. */
+export interface KeptValues {
+  readonly run: Run;
+  readonly generation: number;
+  readonly nodes: Node[];
+}
+
+/** A cached plan, what it learned, and the memory that its runs reuse. */
+export interface Entry {
+  compiled: CompiledProgram;
+  executable: Executable;
+  /** What runs ahead of the plan when a parameter it reads has changed. */
+  ahead: Ahead | null;
+  /** Positions that later plans asked for. */
+  readonly learned: Set<number>;
+  /** Positions that the present executable keeps because they were learned. */
+  learnedRoots: number[];
+  stale: boolean;
+  bindings: DeviceBuffer[];
+  scalars: Float64Array;
+  staging: (DeviceBuffer | null)[];
+  stagedStorage: (Storage | null)[];
+  stagedVersion: number[];
+  kept: KeptValues[];
+  runs: number;
+  /** What `profile` measured of the present executable. */
+  measured: Measured | null;
+}
+
+/** Sums over runs, in milliseconds: of each dispatch. */
+export interface Measured {
+  runs: number;
+  readonly dispatches: Float64Array;
+}

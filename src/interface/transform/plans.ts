@@ -1,0 +1,166 @@
+// Plans by device, settings and program: found again, compiled, compiled anew with what was learned.
+import { PlanCache } from '../../compile/cache.ts';
+import { compile } from '../../compile/compiler.ts';
+import { LoweringMemo } from '../../compile/lower/memo.ts';
+import type { Root } from '../../compile/program.ts';
+import type { Linearization } from '../../graph/linearize.ts';
+import type { Device, Executable } from '../../runtime/device.ts';
+import type { Storage } from '../../runtime/storage.ts';
+import { Ahead } from './ahead.ts';
+import { policyFor, policyKey } from './algorithms.ts';
+import type { Entry, Results } from './entry.ts';
+import { guardsOf } from './index-checks.ts';
+import { settings } from './settings.ts';
+import { compiledOnce } from './stored-programs.ts';
+
+/** Counters that looking up and compiling add to. */
+interface PlanStats {
+  planHits: number;
+  planMisses: number;
+  compileMs: number;
+}
+
+/** Plans and lowered groups for one device under the same settings. */
+interface Shelf {
+  readonly name: string;
+  readonly plans: PlanCache<Entry>;
+  readonly memo: LoweringMemo;
+}
+
+type Compiled = Pick<Entry, 'compiled' | 'executable' | 'ahead'>;
+
+export class Plans {
+  readonly #shelves = new Map<string, Shelf>();
+  readonly #stats: PlanStats;
+  readonly #dropped: (entry: Entry) => void;
+
+  constructor(stats: PlanStats, dropped: (entry: Entry) => void) {
+    this.#stats = stats;
+    this.#dropped = dropped;
+  }
+
+  /** The plan of a program whose key is complete. */
+  find(device: Device, linear: Linearization, results: Results): Entry {
+    const { key } = linear;
+    const shelf = this.#shelfFor(device);
+    const { plans } = shelf;
+    const known = plans.lookup(key.words, key.length);
+    if (known !== undefined) {
+      this.#stats.planHits++;
+      return known;
+    }
+    const entry: Entry = {
+      ...this.#compile(device, shelf, linear, results, results.roots),
+      learned: new Set(),
+      learnedRoots: [],
+      stale: false,
+      bindings: [],
+      scalars: new Float64Array(linear.scalars.length),
+      // Filled, because a hole is undefined and would be freed as a buffer.
+      staging: linear.leaves.map(() => null),
+      stagedStorage: [],
+      stagedVersion: [],
+      kept: [],
+      runs: 0,
+      measured: null,
+    };
+    plans.insert(key.words, key.length, entry);
+    return entry;
+  }
+
+  /** Compiles `entry` again, so that it keeps what it has learned. */
+  renew(entry: Entry, device: Device, linear: Linearization, results: Results): void {
+    const { roots } = results;
+    const known = new Set(roots.map((root) => root.position));
+    entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
+    entry.learnedRoots.sort((a, b) => a - b);
+    const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
+    disposeExecutables(entry);
+    const shelf = this.#shelfFor(device);
+    Object.assign(entry, this.#compile(device, shelf, linear, results, [...roots, ...kept]));
+    entry.stale = false;
+    entry.measured = null;
+  }
+
+  /** Drops all plans and the memory they hold. */
+  clear(): void {
+    for (const { plans } of this.#shelves.values()) plans.clear();
+    this.#shelves.clear();
+  }
+
+  #shelfFor(device: Device): Shelf {
+    const name = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}:${policyKey()}`;
+    let shelf = this.#shelves.get(name);
+    if (shelf === undefined) {
+      const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
+        this.#dropped(entry);
+        disposeExecutables(entry);
+        for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
+        entry.staging.length = 0;
+      });
+      shelf = { name, plans, memo: new LoweringMemo() };
+      this.#shelves.set(name, shelf);
+    }
+    return shelf;
+  }
+
+  #compile(
+    device: Device,
+    { name, memo }: Shelf,
+    linear: Linearization,
+    results: Results,
+    roots: readonly Root[],
+  ): Compiled {
+    this.#stats.planMisses++;
+    const start = performance.now();
+    const { nodes, leaves, scalars, key } = linear;
+    const [nodeCount, keyLength] = [nodes.length, key.length];
+    const guards = guardsOf(results.promises).map((node) => ({
+      position: linear.add(node),
+      inPlaceOf: -1,
+    }));
+    const program = {
+      nodes: nodes.slice(),
+      leaves: leaves.slice(),
+      scalars: scalars.slice(),
+      roots: [...roots, ...guards],
+    };
+    // Guards follow from the promises: they are no part of what plans are found by.
+    nodes.length = nodeCount;
+    key.length = keyLength;
+    const policy = policyFor(device);
+    const constant = constantLeaves(linear, results);
+    const { compiled, keep } = compiledOnce(
+      linear,
+      { device, policy, shelf: name, roots: program.roots, constantLeaves: constant },
+      () =>
+        compile(program, device.target(settings.numerics), {
+          fusion: settings.fusion,
+          algorithms: policy,
+          constantLeaves: constant,
+          memo,
+        }),
+    );
+    // Compilation may number nodes anew; the walk's positions are needed by the run.
+    nodes.forEach((node, i) => (node.position = i));
+    const executable: Executable = device.load(compiled.plan);
+    const ahead = Ahead.of(compiled, device);
+    keep();
+    this.#stats.compileMs += performance.now() - start;
+    return { compiled, executable, ahead };
+  }
+}
+
+/** Parameters that the program reads and does not change. */
+function constantLeaves({ leaves }: Linearization, { assigned }: Results): boolean[] {
+  const changed = new Set<Storage>(assigned.map(({ storage }) => storage));
+  return leaves.map((leaf) => {
+    const storage = leaf.storage as Storage;
+    return storage.persistent && !changed.has(storage);
+  });
+}
+
+function disposeExecutables({ executable, ahead }: Entry): void {
+  executable.dispose();
+  ahead?.dispose();
+}

@@ -278,7 +278,14 @@ describe('strict numerics', () => {
   ];
   afterAll(() => strict.forEach((device) => device.close()));
 
-  test.each(['channel convolution', 'depthwise convolution'])('%s: the same bits', (schedule) => {
+  const REPRODUCIBLE = [
+    'channel convolution',
+    'depthwise convolution',
+    'implicit product',
+    'unpacked product',
+  ];
+
+  test.each(REPRODUCIBLE)('%s: the same bits', { timeout: 120_000 }, (schedule) => {
     let used = 0;
     for (const which of CASES) {
       const { leaves, roots } = graphsOf(which, 'float32');

@@ -120,6 +120,12 @@ describe('messages', () => {
     expect(read.graph?.initializer[0]?.rawData).toEqual(rawData);
   });
 
+  it('are read from a Buffer of Node, whose slices share its memory', () => {
+    const array = { type: 'float32', shape: [1], data: Float32Array.of(2) } as const;
+    const buffer = Buffer.from([0, ...tensorProto.encode(encodeTensor(array))]).subarray(1);
+    expect(decodeTensor(tensorProto.decode(buffer))).toEqual(array);
+  });
+
   it('nest', () => {
     const sequence = { sequenceValues: [{ tensorValues: [{ dims: [1] }] }, {}] };
     expect(sequenceProto.decode(sequenceProto.encode(sequence))).toMatchObject(sequence);

@@ -25,9 +25,11 @@ export class WireReader {
   #high = 0;
 
   constructor(bytes: Uint8Array, base = 0) {
-    this.bytes = bytes;
+    // A Buffer of Node is a Uint8Array whose slice() is no copy.
+    const { buffer, byteOffset, byteLength } = bytes;
+    this.bytes = new Uint8Array(buffer, byteOffset, byteLength);
     this.base = base;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = new DataView(buffer, byteOffset, byteLength);
   }
 
   get done(): boolean {

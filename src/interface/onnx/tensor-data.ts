@@ -131,7 +131,7 @@ function fromRaw(type: ElementType, raw: Uint8Array, count: number): ElementData
   const { bits, array } = ELEMENT_TYPES[type];
   if (bits === 4) return unpackNibbles(raw, count, type === 'int4');
   // A copy of its own: aligned, and the file need not be kept.
-  const { buffer } = raw.slice();
+  const { buffer } = new Uint8Array(raw);
   return new CONSTRUCTORS[array](buffer);
 }
 

@@ -1,0 +1,2 @@
+// ONNX: models from other frameworks, and for other runtimes.
+export * from './export/index.ts';

@@ -1,0 +1,2 @@
+// Entry `tengen/onnx`: models as ONNX files.
+export * from './interface/onnx/index.ts';

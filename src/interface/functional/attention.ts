@@ -1,6 +1,6 @@
 // Scaled dot-product attention.
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { formatShape } from '../../base/shape.ts';
+import { broadcastShapes, formatShape, type Shape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
@@ -39,6 +39,32 @@ function maskScores(scores: Node, options: AttentionOptions): Node {
   return ops.add(scores, castNode(mask, scores.dtype));
 }
 
+/** The longer of two shapes, where sizes 1 give way. */
+function fused(
+  op: string,
+  q: Node,
+  k: Node,
+  v: Node,
+  scale: number,
+  options: AttentionOptions,
+): Node {
+  const { attnMask, isCausal = false } = options;
+  const mask = attnMask === undefined || attnMask === null ? null : nodeOf(op, attnMask);
+  const lead = (node: Node): Shape => node.shape.slice(0, -2);
+  let batch = broadcastShapes(op, broadcastShapes(op, lead(q), lead(k)), lead(v));
+  if (mask !== null) batch = broadcastShapes(op, batch, lead(mask));
+  const wide = (node: Node): Node => ops.expand(node, [...batch, ...node.shape.slice(-2)]);
+  let added: Node | null = null;
+  if (mask !== null) {
+    const values =
+      mask.dtype === 'bool'
+        ? ops.select(mask, ops.constant(0, q.dtype), ops.constant(-Infinity, q.dtype))
+        : castNode(mask, q.dtype);
+    added = ops.expand(values, [...batch, q.shape.at(-2)!, k.shape.at(-2)!]);
+  }
+  return ops.attention(wide(q), wide(k), wide(v), added, { scale, causal: isCausal });
+}
+
 /**
  * softmax(q kᵀ · scale + mask) v (Vaswani et al. 2017): query [.., L, E], key [.., S, E], value
  * [.., S, V] give [.., L, V]. A query that may see nothing gives NaN, as in PyTorch.
@@ -71,6 +97,7 @@ export function scaledDotProductAttention(
     throw new ArgumentError('give isCausal or attnMask, not both', { op });
   }
   const scale = options.scale ?? 1 / Math.sqrt(size);
+  if (process.env['FUSED'] === '1') return wrap(fused(op, q, k, v, scale, options));
   const scaled = ops.mul(q, numberNode(scale, q.dtype));
   const scores = maskScores(matmulNode(op, scaled, ops.transpose(k)), options);
   let weights = softmaxNode(scores, scores.shape.length - 1);

@@ -3,6 +3,7 @@
 import { sizeOf } from '../../base/shape.ts';
 import type { Expression } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
+import { dependsOn } from '../../ir/linear.ts';
 import type { Node } from '../node.ts';
 import type { KernelBody, KernelContext } from '../op.ts';
 import { type Block, BlockWriter, COLUMN_UNIT, roundUp, ROW_UNIT } from './attention-blocks.ts';
@@ -167,12 +168,9 @@ class HeadWriter extends BlockWriter {
       }),
     ];
     if (this.mask >= 0) {
-      const last = builder.constant(this.queries - 1);
-      statements.push(
-        each((score, q, k) =>
-          builder.add(score, context.read(this.mask, [...lead, builder.min(q, last), k])),
-        ),
-      );
+      const { before, read } = this.#maskReader(lead, firstQuery, firstKey, count);
+      statements.push(...before);
+      statements.push(each((score, q, k) => builder.add(score, read(q, k))));
     }
     if (this.attrs.causal) {
       const hide = each((score, q, k) =>
@@ -182,6 +180,30 @@ class HeadWriter extends BlockWriter {
       statements.push(branch(builder.compare('gt', lastKey, firstQuery), [hide]));
     }
     return statements;
+  }
+
+  /** How the mask is read; one that differs between queries is turned a block at a time. */
+  #maskReader(
+    lead: readonly Expression[],
+    firstQuery: Expression,
+    firstKey: Expression,
+    count: Expression,
+  ) {
+    const { builder, context, mask, blockQueries } = this;
+    const read = (q: Expression, k: Expression): Expression =>
+      context.read(mask, [...lead, builder.min(q, builder.constant(this.queries - 1)), k]);
+    const probe = builder.variable('probe', 'i32', { min: 0, max: this.queries });
+    if (!dependsOn(read(probe, firstKey), probe)) return { before: [], read };
+    const turned = this.block('mask', BLOCK, blockQueries);
+    const turn = this.loop('maskQuery', blockQueries, (query) => [
+      this.loop('maskKey', count, (key) => {
+        const value = read(builder.add(firstQuery, query), builder.add(firstKey, key));
+        return [this.store(turned, key, query, value)];
+      }),
+    ]);
+    const readTurned = (q: Expression, k: Expression): Expression =>
+      this.load(turned, builder.sub(k, firstKey), builder.sub(q, firstQuery));
+    return { before: [turn], read: readTurned };
   }
 
   /** Blocks of keys, of `limit`, that the queries from `firstQuery` on may see. */

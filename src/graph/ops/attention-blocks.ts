@@ -27,9 +27,8 @@ export interface Block {
 export interface BlockProduct {
   readonly rows: Expression;
   readonly depth: Expression;
-  readonly a: Block;
-  /** Whether a is stored as [k, row]. */
-  readonly transposed: boolean;
+  /** Element [row, k] of a, a scalar. */
+  a(row: Expression, k: Expression): Expression;
   readonly b: Block;
   readonly c: Block;
   readonly columns: number;
@@ -82,18 +81,18 @@ export class BlockWriter {
     return this.builder.constant(value, this.type, lanes);
   }
 
-  /** A loop over [0, end); `end` is at most `limit`. */
+  /** A loop over [0, end). */
   loop(
     name: string,
     end: Expression | number,
     body: Body,
-    options: { readonly limit?: number; readonly start?: Expression; readonly vector?: true } = {},
+    options: { readonly vector?: true } = {},
   ): Statement {
     const { builder } = this;
     const bound = typeof end === 'number' ? builder.constant(end) : end;
-    const max = Math.max(0, (options.limit ?? bound.max) - 1);
-    const index = builder.variable(name, 'i32', { min: 0, max });
-    const { start = builder.constant(0), vector = false } = options;
+    const index = builder.variable(name, 'i32', { min: 0, max: Math.max(0, bound.max - 1) });
+    const start = builder.constant(0);
+    const { vector = false } = options;
     return { kind: 'for', index, start, end: bound, step: 1, body: body(index), vector };
   }
 
@@ -145,7 +144,7 @@ export class BlockWriter {
   }
 
   #registers(
-    { depth, a, transposed, b, c, start, finish }: BlockProduct,
+    { depth, a, b, c, start, finish }: BlockProduct,
     tile: { readonly rows: number; readonly across: number },
     firstRow: Expression,
     firstColumn: Expression,
@@ -175,8 +174,7 @@ export class BlockWriter {
         return variable;
       });
       sums.forEach((row, r) => {
-        const at = builder.offset(firstRow, r);
-        const scalar = transposed ? this.load(a, k, at) : this.load(a, at, k);
+        const scalar = a(builder.offset(firstRow, r), k);
         const variable = builder.variable(`a${r}`, type, { lanes });
         inner.push({ kind: 'let', variable, value: builder.splat(scalar, lanes) });
         row.forEach((sum, v) => {

@@ -5,7 +5,8 @@ import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../node.ts';
 import { type AttrsOf, defineOp, makeNode, type ReferenceTensor, type Sample } from '../op.ts';
 import { add, mul, sub } from './arithmetic.ts';
-import { keyParts, lowerAttention, lowerAttentionBackward } from './attention-lowering.ts';
+import { keyParts, lowerAttentionBackward } from './attention-backward.ts';
+import { lowerAttention } from './attention-forward.ts';
 import { reshape, sum } from './broadcast.ts';
 import { greaterEqual, select } from './compare.ts';
 import { constant, iota } from './creation.ts';
@@ -70,7 +71,10 @@ const attentionOp = defineOp({
   },
   lower: {
     kind: 'custom',
-    evaluations: (_attrs, node) => [1, ...[1, 1].map(() => node.shape.at(-2)! / 64), 1],
+    evaluations: (_attrs, node) => {
+      const blocks = node.shape.at(-2)! / 32;
+      return [1, blocks, blocks, 1];
+    },
     lower: lowerAttention,
   },
   reference: (inputs, attrs) => {
@@ -118,7 +122,7 @@ const backwardOp = defineOp({
   lower: {
     kind: 'custom',
     evaluations: (_attrs, node) => {
-      const blocks = node.inputs[0]!.shape.at(-2)! / 64;
+      const blocks = node.inputs[0]!.shape.at(-2)! / 16;
       const parts = node.shape.at(-3)!;
       return [2 * parts, blocks, blocks, 2 * parts, parts, parts, 1];
     },
@@ -314,7 +318,7 @@ function backwardSample(geometry: Geometry): Sample<AttentionAttrs> {
     randomTensor([...batch, queries, width], { dtype, ...options });
   const more = [
     random(valueSize, { low: -1, high: 1, seed: 7 }),
-    random(1, { low: 2, high: 4, seed: 8 }),
+    random(1, { low: 6, high: 8, seed: 8 }),
     random(1, { low: -1, high: 1, seed: 9 }),
   ];
   return { inputs: [...inputs.slice(0, 3), ...more, ...inputs.slice(3)], attrs };

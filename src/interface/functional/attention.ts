@@ -1,6 +1,6 @@
 // Scaled dot-product attention.
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { broadcastShapes, formatShape, type Shape } from '../../base/shape.ts';
+import { broadcastShapes, formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
@@ -39,35 +39,44 @@ function maskScores(scores: Node, options: AttentionOptions): Node {
   return ops.add(scores, castNode(mask, scores.dtype));
 }
 
-/** The longer of two shapes, where sizes 1 give way. */
+/** With fewer queries than this, blocks of the fused kernel are mostly empty, and scores are few. */
+const FUSED_QUERIES = 8;
+
+/** The op that never stores all scores; halves are computed as float32. */
 function fused(
   op: string,
-  q: Node,
-  k: Node,
-  v: Node,
+  [q, k, v]: readonly [Node, Node, Node],
   scale: number,
   options: AttentionOptions,
 ): Node {
-  const { attnMask, isCausal = false } = options;
-  const mask = attnMask === undefined || attnMask === null ? null : nodeOf(op, attnMask);
-  const lead = (node: Node): Shape => node.shape.slice(0, -2);
-  let batch = broadcastShapes(op, broadcastShapes(op, lead(q), lead(k)), lead(v));
-  if (mask !== null) batch = broadcastShapes(op, batch, lead(mask));
-  const wide = (node: Node): Node => ops.expand(node, [...batch, ...node.shape.slice(-2)]);
-  let added: Node | null = null;
-  if (mask !== null) {
-    const values =
+  const dtype = q.dtype === 'float64' ? 'float64' : 'float32';
+  let mask: Node | null = null;
+  if (options.attnMask !== undefined && options.attnMask !== null) {
+    mask = nodeOf(op, options.attnMask);
+    const hidden = ops.constant(-Infinity, dtype);
+    mask =
       mask.dtype === 'bool'
-        ? ops.select(mask, ops.constant(0, q.dtype), ops.constant(-Infinity, q.dtype))
-        : castNode(mask, q.dtype);
-    added = ops.expand(values, [...batch, q.shape.at(-2)!, k.shape.at(-2)!]);
+        ? ops.select(mask, ops.constant(0, dtype), hidden)
+        : castNode(mask, dtype);
   }
-  return ops.attention(wide(q), wide(k), wide(v), added, { scale, causal: isCausal });
+  const parts = mask === null ? [q, k, v] : [q, k, v, mask];
+  const batch = broadcastShapes(op, ...parts.map(({ shape }) => shape.slice(0, -2)));
+  const wide = (node: Node, plane: Shape): Node =>
+    ops.expand(castNode(node, dtype), [...batch, ...plane]);
+  const [wideQ, wideK, wideV] = [q, k, v].map((x) => wide(x, x.shape.slice(-2)));
+  const plane = [q.shape.at(-2)!, k.shape.at(-2)!];
+  const attrs = { scale, causal: options.isCausal === true };
+  const added = mask === null ? null : wide(mask, plane);
+  return castNode(ops.attention(wideQ!, wideK!, wideV!, added, attrs), q.dtype);
 }
 
 /**
  * softmax(q kᵀ · scale + mask) v (Vaswani et al. 2017): query [.., L, E], key [.., S, E], value
  * [.., S, V] give [.., L, V]. A query that may see nothing gives NaN, as in PyTorch.
+ *
+ * The [.., L, S] scores are not stored, forward or backward (FlashAttention: Dao et al. 2022,
+ * arXiv:2205.14135), except with dropout, with fewer than 8 queries, where a float mask wants a
+ * gradient, and in gradients of gradients.
  */
 export function scaledDotProductAttention(
   query: Tensor,
@@ -97,7 +106,10 @@ export function scaledDotProductAttention(
     throw new ArgumentError('give isCausal or attnMask, not both', { op });
   }
   const scale = options.scale ?? 1 / Math.sqrt(size);
-  if (process.env['FUSED'] === '1') return wrap(fused(op, q, k, v, scale, options));
+  const isEmpty = [q, k, v].some(({ shape }) => sizeOf(shape) === 0);
+  if (dropoutP === 0 && q.shape.at(-2)! >= FUSED_QUERIES && !isEmpty) {
+    return wrap(fused(op, [q, k, v], scale, options));
+  }
   const scaled = ops.mul(q, numberNode(scale, q.dtype));
   const scores = maskScores(matmulNode(op, scaled, ops.transpose(k)), options);
   let weights = softmaxNode(scores, scores.shape.length - 1);

@@ -144,10 +144,11 @@ function joinParts(x: Node, keys: number): Node {
 
 /** [.., keys, n] as [.., parts, keys of a part, n], with zeros at the end. */
 function splitParts(x: Node, parts: number, keysOfPart: number): Node {
-  const zeros = x.shape.map(() => 0);
-  const after = zeros.with(-2, parts * keysOfPart - x.shape.at(-2)!);
+  const [rows, width] = x.shape.slice(-2) as [number, number];
   const batch = x.shape.slice(0, -2);
-  return reshape(pad(x, zeros, after), [...batch, parts, keysOfPart, x.shape.at(-1)!]);
+  const none = x.shape.map(() => 0);
+  const padded = pad(x, none, [...batch.map(() => 0), parts * keysOfPart - rows, 0]);
+  return reshape(padded, [...batch, parts, keysOfPart, width]);
 }
 
 /** What lies in the result of the backward op; `byQuery` for each part of the keys. */

@@ -30,7 +30,13 @@ function expectSame(actual: Tensor, expected: Tensor, what: string, tolerance = 
 }
 
 /** Result and gradients of both ways, for a cotangent that differs everywhere. */
-function compare(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, what: string): void {
+function expectAgreement(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: AttentionOptions,
+  what: string,
+): void {
   const cotangent = randn([...F.scaledDotProductAttention(q, k, v, options).shape]);
   const both = [F.scaledDotProductAttention, composite].map((attend) =>
     valueAndGrad(
@@ -68,7 +74,7 @@ describe('fused attention', () => {
             keys: randn([2, 1, 1, keys]),
           };
           const options = { isCausal: mode === 'causal', attnMask: masks[mode] ?? null };
-          compare(
+          expectAgreement(
             randn([2, 3, queries, e]),
             randn([2, 3, keys, e]),
             randn([2, 3, keys, valueSize]),
@@ -84,21 +90,21 @@ describe('fused attention', () => {
   test('keys of several blocks and grid items', () => {
     manualSeed(3);
     const [q, k, v] = [randn([70, 5]), randn([600, 5]), randn([600, 3])];
-    compare(q, k, v, {}, 'two parts');
-    compare(k, k, v, { isCausal: true, scale: 0.3 }, 'causal, two parts');
+    expectAgreement(q, k, v, {}, 'two parts');
+    expectAgreement(k, k, v, { isCausal: true, scale: 0.3 }, 'causal, two parts');
   });
 
   test('batches broadcast: queries in groups, keys shared', () => {
     manualSeed(4);
     const [q, k, v] = [randn([2, 3, 9, 4]), randn([2, 1, 10, 4]), randn([10, 4])];
-    compare(q, k, v, {}, 'grouped');
+    expectAgreement(q, k, v, {}, 'grouped');
   });
 
   test('views and fused inputs', () => {
     manualSeed(5);
     const packed = randn([2, 17, 3, 2, 4]);
     const [q, k, v] = packed.permute(2, 0, 3, 1, 4).unbind(0) as [Tensor, Tensor, Tensor];
-    compare(q.mul(2), k.add(1), v.transpose(-2, -1).exp().transpose(-2, -1), {}, 'views');
+    expectAgreement(q.mul(2), k.add(1), v.transpose(-2, -1).exp().transpose(-2, -1), {}, 'views');
   });
 
   test('float64 and halves', () => {

@@ -65,7 +65,10 @@ function measure(length: number, size: number, mode: string): void {
     const both = valueAndGrad((a: Tensor, b: Tensor, c: Tensor) => attend(a, b, c).mul(g).sum(), {
       argnums: [0, 1, 2],
     });
-    return () => evaluate(...both(q, k, v).grads);
+    return () => {
+      const { value, grads } = both(q, k, v);
+      evaluate(value, ...grads);
+    };
   };
   const ways = [stored, fused];
   const times = inTurns([...ways.map(forward), ...ways.map(training)]);

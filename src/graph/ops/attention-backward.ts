@@ -4,7 +4,7 @@ import type { Expression } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
 import type { KernelBody, KernelContext } from '../op.ts';
-import { type Block, COLUMN_UNIT, roundUp, ROW_UNIT } from './attention-blocks.ts';
+import { type Block, COLUMN_UNIT, roundUp } from './attention-blocks.ts';
 import { type AttentionAttrs, BLOCK, HeadWriter } from './attention-head.ts';
 
 /** With fewer heads than this, the keys of a head are shared among several grid items, too. */
@@ -38,6 +38,7 @@ interface BackwardBlocks {
   readonly share: Block;
   /** Gradients of the scores. */
   readonly slopes: Block;
+  readonly key: Block;
   readonly queryGrad: Block;
   readonly keyGrad: Block;
   readonly valueGrad: Block;
@@ -55,7 +56,8 @@ function backwardBlocks(w: HeadWriter, keys: number): BackwardBlocks {
     logSum: w.block('logSum', 1, blockQueries),
     share: w.block('share', 1, blockQueries),
     slopes: w.block('slopes', BLOCK, blockQueries),
-    queryGrad: w.block('queryGrad', roundUp(size, ROW_UNIT), blockQueries),
+    key: w.block('key', BLOCK, wide),
+    queryGrad: w.block('queryGrad', blockQueries, wide),
     keyGrad: w.block('keyGrad', keys, wide),
     valueGrad: w.block('valueGrad', keys, wideValue),
   };
@@ -119,13 +121,18 @@ function backwardStep(
         ),
     }),
     addTo(b.keyGrad, b.slopes, b.query),
+    w.loop('key', count, (row) => [
+      w.loop('element', w.size, (column) => [w.store(b.key, row, column, key(row, column))], {
+        vector: true,
+      }),
+    ]),
     w.product({
-      rows: builder.constant(w.size),
+      rows: queries,
       depth: count,
-      a: (column, k) => key(k, column),
-      b: b.slopes,
+      a: (row, k) => w.load(b.slopes, k, row),
+      b: b.key,
       c: b.queryGrad,
-      columns: blockQueries,
+      columns: b.key.width,
     }),
   ];
 }
@@ -181,10 +188,10 @@ export function lowerAttentionBackward(
       w.copyQueries(GRAD, first, b.gradColumns, valueSize, 'columns'),
       w.copyQueries(LOG_SUM, first, b.logSum, 1, 'columns'),
       w.copyQueries(SHARE, first, b.share, 1, 'columns'),
-      w.fill(b.queryGrad, roundUp(size, ROW_UNIT), 0),
+      w.fill(b.queryGrad, blockQueries, 0),
       steps,
       writeRows(w, first, count, { size, width }, (row, column) =>
-        builder.mul(w.load(b.queryGrad, column, row), w.number(attrs.scale)),
+        builder.mul(w.load(b.queryGrad, row, column), w.number(attrs.scale)),
       ),
     ];
   });

@@ -1,6 +1,6 @@
 // npm run bench: the project's workloads, alone or beside peers in alternating runs.
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -15,7 +15,9 @@ const HELP = `npm run bench -- [options]
                     memory of a ResNet-18 step at batch 128, W10 first results of a new process
   --device NAME     native or wasm (the preferred one)
   --threads N       threads, ours and the peers' (2)
-  --versus DIR      run the peers in DIR (torch_bench.py, ort.mjs) in turn with ours, print ratios
+  --versus DIR      run the peers that are installed in DIR in turn with ours, print ratios
+  --peers torch,... only these: torch, torch-omp (OMPBLAS names the folder of its OpenBLAS), torch-2.6,
+                    ort-node, ort-web, tfjs, jax
   --rounds N        alternations with --versus (3)
   --json FILE       write every row
   --help
@@ -28,6 +30,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     device: { type: 'string', default: 'auto' },
     versus: { type: 'string' },
+    peers: { type: 'string' },
     rounds: { type: 'string', default: '3' },
     json: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -61,11 +64,16 @@ async function runHere(): Promise<void> {
 }
 
 /** Each program runs as a process of its own, so that no pool of threads disturbs another. */
-function runProgram(command: string, args: readonly string[], cwd?: string): string[] {
+function runProgram(
+  command: string,
+  args: readonly string[],
+  cwd?: string,
+  env: NodeJS.ProcessEnv = {},
+): string[] {
   const result = spawnSync(command, args, {
     cwd,
     encoding: 'utf8',
-    env: { ...process.env, TENGEN_THREADS: String(threads) },
+    env: { ...process.env, ...env, TENGEN_THREADS: String(threads) },
     maxBuffer: 1 << 26,
   });
   if (result.status !== 0) {
@@ -95,12 +103,60 @@ interface PeerLine {
   readonly peak_rss_mb?: number;
 }
 
+/** A program that prints the same workloads as JSON lines. */
+interface Peer {
+  /** What must be there for it, relative to the folder of peers. */
+  readonly needs: string;
+  readonly command: readonly [string, ...string[]];
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+function knownPeers(): Readonly<Record<string, Peer>> {
+  const work = [String(threads), values.only] as const;
+  const node = process.execPath;
+  const openBlas = process.env['OMPBLAS'] ?? '';
+  return {
+    torch: { needs: 'torch_bench.py', command: ['/usr/bin/python3', 'torch_bench.py', ...work] },
+    'torch-omp': {
+      needs: openBlas === '' ? 'no folder given' : openBlas,
+      command: ['/usr/bin/python3', 'torch_bench.py', ...work],
+      env: { LD_LIBRARY_PATH: openBlas, PEER_SUFFIX: '+ompblas' },
+    },
+    'torch-2.6': { needs: 'debian13', command: ['bash', 'torch26.sh', ...work] },
+    'ort-node': {
+      needs: 'node_modules/onnxruntime-node',
+      command: [node, 'ort.mjs', ...work, 'node'],
+    },
+    'ort-web': {
+      needs: 'node_modules/onnxruntime-web',
+      command: [node, 'ort.mjs', ...work, 'web'],
+    },
+    // Its backend has one thread in Node.
+    tfjs: {
+      needs: 'node_modules/@tensorflow/tfjs-backend-wasm',
+      command: [node, 'tfjs.mjs', '1', values.only, 'wasm'],
+    },
+    jax: { needs: 'node_modules/@jax-js/jax', command: [node, 'jax.mjs', ...work] },
+  };
+}
+
+function chosenPeers(directory: string): Peer[] {
+  const known = knownPeers();
+  for (const name of values.peers?.split(',') ?? []) {
+    if (known[name] === undefined) {
+      throw new Error(`--peers: ${name} is none of ${Object.keys(known).join(', ')}`);
+    }
+  }
+  const names = values.peers?.split(',') ?? Object.keys(known);
+  return names
+    .map((name) => known[name] as Peer)
+    .filter(({ needs }) => existsSync(resolve(directory, needs)));
+}
+
 function peers(directory: string): Row[] {
-  const lines = [
-    ...runProgram('/usr/bin/python3', ['torch_bench.py', String(threads), values.only], directory),
-    ...runProgram(process.execPath, ['ort.mjs', String(threads), values.only, 'node'], directory),
-    ...runProgram(process.execPath, ['ort.mjs', String(threads), values.only, 'web'], directory),
-  ];
+  const lines = chosenPeers(directory).flatMap(({ command: [program, ...args], env }) =>
+    runProgram(program, args, directory, env),
+  );
   return lines
     .map((line) => JSON.parse(line) as PeerLine)
     .filter((line) => line.median_ms !== undefined)

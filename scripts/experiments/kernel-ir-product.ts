@@ -8,10 +8,9 @@ import { KernelBuilder } from '../../src/compile/lower/kernel-builder.ts';
 import {
   chooseTiles,
   productStages,
-  type ProductProblem,
-  type ProductSizes,
   type ProductTiles,
 } from '../../src/compile/schedule/product.ts';
+import type { ProductProblem, ProductSizes } from '../../src/compile/schedule/product-problem.ts';
 import type { Node } from '../../src/graph/node.ts';
 import { prepareKernel } from '../../src/ir/prepare.ts';
 import type { Location, Plan } from '../../src/runtime/plan.ts';
@@ -106,6 +105,7 @@ function contextOf(
     plainOperand: () => null,
     newScratch: (name, dtype, length) => ({ name, dtype, length }),
     hasEpilogue: true,
+    mayRepeat: false,
   };
 }
 

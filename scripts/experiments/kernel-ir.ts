@@ -6,7 +6,7 @@
 // in calls of about half a millisecond of which the best counts, in turn with the limit.
 import { parseArgs } from 'node:util';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
-import type { ProductSizes } from '../../src/compile/schedule/product.ts';
+import type { ProductSizes } from '../../src/compile/schedule/product-problem.ts';
 import type { Target } from '../../src/ir/kernel.ts';
 import type { DeviceBuffer } from '../../src/runtime/device.ts';
 import { runGpu } from './kernel-ir-gpu.ts';

@@ -283,3 +283,19 @@ test('stored tells which values are in memory', () => {
   expect(compiled.stored[program.nodes.indexOf(hidden)]).toBe(0);
   expect(compiled.stored[program.nodes.indexOf(x)]).toBe(0);
 });
+
+test('what stands between two contractions ends the first: the second reads plain memory', () => {
+  const [x, w, v] = [f32(6, 9), f32(9, 12), f32(12, 5)];
+  // Used by three others, and still all that anything is computed from.
+  const sum = g.add(g.matmul(x, w), c(0.5));
+  const clipped = g.select(g.greater(sum, c(1)), c(1), g.select(g.less(sum, c(0)), c(0), sum));
+  const root = g.matmul(clipped, v);
+  const { program, compiled } = compileRoots([root]);
+  const stored = program.nodes.filter((_, i) => compiled.stored[i] === 1);
+  expect(stored).toEqual([clipped, root]);
+  expectCorrect([root], [x, w, v]);
+  // What something else needs too is stored itself.
+  const both = g.sum(sum, [1]);
+  expect(kernelsOf([root, both])).toHaveLength(3);
+  expectCorrect([root, both], [x, w, v]);
+});

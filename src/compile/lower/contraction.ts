@@ -35,13 +35,9 @@ export interface ContractionKernel {
   privateArray(name: string, dtype: DType, length: number): Buffer;
   /** Runs the fused epilogue on one element and stores all results. Every element exactly once. */
   writeElement(indices: readonly Expression[], value: Expression): readonly Statement[];
-  /**
-   * The same for as many elements as `value` has lanes, consecutive along `axis` from `indices`.
-   * All of them are in range.
-   */
+  /** The same for as many elements as `value` has lanes, by their number. All of them are in range. */
   writeVector(
-    indices: readonly Expression[],
-    axis: number,
+    indicesOf: (lane: Expression) => readonly Expression[],
     value: Expression,
   ): readonly Statement[];
   finish(gridIndex: Variable, gridSize: number, body: readonly Statement[]): Stage;
@@ -60,6 +56,8 @@ export interface ContractionContext {
   newScratch(name: string, dtype: DType, length: number): Scratch;
   /** Whether the epilogue does more than storing the result itself. */
   readonly hasEpilogue: boolean;
+  /** Whether loops that write results may be `repeatable`. */
+  readonly mayRepeat: boolean;
 }
 
 /** One way to compute contractions. Of those that are usable, the one that costs least is used. */
@@ -88,6 +86,7 @@ export function contractionContext(view: GroupView, node: Node): ContractionCont
     target: view.target,
     name: view.name,
     hasEpilogue: !only,
+    mayRepeat: view.mayRepeat === true,
     newKernel: (name) => openKernel(view, node, name),
     plainOperand: (operand) => findPlainOperand(view, node, operand),
     newScratch: (name, dtype, length) => ({ name, dtype, length }),
@@ -108,13 +107,12 @@ function openKernel(view: GroupView, node: Node, name: string): ContractionKerne
       emitter.give(node, value);
       return emitter.storeOutputs(indices, node.shape);
     },
-    writeVector(indices, axis, value) {
+    writeVector(indicesOf, value) {
       const { lanes, type } = value;
-      if (lanes === 1) return this.writeElement(indices, value);
+      if (lanes === 1) return this.writeElement(indicesOf(builder.constant(0)), value);
       const lane = builder.variable('lane', 'i32', { min: 0, max: lanes - 1 });
       const element = builder.variable('value', type);
-      const at = indices.map((index, i) => (i === axis ? builder.add(index, lane) : index));
-      const scalar = this.writeElement(at, element);
+      const scalar = this.writeElement(indicesOf(lane), element);
       const vector = vectorizeStatements(builder, scalar, {
         index: lane,
         base: builder.constant(0),
@@ -124,10 +122,7 @@ function openKernel(view: GroupView, node: Node, name: string): ContractionKerne
       if (vector !== undefined) return vector;
       // Types of other widths are mixed in: lane by lane.
       return Array.from({ length: lanes }, (_, i) =>
-        this.writeElement(
-          indices.map((index, which) => (which === axis ? builder.offset(index, i) : index)),
-          builder.extract(value, i),
-        ),
+        this.writeElement(indicesOf(builder.constant(i)), builder.extract(value, i)),
       ).flat();
     },
     finish: (gridIndex, gridSize, body) => kernel.finish(gridIndex, gridSize, body),

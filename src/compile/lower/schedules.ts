@@ -5,8 +5,10 @@ import { channelConvolution } from '../schedule/channel-convolution.ts';
 import { channelFilter } from '../schedule/channel-filter.ts';
 import { depthwiseConvolution } from '../schedule/depthwise.ts';
 import { implicitProduct } from '../schedule/convolution.ts';
-import { directConvolution } from '../schedule/direct-convolution.ts';
+import { dotFilter } from '../schedule/dot-filter.ts';
+import { dotProduct } from '../schedule/dot-product.ts';
 import { packedProduct } from '../schedule/matmul.ts';
+import { unpackedProduct } from '../schedule/unpacked-product.ts';
 import { winograd2, winograd4 } from '../schedule/winograd.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
 import type { GroupView } from './emit.ts';
@@ -27,9 +29,11 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   channelConvolution,
   channelFilter,
   depthwiseConvolution,
-  directConvolution,
+  dotFilter,
+  dotProduct,
   implicitProduct,
   packedProduct,
+  unpackedProduct,
   winograd2,
   winograd4,
 ];

@@ -2,50 +2,42 @@
 // weights of neighbouring channels by single elements of the padded input. No junk columns, no packed
 // images, any stride, dilation and groups; the price is that a block of results is turned around when
 // it is written. Backward by data is the same once for each phase of the stride.
-import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
-import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
-import { branch, type Statement, type Target } from '../../ir/kernel.ts';
-import type {
-  ContractionContext,
-  ContractionKernel,
-  ContractionSchedule,
-} from '../lower/contraction.ts';
+import { type Expression, valueTypeOf } from '../../ir/expression.ts';
+import type { ContractionContext } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { geometryOf, dimensionsOf } from './convolution.ts';
-import { loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
-import { offsetStage, padStage } from './padded-rows.ts';
-import { tileForWidth } from './product.ts';
+import { fitsBlock, phasesStage } from './channel-phases.ts';
+import { convolutionSchedule } from './convolution.ts';
+import { loop, loopIndex, roundUp } from './loops.ts';
+import { offsetStage } from './padded-rows.ts';
 import {
-  paddedRows,
+  type ChannelPlan,
+  channelPlan,
+  efficiencyOf,
+  registerTile,
+  SLICE,
+  weightStage,
+  writeResults,
+} from './channel-tile.ts';
+import {
+  paddedSource,
+  plainSource,
   resultIndices,
+  type Source,
+  sourceStages,
+  startInSource,
   tapCounts,
   tapOffsetsOf,
-  weightIndices,
-  type WindowPlan,
-  windowPlan,
   type Windows,
   windowsOf,
-  windowStart,
 } from './windows.ts';
 
 /** Bytes of the block of sums that one grid item works on: it stays in the first-level cache. */
 const BLOCK_BYTES = 24 * 1024;
-/** Steps of the sum over channels and taps between two visits of the block. */
-const SLICE = 640;
-
-interface Plan extends WindowPlan {
-  readonly lanes: number;
-  /** Rows of the register tile, vectors in a row, and channels in a row. */
-  readonly rows: number;
-  readonly vectors: number;
-  readonly width: number;
-  readonly panels: number;
-}
 
 /** What a grid item covers. */
 interface Blocks {
@@ -58,15 +50,7 @@ interface Blocks {
   readonly imageBlocks: number;
 }
 
-function planOf(context: ContractionContext, geometry: ConvolutionGeometry): Plan {
-  const plan = windowPlan(context, geometry);
-  const lanes = context.target.vectorBytes / (plan.dtype === 'float64' ? 8 : 4);
-  const { rows, vectors } = tileForWidth(context.target, Math.ceil(plan.outputs / lanes));
-  const width = vectors * lanes;
-  return { ...plan, lanes, rows, vectors, width, panels: Math.ceil(plan.outputs / width) };
-}
-
-function blocksOf({ d, rows, width, dtype }: Plan, results: readonly number[]): Blocks {
+function blocksOf({ d, rows, width, dtype }: ChannelPlan, results: readonly number[]): Blocks {
   const positions = sizeOf(results);
   const fits = Math.floor(BLOCK_BYTES / (width * (dtype === 'float64' ? 8 : 4)));
   const most = Math.max(rows, Math.min(192, fits) - (Math.min(192, fits) % rows));
@@ -80,62 +64,6 @@ function blocksOf({ d, rows, width, dtype }: Plan, results: readonly number[]): 
   return { positions, block, images, perImage: 1, imageBlocks: Math.ceil(d.images / images) };
 }
 
-/**
- * Copies the weights of one phase into panels [group, panel][channel * taps][width]. An item copies a
- * few channels of all outputs: forward one output after the other, whose taps are neighbours in memory;
- * by data one channel after the other, whose outputs are. Otherwise every line would be fetched often.
- */
-function weightStage(plan: Plan, windows: Windows, target: Scratch, suffix: string): Stage {
-  const { context, backward, d, depth, outputs, panels, width } = plan;
-  const kernel = context.newKernel(`${context.name}_packWeight${suffix}`);
-  const { builder } = kernel;
-  const buffer = kernel.scratch(target, 'write');
-  const taps = sizeOf(tapCounts(windows));
-  const channels = Math.min(depth, Math.max(1, Math.floor(96 / taps)));
-  const parts = Math.ceil(depth / channels);
-  const grid = loopIndex(builder, 'item', d.groups * panels * parts);
-  const set = builder.div(grid, builder.constant(parts));
-  const panel = builder.rem(set, builder.constant(panels));
-  const group = builder.div(set, builder.constant(panels));
-  const firstChannel = builder.scale(builder.rem(grid, builder.constant(parts)), channels);
-  const type = valueTypeOf(plan.dtype);
-  const zero = builder.constant(0);
-  const lastChannel = builder.min(
-    builder.constant(channels),
-    builder.sub(builder.constant(depth), firstChannel),
-  );
-  const lastOutput = builder.min(
-    builder.constant(width),
-    builder.sub(builder.constant(outputs), builder.scale(panel, width)),
-  );
-  /** Loops over what an item covers of its outputs from `start` to `end`. */
-  const everywhere = (start: Expression, end: Expression, copied: boolean): Statement => {
-    const within = loopIndex(builder, 'channel', channels);
-    const tap = loopIndex(builder, 'tap', taps);
-    const along = loopIndex(builder, 'along', width);
-    const channel = builder.add(firstChannel, within);
-    const output = builder.add(builder.scale(panel, width), along);
-    const indices = weightIndices(builder, plan, windows, { group, output, channel, tap });
-    const step = builder.add(builder.scale(channel, taps), tap);
-    const line = builder.add(builder.scale(set, depth * taps), step);
-    const store: Statement = {
-      kind: 'store',
-      buffer,
-      index: builder.add(builder.scale(line, width), along),
-      value: copied ? builder.convert(kernel.read(1, indices), type) : builder.constant(0, type),
-    };
-    const inner = loop(builder, tap, taps, [store]);
-    return backward
-      ? loopBetween(within, zero, lastChannel, [loopBetween(along, start, end, [inner])])
-      : loopBetween(along, start, end, [loopBetween(within, zero, lastChannel, [inner])]);
-  };
-  const copies = everywhere(zero, lastOutput, true);
-  // Outputs of the last panel that do not exist.
-  const clears = everywhere(lastOutput, builder.constant(width), false);
-  const body = outputs % width === 0 ? [copies] : [copies, clears];
-  return kernel.finish(grid, d.groups * panels * parts, body);
-}
-
 /** Where an item's results are: its images, group, panel of channels and first position. */
 interface Place {
   readonly image: Expression;
@@ -144,7 +72,7 @@ interface Place {
   readonly start: Expression;
 }
 
-function placeOf(plan: Plan, builder: Builder, grid: Expression, blocks: Blocks): Place {
+function placeOf(plan: ChannelPlan, builder: Builder, grid: Expression, blocks: Blocks): Place {
   const { d, panels } = plan;
   const sets = builder.constant(d.groups * panels);
   const set = builder.rem(grid, sets);
@@ -160,189 +88,90 @@ function placeOf(plan: Plan, builder: Builder, grid: Expression, blocks: Blocks)
 
 /** One grid item: a block of positions by a panel of channels. */
 function multiplyStage(
-  plan: Plan,
+  plan: ChannelPlan,
   windows: Windows,
-  scratch: { rows: Scratch; weights: Scratch; offsets: Scratch },
+  source: Source,
+  scratch: { weights: Scratch; offsets: Scratch },
   suffix: string,
 ): Stage {
-  const { context, d, width, panels, rows } = plan;
+  const { context, d, width, panels, rows, lanes } = plan;
   const kernel = context.newKernel(`${context.name}_channels${suffix}`);
   const { builder } = kernel;
   const blocks = blocksOf(plan, windows.results);
   const items = blocks.imageBlocks * blocks.perImage * d.groups * panels;
   const grid = loopIndex(builder, 'item', items);
   const place = placeOf(plan, builder, grid, blocks);
-  const block = kernel.privateArray('block', plan.dtype, blocks.block * width);
+  const block = kernel.privateArray('block', plan.dtype, roundUp(blocks.block, lanes) * width);
   const steps = plan.depth * sizeOf(tapCounts(windows));
   const slices = Math.ceil(steps / SLICE);
   const slice = loopIndex(builder, 'slice', slices);
   const tile = loopIndex(builder, 'tile', blocks.block / rows);
   const body = registerTile(plan, kernel, {
-    windows,
-    blocks,
-    place,
     block,
-    rows: kernel.scratch(scratch.rows, 'read'),
+    rows: source.buffer(kernel),
     weights: kernel.scratch(scratch.weights, 'read'),
     offsets: kernel.scratch(scratch.offsets, 'read'),
     tile,
+    panel: builder.add(builder.scale(place.group, panels), place.panel),
     slice,
     slices,
     steps,
+    placeOf: (position) => ({
+      start: startOf(plan, builder, source, { windows, blocks, place }, position),
+      cell: builder.scale(position, width),
+    }),
   });
   return kernel.finish(grid, items, [
     loop(builder, slice, slices, [loop(builder, tile, blocks.block / rows, body)]),
-    ...writeBlock(plan, kernel, { windows, blocks, place, block }),
+    ...writeResults(plan, kernel, {
+      ...place,
+      block,
+      images: blocks.images,
+      positions: blocks.images === 1 ? blocks.block : blocks.positions,
+      all: blocks.positions,
+      indicesOf(position) {
+        return resultIndices(builder, windows, unflatten(builder, position, windows.results));
+      },
+    }),
   ]);
 }
 
-interface Tile {
-  readonly windows: Windows;
-  readonly blocks: Blocks;
-  readonly place: Place;
-  readonly block: Buffer;
-  readonly rows: Buffer;
-  readonly weights: Buffer;
-  readonly offsets: Buffer;
-  readonly tile: Expression;
-  readonly slice: Expression;
-  readonly slices: number;
-  readonly steps: number;
-}
-
-/** Where in the padded rows the window of a position of the block starts. */
-function startInBlock(plan: Plan, builder: Builder, at: Tile, position: Expression): Expression {
-  const { d, padded } = plan;
+/** Where the window of a position of the block starts in the source. */
+function startOf(
+  plan: ChannelPlan,
+  builder: Builder,
+  source: Source,
+  at: { readonly windows: Windows; readonly blocks: Blocks; readonly place: Place },
+  position: Expression,
+): Expression {
+  const { d } = plan;
   const { blocks, place, windows } = at;
   // Beyond the edge stands the last position: computed again, and not stored.
   const inItem = builder.min(position, builder.constant(blocks.images * blocks.positions - 1));
-  const [image, ...coordinates] =
-    blocks.images === 1
-      ? [
-          place.image,
-          ...unflatten(
-            builder,
-            builder.min(builder.add(place.start, inItem), builder.constant(blocks.positions - 1)),
-            windows.results,
-          ),
-        ]
-      : (() => {
-          const [within, ...rest] = unflatten(builder, inItem, [blocks.images, ...windows.results]);
-          const own = builder.add(place.image, within as Expression);
-          return [builder.min(own, builder.constant(d.images - 1)), ...rest];
-        })();
-  const source = builder.scale(
-    builder.add(builder.scale(image as Expression, d.groups), place.group),
-    plan.depth * sizeOf(padded),
-  );
-  return windowStart(builder, source, coordinates, { step: windows.step, padded });
-}
-
-/** `rows` positions by `vectors` vectors of channels, summed over one slice of channels and taps. */
-function registerTile(plan: Plan, kernel: ContractionKernel, at: Tile): Statement[] {
-  const { context, lanes, rows, vectors, width, panels } = plan;
-  const { builder } = kernel;
-  const type = valueTypeOf(plan.dtype);
-  const before: Statement[] = [];
-  const after: Statement[] = [];
-  const k = builder.variable('k', 'i32', { min: 0, max: at.steps - 1 });
-  const offset = builder.variable('offset', 'i32', { min: 0 });
-  const body: Statement[] = [{ kind: 'let', variable: offset, value: builder.load(at.offsets, k) }];
-  const panel = builder.add(builder.scale(at.place.group, panels), at.place.panel);
-  const line = builder.add(builder.scale(panel, at.steps), k);
-  const weights = Array.from({ length: vectors }, (_, v) => {
-    const variable = builder.variable(`w${v}`, type, { lanes });
-    const index = builder.offset(builder.scale(line, width), v * lanes);
-    body.push({ kind: 'let', variable, value: builder.load(at.weights, index, lanes) });
-    return variable;
-  });
-  const cell = builder.scale(at.tile, rows * width);
-  for (let row = 0; row < rows; row++) {
-    const start = builder.variable(`start${row}`, 'i32', { min: 0 });
-    const position = builder.offset(builder.scale(at.tile, rows), row);
-    before.push({ kind: 'let', variable: start, value: startInBlock(plan, builder, at, position) });
-    const x = builder.variable(`x${row}`, type, { lanes });
-    const element = builder.load(at.rows, builder.add(start, offset));
-    body.push({ kind: 'let', variable: x, value: builder.splat(element, lanes) });
-    weights.forEach((weight, v) => {
-      const sum = builder.variable(`sum${row}_${v}`, type, { lanes, mutable: true });
-      const index = builder.offset(cell, row * width + v * lanes);
-      const zero = builder.constant(0, type, lanes);
-      const later = builder.compare('gt', at.slice, builder.constant(0));
-      before.push({ kind: 'declare', variable: sum, value: zero });
-      if (at.slices > 1) {
-        const loaded: Statement = {
-          kind: 'assign',
-          variable: sum,
-          value: builder.load(at.block, index, lanes),
-        };
-        before.push(branch(later, [loaded]));
-      }
-      const value = multiplyAdd(builder, context.target, x, weight, sum);
-      body.push({ kind: 'assign', variable: sum, value });
-      after.push({ kind: 'store', buffer: at.block, index, value: sum });
-    });
+  const { group } = place;
+  if (blocks.images === 1) {
+    const own = builder.add(place.start, inItem);
+    const safe = builder.min(own, builder.constant(blocks.positions - 1));
+    const position = unflatten(builder, safe, windows.results);
+    const where = { image: place.image, group, position };
+    return startInSource(builder, plan, source, windows.step, where);
   }
-  const begin = builder.scale(at.slice, SLICE);
-  const end = builder.min(builder.offset(begin, SLICE), builder.constant(at.steps));
-  return [...before, loopBetween(k, begin, end, body), ...after];
-}
-
-/** Turns the block around, channel by channel, and runs the epilogue. */
-function writeBlock(
-  plan: Plan,
-  kernel: ContractionKernel,
-  at: Pick<Tile, 'windows' | 'blocks' | 'place' | 'block'>,
-): Statement[] {
-  const { d, width, outputs } = plan;
-  const { builder } = kernel;
-  const { blocks, place, windows, block } = at;
-  const channel = loopIndex(builder, 'channel', Math.min(width, outputs));
-  const firstChannel = builder.scale(place.panel, width);
-  const image = loopIndex(builder, 'image', blocks.images);
-  const whole = blocks.images === 1 ? blocks.block : blocks.positions;
-  const position = loopIndex(builder, 'position', Math.min(whole, blocks.positions));
-  const inBlock = builder.add(builder.scale(image, blocks.positions), position);
-  const value = builder.load(block, builder.add(builder.scale(inBlock, width), channel));
-  const flat = builder.add(place.start, position);
-  const coordinates = unflatten(builder, flat, windows.results);
-  const result = resultIndices(builder, windows, coordinates);
-  const output = builder.add(
-    builder.scale(place.group, outputs),
-    builder.add(firstChannel, channel),
-  );
-  const own = builder.add(place.image, image);
-  const upTo = (
-    index: Variable,
-    limit: number,
-    left: Expression,
-    body: readonly Statement[],
-    vector = false,
-  ): Statement => {
-    const end = builder.min(builder.constant(limit), left);
-    return loopBetween(index, builder.constant(0), end, body, vector);
-  };
-  const left = builder.sub(builder.constant(blocks.positions), place.start);
-  const inner = upTo(
-    position,
-    Math.min(whole, blocks.positions),
-    left,
-    [...kernel.writeElement([own, output, ...result], value)],
-    true,
-  );
-  const channels = upTo(
-    channel,
-    Math.min(width, outputs),
-    builder.sub(builder.constant(outputs), firstChannel),
-    [inner],
-  );
-  return [
-    upTo(image, blocks.images, builder.sub(builder.constant(d.images), place.image), [channels]),
+  const shape = [blocks.images, ...windows.results];
+  const [within, ...coordinates] = unflatten(builder, inItem, shape) as [
+    Expression,
+    ...Expression[],
   ];
+  const own = builder.add(place.image, within);
+  const image = builder.min(own, builder.constant(d.images - 1));
+  return startInSource(builder, plan, source, windows.step, {
+    image,
+    group,
+    position: coordinates,
+  });
 }
 
 /** Results of a phase that no tap reaches. */
-function emptyStage(plan: Plan, windows: Windows, suffix: string): Stage {
+function emptyStage(plan: ChannelPlan, windows: Windows, suffix: string): Stage {
   const { context, d, outputs } = plan;
   const kernel = context.newKernel(`${context.name}_untouched${suffix}`);
   const { builder } = kernel;
@@ -359,21 +188,21 @@ function emptyStage(plan: Plan, windows: Windows, suffix: string): Stage {
 }
 
 function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): Stage[] {
-  const plan = planOf(context, geometry);
-  const { d, padded, depth, panels, width } = plan;
+  const plan = channelPlan(context, geometry);
+  const { d, depth, panels, width } = plan;
   const { before, phases } = windowsOf(d, geometry);
-  const length = sizeOf(padded);
-  const rows = paddedRows(plan);
-  const stages = [padStage(context, 'pad', 0, rows, { before, padded, length })];
-  phases.forEach((windows, phase) => {
-    if (sizeOf(windows.results) === 0) return;
-    const suffix = phases.length === 1 ? '' : String(phase);
+  const source = plainSource(plan) ?? paddedSource(plan);
+  const stages = sourceStages(plan, source, before);
+  const present = phases.filter(({ results }) => sizeOf(results) > 0);
+  const merged = present.length > 1 && fitsBlock(plan, geometry.stride);
+  const prepared = present.map((windows, phase) => {
+    const suffix = present.length === 1 ? '' : String(phase);
     const taps = sizeOf(tapCounts(windows));
-    if (taps === 0) {
-      stages.push(emptyStage(plan, windows, suffix));
-      return;
-    }
     const steps = depth * taps;
+    if (taps === 0) {
+      if (!merged) stages.push(emptyStage(plan, windows, suffix));
+      return { windows, steps, weights: null, offsets: null };
+    }
     const weights: Scratch = {
       name: 'weights',
       dtype: plan.dtype,
@@ -382,16 +211,23 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
     const offsets: Scratch = { name: 'offsets', dtype: 'int32', length: steps };
     stages.push(
       weightStage(plan, windows, weights, suffix),
-      offsetStage(context, offsets, depth, length, tapOffsetsOf(windows, padded)),
-      multiplyStage(plan, windows, { rows, weights, offsets }, suffix),
+      offsetStage(context, offsets, depth, source.channel, tapOffsetsOf(windows, source.space)),
     );
+    if (!merged) stages.push(multiplyStage(plan, windows, source, { weights, offsets }, suffix));
+    return { windows, steps, weights, offsets };
   });
+  if (merged) stages.push(phasesStage(plan, source, prepared));
   return stages;
+}
+
+/** Elements of a channel of the source. */
+function positionsRead({ d, backward }: ChannelPlan): number {
+  return sizeOf(backward ? d.result : d.space);
 }
 
 /** Estimated nanoseconds. */
 function costOf(context: ContractionContext, geometry: ConvolutionGeometry): number {
-  const plan = planOf(context, geometry);
+  const plan = channelPlan(context, geometry);
   const { d, depth, outputs, panels, width, rows } = plan;
   const { target } = context;
   const results = plan.backward ? d.space : d.result;
@@ -401,39 +237,25 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
   const computed = blocks.block / Math.min(blocks.block, blocks.images * blocks.positions) || 1;
   const work = positions * computed * panels * width * depth * taps;
   const turned = positions * outputs;
-  const copied = d.images * d.groups * depth * sizeOf(plan.padded);
+  // The operand itself is read by every panel, where a copy would be in a cache nearer by.
+  const copied =
+    plainSource(plan) === null
+      ? d.images * d.groups * depth * sizeOf(plan.padded)
+      : d.images * d.groups * depth * positionsRead(plan);
   const packed = d.groups * panels * width * depth * sizeOf(d.kernel);
   return (
     work / (efficiencyOf(target, rows, plan.vectors) * multiplyAddsPerNanosecond(target)) +
-    turned / (target.vectorBytes >= 32 ? 2.5 : 1) +
+    turned / (target.vectorBytes >= 32 ? 2 : 1) +
     (copied + 2 * packed) / elementsPerNanosecond(target)
   );
 }
 
-/** Share of the multiply-adds' limit that a register tile reaches: loads take slots, too. */
-function efficiencyOf(target: Target, rows: number, vectors: number): number {
-  const loads = target.foldsSplats ? vectors : rows + vectors;
-  return Math.min(0.95, (rows * vectors) / (rows * vectors + 0.25 * loads));
-}
-
 /** Forward and by data, of any stride, dilation and number of groups. */
-export const channelConvolution: ContractionSchedule = {
+export const channelConvolution = convolutionSchedule({
   name: 'channel convolution',
   reproducible: true,
-  usable: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null || geometry.role === 'backwardFilter') return false;
-    if (target.vectorBytes < 16 || target.workgroups) return false;
-    const d = dimensionsOf(node, geometry);
-    return d.images > 0 && sizeOf(d.result) > 0 && d.inputs > 0 && d.outputs > 0;
-  },
-  cost: (context) => {
-    const geometry = geometryOf(context.node);
-    return geometry === null ? Infinity : costOf(context, geometry);
-  },
-  lower: (context) => {
-    const geometry = geometryOf(context.node);
-    if (geometry === null) throw internalError('channel convolution of something else');
-    return stagesOf(context, geometry);
-  },
-};
+  byFilter: false,
+  usable: ({ target }) => target.vectorBytes >= 16,
+  cost: costOf,
+  lower: stagesOf,
+});

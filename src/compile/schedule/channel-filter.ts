@@ -8,19 +8,16 @@ import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
-import type {
-  ContractionContext,
-  ContractionKernel,
-  ContractionSchedule,
-} from '../lower/contraction.ts';
+import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type Dimensions, dimensionsOf, geometryOf } from './convolution.ts';
+import { convolutionSchedule, type Dimensions, dimensionsOf } from './convolution.ts';
 import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
-import { accumulatorOf, tileForWidth } from './product.ts';
-import { paddedSizes, tapOffsetsOf, windowsOf, windowStart } from './windows.ts';
+import { tileForWidth } from './product.ts';
+import { accumulatorOf } from './product-problem.ts';
+import { paddedSizes, stridesOf, tapOffsetsOf, windowsOf, windowStart } from './windows.ts';
 
 /** Bytes of the block of sums of one grid item: with a part of dy it stays in the second-level cache. */
 const BLOCK_BYTES = 96 * 1024;
@@ -286,7 +283,7 @@ function overPositions(
   const imageGroup = builder.add(builder.scale(image, d.groups), place.group);
   const at = d.result.map((size, axis) => loopIndex(builder, `s${axis}`, size));
   const source = builder.scale(imageGroup, d.inputs * sizeOf(padded));
-  const x = windowStart(builder, source, at, { step, padded });
+  const x = windowStart(builder, source, at, step, stridesOf(padded));
   const set = builder.add(builder.scale(imageGroup, panels), place.panel);
   const line = builder.add(builder.scale(set, sizeOf(d.result)), flatten(builder, at, d.result));
   let nest = body(x, builder.scale(line, width));
@@ -397,7 +394,7 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
   return [
     padStage(context, 'pad', 0, rows, { before, padded, length }),
     turnStage(plan, turned),
-    offsetStage(context, offsets, d.inputs, length, tapOffsetsOf(windows, padded)),
+    offsetStage(context, offsets, d.inputs, length, tapOffsetsOf(windows, stridesOf(padded))),
     sums,
     ...(splits === 1 ? [] : [finishStage(plan, partial)]),
   ];
@@ -422,30 +419,15 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
 }
 
 /** By filter, of any stride, dilation and number of groups. */
-export const channelFilter: ContractionSchedule = {
+export const channelFilter = convolutionSchedule({
   name: 'channel filter',
   // Images are summed by groups, whose number depends on the shape.
   reproducible: false,
+  byFilter: true,
   usable: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null || geometry.role !== 'backwardFilter') return false;
-    if (target.vectorBytes < 16 || target.workgroups || target.numerics !== 'fast') return false;
-    const d = dimensionsOf(node, geometry);
-    return (
-      accumulatorOf(node.dtype) !== 'int32' &&
-      d.images > 0 &&
-      sizeOf(d.result) > 0 &&
-      d.inputs > 0 &&
-      d.outputs > 0
-    );
+    if (target.vectorBytes < 16 || target.numerics !== 'fast') return false;
+    return accumulatorOf(node.dtype) !== 'int32';
   },
-  cost: (context) => {
-    const geometry = geometryOf(context.node);
-    return geometry === null ? Infinity : costOf(context, geometry);
-  },
-  lower: (context) => {
-    const geometry = geometryOf(context.node);
-    if (geometry === null) throw internalError('channel filter of something else');
-    return stagesOf(context, geometry);
-  },
-};
+  cost: costOf,
+  lower: stagesOf,
+});

@@ -1,15 +1,21 @@
-// Convolutions and their derivatives as implicit matrix products: the product schedule packs its
-// panels straight from the image, so that no column matrix is ever a tensor. Any stride, padding,
-// dilation and groups, one to three space axes.
+// Convolutions as matrix products: those of one tap as they lie, and derivatives by the filter as an
+// implicit product, whose panels are packed straight from the image, so that no column matrix is ever
+// a tensor. Any stride, padding, dilation and groups, one to three space axes.
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
-import type { ContractionSchedule } from '../lower/contraction.ts';
+import type {
+  ContractionContext,
+  ContractionKernel,
+  ContractionSchedule,
+} from '../lower/contraction.ts';
+import type { Stage } from '../lower/kernel-builder.ts';
 import { unflatten } from '../lower/indexing.ts';
-import { productCost, type ProductProblem, productStages } from './product.ts';
+import { productCost, productStages } from './product.ts';
+import type { ProductProblem } from './product-problem.ts';
 
 /** Sizes of a convolution, whichever of the three roles a node plays in it. */
 export interface Dimensions {
@@ -72,38 +78,6 @@ function tapPosition(
   return { indices, inside };
 }
 
-/** The result position whose window's tap falls on input position `at`, and whether there is one. */
-function sourcePosition(
-  builder: Builder,
-  geometry: ConvolutionGeometry,
-  dimensions: Dimensions,
-  at: readonly Expression[],
-  tap: readonly Expression[],
-): { indices: Expression[]; inside: Expression } {
-  let inside: Expression = builder.constant(1, 'bool');
-  const indices = at.map((position, axis) => {
-    const stride = geometry.stride[axis] as number;
-    const size = dimensions.result[axis] as number;
-    const reach = builder.scale(tap[axis] as Expression, geometry.dilation[axis] as number);
-    const padded = builder.offset(position, geometry.padding[2 * axis] as number);
-    const distance = builder.sub(padded, reach);
-    const before = geometry.padding[2 * axis] as number;
-    const taps = dimensions.kernel[axis] as number;
-    if (stride === 1 && taps === 1 && before === 0 && size === dimensions.space[axis]) {
-      return distance;
-    }
-    const positive = clampInside(builder, distance, (size - 1) * stride + 1, (condition) => {
-      inside = builder.and(inside, condition);
-    });
-    if (stride === 1) return positive;
-    const step = builder.constant(stride);
-    const aligned = builder.compare('eq', builder.rem(positive, step), builder.constant(0));
-    inside = builder.and(inside, aligned);
-    return builder.div(positive, step);
-  });
-  return { indices, inside };
-}
-
 /** `index` limited to [0, size); reports the condition under which that changes nothing. */
 function clampInside(
   builder: Builder,
@@ -123,86 +97,52 @@ function masked(builder: Builder, inside: Expression, value: Expression): Expres
   return builder.select(inside, value, builder.constant(0, value.type));
 }
 
-/** Number of channel `within` of the group that product `batch` = (image, group) is about. */
-function channelOf(
-  builder: Builder,
-  { groups }: Dimensions,
-  batch: Expression,
-  perGroup: number,
-  within: Expression,
-): Expression {
-  const group = builder.rem(batch, builder.constant(groups));
-  return builder.add(builder.scale(group, perGroup), within);
-}
-
-/** y[image, group * O + m, n] = sum over (channel, tap) of weight * x. */
-function forwardProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
+/**
+ * A convolution with kernels of one element, stride 1 and no padding: it is the plain product
+ * y[image, group * O + m, n] = sum over channels k of weight[m, k] * x[k, n], and by data the same of
+ * the transposed weight and dy. Null for others.
+ */
+export function pointwiseProblem(
+  node: Node,
+  geometry: ConvolutionGeometry,
+): Required<ProductProblem> | null {
+  const { role, stride, padding, groups } = geometry;
   const d = dimensionsOf(node, geometry);
-  const depth = [d.inputs, ...d.kernel];
+  if (role === 'backwardFilter' || sizeOf(d.kernel) !== 1) return null;
+  if (stride.some((step) => step !== 1) || padding.some((size) => size !== 0)) return null;
+  const forward = role === 'forward';
+  const [m, k] = forward ? [d.outputs, d.inputs] : [d.inputs, d.outputs];
+  const at = (
+    { builder }: ContractionKernel,
+    batch: Expression,
+    perGroup: number,
+    channel: Expression,
+    position: Expression,
+  ): Expression[] => [
+    builder.div(batch, builder.constant(groups)),
+    builder.add(builder.scale(builder.rem(batch, builder.constant(groups)), perGroup), channel),
+    ...unflatten(builder, position, d.space),
+  ];
   return {
-    sizes: {
-      batch: d.images * d.groups,
-      m: d.outputs,
-      n: sizeOf(d.result),
-      k: sizeOf(depth),
-    },
+    sizes: { batch: d.images * groups, m, n: sizeOf(d.space), k },
     dtype: node.dtype,
-    readA: (kernel, batch, m, k) => {
+    readA(kernel, batch, row, channel) {
       const { builder } = kernel;
-      const output = channelOf(builder, d, batch, d.outputs, m);
-      return kernel.read(1, [output, ...unflatten(builder, k, depth)]);
+      const group = builder.rem(batch, builder.constant(groups));
+      const [output, input] = forward ? [row, channel] : [channel, row];
+      const first = builder.add(builder.scale(group, d.outputs), output);
+      return kernel.read(1, [first, input, ...d.kernel.map(() => builder.constant(0))]);
     },
-    readB: (kernel, batch, k, n) => {
-      const { builder } = kernel;
-      const [input, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
-      const at = unflatten(builder, n, d.result);
-      const { indices, inside } = tapPosition(builder, geometry, d, at, tap);
-      const image = builder.div(batch, builder.constant(d.groups));
-      const from = channelOf(builder, d, batch, d.inputs, input);
-      return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
-    },
-    store: (kernel, batch, m, n, value) => {
-      const { builder } = kernel;
-      const image = builder.div(batch, builder.constant(d.groups));
-      const output = channelOf(builder, d, batch, d.outputs, m);
-      const at = unflatten(builder, n, d.result);
-      return kernel.writeElement([image, output, ...at], value);
-    },
-  };
-}
-
-/** dx[image, group * I + m, n] = sum over (output, tap) of weight * dy. */
-function backwardDataProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
-  const d = dimensionsOf(node, geometry);
-  const depth = [d.outputs, ...d.kernel];
-  return {
-    sizes: { batch: d.images * d.groups, m: d.inputs, n: sizeOf(d.space), k: sizeOf(depth) },
-    dtype: node.dtype,
-    readA: (kernel, batch, m, k) => {
-      const { builder } = kernel;
-      const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
-      return kernel.read(1, [channelOf(builder, d, batch, d.outputs, output), m, ...tap]);
-    },
-    readB: (kernel, batch, k, n) => {
-      const { builder } = kernel;
-      const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
-      const at = unflatten(builder, n, d.space);
-      const { indices, inside } = sourcePosition(builder, geometry, d, at, tap);
-      const image = builder.div(batch, builder.constant(d.groups));
-      const from = channelOf(builder, d, batch, d.outputs, output);
-      return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
-    },
-    store: (kernel, batch, m, n, value) => {
-      const { builder } = kernel;
-      const image = builder.div(batch, builder.constant(d.groups));
-      const at = unflatten(builder, n, d.space);
-      return kernel.writeElement([image, channelOf(builder, d, batch, d.inputs, m), ...at], value);
-    },
+    readB: (kernel, batch, channel, n) => kernel.read(0, at(kernel, batch, k, channel, n)),
+    store: (kernel, batch, row, n, value) =>
+      kernel.writeElement(at(kernel, batch, m, row, n), value),
+    storeVector: (kernel, batch, row, n, value) =>
+      kernel.writeVector((lane) => at(kernel, batch, m, row, kernel.builder.add(n, lane)), value),
   };
 }
 
 /** dw[group * O + m, (channel, tap)] = sum over (image, position) of dy * x. */
-function backwardFilterProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
+function filterProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
   const d = dimensionsOf(node, geometry);
   const width = [d.inputs, ...d.kernel];
   const depth = [d.images, ...d.result];
@@ -232,44 +172,54 @@ function backwardFilterProblem(node: Node, geometry: ConvolutionGeometry): Produ
   };
 }
 
-function problemOf(node: Node, geometry: ConvolutionGeometry): ProductProblem {
-  switch (geometry.role) {
-    case 'forward':
-      return forwardProblem(node, geometry);
-    case 'backwardData':
-      return backwardDataProblem(node, geometry);
-    case 'backwardFilter':
-      return backwardFilterProblem(node, geometry);
-    default:
-      throw internalError(`unknown convolution role ${String(geometry.role satisfies never)}`);
-  }
-}
-
 /** The geometry of a convolution node, or null for other nodes. */
 export function geometryOf(node: Node): ConvolutionGeometry | null {
   const { lower } = node.op;
   return lower.kind === 'convolution' ? lower.geometry(node.attrs, node) : null;
 }
 
-/** Convolutions as products whose panels are packed straight from the image. */
-export const implicitProduct: ContractionSchedule = {
+/** A schedule of convolutions: by the filter, or forward and by data. */
+interface ConvolutionSchedule {
+  readonly name: string;
+  readonly reproducible: boolean;
+  readonly byFilter: boolean;
+  usable(context: ContractionContext, geometry: ConvolutionGeometry): boolean;
+  cost(context: ContractionContext, geometry: ConvolutionGeometry): number;
+  lower(context: ContractionContext, geometry: ConvolutionGeometry): readonly Stage[];
+}
+
+export function convolutionSchedule(schedule: ConvolutionSchedule): ContractionSchedule {
+  const { name, reproducible, byFilter, usable, cost, lower } = schedule;
+  const known = ({ node }: ContractionContext): ConvolutionGeometry => {
+    const geometry = geometryOf(node);
+    if (geometry === null) throw internalError(`${name} of something else`);
+    return geometry;
+  };
+  return {
+    name,
+    reproducible,
+    usable: (context) => {
+      const geometry = geometryOf(context.node);
+      if (geometry === null || context.target.workgroups) return false;
+      return (geometry.role === 'backwardFilter') === byFilter && usable(context, geometry);
+    },
+    cost: (context) => cost(context, known(context)),
+    lower: (context) => lower(context, known(context)),
+  };
+}
+
+/** By filter, as products whose panels are packed straight from the image. */
+export const implicitProduct = convolutionSchedule({
   name: 'implicit product',
   reproducible: true,
-  usable: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null || target.workgroups) return false;
-    const { m, n, k } = problemOf(node, geometry).sizes;
+  byFilter: true,
+  usable: ({ node }, geometry) => {
+    const { m, n, k } = filterProblem(node, geometry).sizes;
     // One channel per group gives products of a single row: no panel is reused.
     return m >= 2 && n >= 2 && k >= 2;
   },
-  cost: ({ node, target }) => {
-    const geometry = geometryOf(node);
-    if (geometry === null) return Infinity;
-    return productCost(problemOf(node, geometry).sizes, target, 3);
+  cost: ({ node, target }, geometry) => {
+    return productCost(filterProblem(node, geometry).sizes, target, 3);
   },
-  lower: (context) => {
-    const geometry = geometryOf(context.node);
-    if (geometry === null) throw internalError('implicit product of something else');
-    return productStages(context, problemOf(context.node, geometry));
-  },
-};
+  lower: (context, geometry) => productStages(context, filterProblem(context.node, geometry)),
+});

@@ -1,7 +1,7 @@
 // Small pieces that schedules are written with.
 import type { Builder } from '../../ir/builder.ts';
 import type { Expression, Variable } from '../../ir/expression.ts';
-import type { Statement, Target } from '../../ir/kernel.ts';
+import type { For, Statement, Target } from '../../ir/kernel.ts';
 
 /** A loop index over [0, count). */
 export function loopIndex(builder: Builder, name: string, count: number): Variable {
@@ -15,7 +15,7 @@ export function loop(
   count: number,
   body: readonly Statement[],
   vector = false,
-): Statement {
+): For {
   return loopBetween(index, builder.constant(0), builder.constant(count), body, vector);
 }
 
@@ -26,7 +26,7 @@ export function loopBetween(
   end: Expression,
   body: readonly Statement[],
   vector = false,
-): Statement {
+): For {
   return { kind: 'for', index, start, end, step: 1, body, vector };
 }
 
@@ -51,6 +51,33 @@ export function multiplyAdd(
 ): Expression {
   const float = a.type === 'f32' || a.type === 'f64';
   return target.fma && float ? builder.fma(a, b, sum) : builder.add(sum, builder.mul(a, b));
+}
+
+/**
+ * The sum of a vector's lanes: halves are added, and their halves. What `extend` adds to them on the
+ * way has as many lanes as are left.
+ */
+export function joinLanes(
+  builder: Builder,
+  vector: Variable,
+  statements: Statement[],
+  extend: (sum: Variable, name: (value: Expression) => Variable) => Variable = (sum) => sum,
+): Expression {
+  const name = (value: Expression): Variable => {
+    const variable = builder.variable('part', value.type, { lanes: value.lanes });
+    statements.push({ kind: 'let', variable, value });
+    return variable;
+  };
+  let sum = extend(vector, name);
+  while (sum.lanes > 1) {
+    const half = sum.lanes / 2;
+    const whole = sum;
+    const [low, high] = [0, half].map((start) =>
+      builder.lanes(Array.from({ length: half }, (_, i) => builder.extract(whole, start + i))),
+    ) as [Expression, Expression];
+    sum = extend(name(builder.add(low, high)), name);
+  }
+  return sum;
 }
 
 /** The smallest multiple of `unit` that is at least `size`. */

@@ -169,7 +169,12 @@ class Materialiser {
     const view = node.op.lower.kind === 'indexed' && node.op.lower.view;
     if (view) return null;
     const evaluations = demands.reduce((sum, { multiplicity }) => sum + multiplicity, 0);
-    if (evaluations <= 1) return null;
+    const [first] = demands;
+    if (evaluations <= 1) {
+      if (first === undefined || !isContraction(first.sink)) return null;
+      // Either kernel computes it, and contractions are quickest on what is plain memory.
+      return this.#replacesStore(node, findCone()) ? 'as well as what it is made of' : null;
+    }
     const cone = findCone();
     if (cone.reads.size === 0 && cone.cost <= 2) return null;
     const readCost = evaluations * loadCostOf(node, cache);
@@ -178,7 +183,7 @@ class Materialiser {
     const alone = !this.#joins(node, cone) && !demands.every(({ place }) => place === 0);
     const store =
       once +
-      (this.#replacesStore(node) ? 0 : storeCostOf(node, cache)) +
+      (this.#replacesStore(node, cone) ? 0 : storeCostOf(node, cache)) +
       readCost +
       (alone ? KERNEL_COST / size : 0);
     if (store >= inline) return null;
@@ -196,25 +201,34 @@ class Materialiser {
   }
 
   /** Whether storing `node` makes it needless to store the main op it is computed from. */
-  #replacesStore(node: Node): boolean {
-    let current = node;
-    for (let steps = 0; steps < CONE_LIMIT; steps++) {
-      const next = this.#accesses
-        .of(current)
-        .find(
-          ({ input, samePosition }) =>
-            samePosition &&
-            !this.#flow.isLeaf(input) &&
-            this.#flow.usesOf(input).every(({ user }) => user === current) &&
-            !this.#roots.has(input),
-        );
-      if (next === undefined) return false;
-      if (isMainOp(next.input.op)) return true;
-      if (this.#stored.has(next.input)) return false;
-      current = next.input;
+  #replacesStore(node: Node, { reads, inlined }: Cone): boolean {
+    const within = new Set(inlined);
+    for (const [read, samePosition] of reads) {
+      if (!samePosition || !isMainOp(read.op) || this.#flow.isLeaf(read)) continue;
+      if (sizeOf(read.shape) === sizeOf(node.shape) && this.#leadsOnlyTo(node, read, within)) {
+        return true;
+      }
     }
     return false;
   }
+
+  /** Whether everything that is computed from `source` is computed from `node`. */
+  #leadsOnlyTo(node: Node, source: Node, within: ReadonlySet<Node>): boolean {
+    const seen = new Set([source]);
+    for (const current of seen) {
+      if (this.#roots.has(current)) return false;
+      for (const { user } of this.#flow.usesOf(current)) {
+        if (user === node) continue;
+        if (!within.has(user)) return false;
+        seen.add(user);
+      }
+    }
+    return true;
+  }
+}
+
+function isContraction({ op }: Node): boolean {
+  return op.lower.kind === 'matmul' || op.lower.kind === 'convolution';
 }
 
 function addDemand(demands: Demand[], demand: Demand): void {

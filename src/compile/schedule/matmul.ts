@@ -3,10 +3,11 @@ import type { Node } from '../../graph/node.ts';
 import type { Expression } from '../../ir/expression.ts';
 import type { ContractionKernel, ContractionSchedule } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
-import { productCost, type ProductProblem, productStages } from './product.ts';
+import { productCost, productStages } from './product.ts';
+import { type ProductProblem, layoutsOf } from './product-problem.ts';
 
 /** The product that a matmul node, [...batch, m, k] @ [...batch, k, n], asks for. */
-export function matmulProblem(node: Node): ProductProblem {
+export function matmulProblem(node: Node): Required<ProductProblem> {
   const a = node.inputs[0] as Node;
   const rank = node.shape.length;
   const batchShape = node.shape.slice(0, rank - 2);
@@ -27,6 +28,8 @@ export function matmulProblem(node: Node): ProductProblem {
     readA: (kernel, batch, m, k) => kernel.read(0, at(kernel, batch, m, k)),
     readB: (kernel, batch, k, n) => kernel.read(1, at(kernel, batch, k, n)),
     store: (kernel, batch, m, n, value) => kernel.writeElement(at(kernel, batch, m, n), value),
+    storeVector: (kernel, batch, m, n, value) =>
+      kernel.writeVector((lane) => at(kernel, batch, m, kernel.builder.add(n, lane)), value),
   };
 }
 
@@ -40,6 +43,11 @@ export const packedProduct: ContractionSchedule = {
     // A vector times a matrix reads every element once: packing would only copy it.
     return m >= 4 && n >= 4 && k >= 4;
   },
-  cost: ({ node, target }) => productCost(matmulProblem(node).sizes, target, 1),
+  cost: (context) => {
+    const problem = matmulProblem(context.node);
+    const b = layoutsOf(context, problem)?.b;
+    // Columns of a transposed b come from as many cache lines as there are of them.
+    return productCost(problem.sizes, context.target, b !== undefined && b.along !== 1 ? 6 : 1);
+  },
   lower: (context) => productStages(context, matmulProblem(context.node)),
 };

@@ -1,112 +1,143 @@
 // Images copied into rows with their padding, so that every tap of a kernel of stride 1 is the same
 // flat row at another offset.
-import { type Shape, sizeOf } from '../../base/shape.ts';
+import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
+import type { Builder } from '../../ir/builder.ts';
+import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
-import type { ContractionContext } from '../lower/contraction.ts';
+import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { flatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { loop, loopIndex } from './loops.ts';
 
-/** Flat length of the rows that windows start in: junk columns included, the last ones not. */
-export function rowSpan(plan: { readonly padded: Shape; readonly result: Shape }): number {
-  let span = 1;
-  let stride = 1;
-  for (let axis = plan.padded.length - 1; axis >= 0; axis--) {
-    span += ((plan.result[axis] as number) - 1) * stride;
-    stride *= plan.padded[axis] as number;
-  }
-  return span;
-}
-
-/** Offset of each tap in the padded rows. */
-export function tapOffsets(plan: {
-  readonly kernel: Shape;
-  readonly dilation: readonly number[];
-  readonly padded: Shape;
-}): number[] {
-  const offsets: number[] = [];
-  const visit = (axis: number, base: number): void => {
-    if (axis === plan.kernel.length) {
-      offsets.push(base);
-      return;
-    }
-    const stride = plan.padded.slice(axis + 1).reduce((product, size) => product * size, 1);
-    for (let tap = 0; tap < (plan.kernel[axis] as number); tap++) {
-      visit(axis + 1, base + tap * (plan.dilation[axis] as number) * stride);
-    }
-  };
-  visit(0, 0);
-  return offsets;
-}
-
 /**
- * Copies [images, channels, ...space] into rows with zeros around; the prologue fuses here. Each
- * channel takes `length` elements: what lies behind its rows is zero too.
+ * Rows with zeros around. With a step they are apart by their phase: element q of an axis goes to
+ * q / step of phase q % step, so that windows which move by the step move by one in every phase. A
+ * channel is then [phases, ...padded], where `padded` are the sizes of one phase.
  */
+export interface Padding {
+  readonly before: readonly number[];
+  readonly padded: readonly number[];
+  readonly step?: readonly number[];
+}
+
+/** One channel that is copied: where from and where to. */
+export interface PaddedChannel {
+  readonly operand: number;
+  readonly image: Expression;
+  readonly channel: Expression;
+  readonly buffer: Buffer;
+  readonly start: Expression;
+  /** The first padded element of the first axis, if not all are copied: a multiple of the step. */
+  readonly first?: Expression;
+}
+
+/** Sets `count` elements from `start` on. */
+function fill(
+  builder: Builder,
+  buffer: Buffer,
+  start: Expression,
+  count: number,
+  value: (at: Variable) => Expression,
+): Statement[] {
+  if (count <= 0) return [];
+  const index = loopIndex(builder, 'column', count);
+  const store: Statement = {
+    kind: 'store',
+    buffer,
+    index: builder.add(start, index),
+    value: value(index),
+  };
+  return [{ ...loop(builder, index, count, [store], true), repeatable: true }];
+}
+
+/** Copies one channel of [images, channels, ...space] into rows; the prologue fuses here. */
+export function padRows(
+  kernel: ContractionKernel,
+  space: readonly number[],
+  { before, padded: sizes, step = sizes.map(() => 1) }: Padding,
+  { operand, image, channel, buffer, start, first }: PaddedChannel,
+): Statement[] {
+  const { builder } = kernel;
+  const type = valueTypeOf(buffer.dtype);
+  const put = (from: Expression, count: number, value: (at: Variable) => Expression): Statement[] =>
+    fill(builder, buffer, builder.add(start, from), count, value);
+  const zero = (): Expression => builder.constant(0, type);
+  // Row by row, and within a row border, copy, border: the copy has no bounds to check.
+  const last = sizes.length - 1;
+  const outer = sizes.slice(0, last).map((size, axis) => size * (step[axis] as number));
+  const at = outer.map((size, axis) => loopIndex(builder, `s${axis}`, size));
+  let inside: Expression = builder.constant(1, 'bool');
+  const indices = at.map((position, axis) => {
+    const size = space[axis] as number;
+    const own = axis === 0 && first !== undefined ? builder.add(first, position) : position;
+    const index = builder.offset(own, -(before[axis] as number));
+    inside = builder.and(inside, builder.compare('ge', index, builder.constant(0)));
+    inside = builder.and(inside, builder.compare('lt', index, builder.constant(size)));
+    return builder.min(builder.max(index, builder.constant(0)), builder.constant(size - 1));
+  });
+  const apart = at.map((position, axis) => {
+    const by = builder.constant(step[axis] as number);
+    return { phase: builder.rem(position, by), index: builder.div(position, by) };
+  });
+  const rowLength = sizes[last] as number;
+  const stride = step[last] as number;
+  const border = before[last] as number;
+  const width = space[last] as number;
+  const rowOf = (phase: number): Expression => {
+    const plane = [...apart.map((part) => part.phase), builder.constant(phase)];
+    const row = [...apart.map((part) => part.index), builder.constant(0)];
+    return flatten(builder, [...plane, ...row], [...step, ...sizes]);
+  };
+  const phases = Array.from({ length: stride }, (_, phase) => phase);
+  const copy = phases.flatMap((phase) => {
+    const row = rowOf(phase);
+    // The columns of this phase that lie in the source.
+    const low = Math.min(rowLength, Math.max(0, Math.ceil((border - phase) / stride)));
+    const most = Math.ceil((width + border - phase) / stride);
+    const high = Math.max(low, Math.min(rowLength, most));
+    return [
+      ...put(row, low, zero),
+      ...put(builder.offset(row, low), high - low, (column) => {
+        const from = builder.offset(builder.scale(column, stride), low * stride + phase - border);
+        return builder.convert(kernel.read(operand, [image, channel, ...indices, from]), type);
+      }),
+      ...put(builder.offset(row, high), rowLength - high, zero),
+    ];
+  });
+  const outside = phases.flatMap((phase) => put(rowOf(phase), rowLength, zero));
+  let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
+  for (let axis = at.length - 1; axis >= 0; axis--) {
+    body = [loop(builder, at[axis] as Variable, outer[axis] as number, body)];
+  }
+  return body;
+}
+
+/** Copies all channels. Each takes `length` elements: what lies behind its rows is zero too. */
 export function padStage(
   context: ContractionContext,
   name: string,
   operand: number,
   target: Scratch,
-  rows: { before: readonly number[]; padded: readonly number[]; length: number },
+  padding: Padding & { readonly length: number },
 ): Stage {
-  const { before, padded, length } = rows;
+  const { padded, length, step = [] } = padding;
   const kernel = context.newKernel(`${context.name}_${name}`);
   const { builder } = kernel;
   const buffer = kernel.scratch(target, 'write');
   const { shape } = context.node.inputs[operand] as Node;
   const [images, channels, ...space] = shape as readonly [number, number, ...number[]];
   const grid = loopIndex(builder, 'item', images * channels);
-  const type = valueTypeOf(target.dtype);
-  const zero = builder.constant(0, type);
   const start = builder.scale(grid, length);
-  const clear = (from: Expression, count: number): Statement[] => {
-    if (count <= 0) return [];
-    const index = loopIndex(builder, 'clear', count);
-    const at = builder.add(builder.add(start, from), index);
-    return [loop(builder, index, count, [{ kind: 'store', buffer, index: at, value: zero }], true)];
-  };
-  // Row by row, and within a row border, copy, border: the copy has no bounds to check.
-  const last = padded.length - 1;
-  const rowLength = padded[last] as number;
-  const outer = padded.slice(0, last);
-  const at = outer.map((size, axis) => loopIndex(builder, `s${axis}`, size));
-  let inside: Expression = builder.constant(1, 'bool');
-  const indices = at.map((position, axis) => {
-    const size = space[axis] as number;
-    const index = builder.offset(position, -(before[axis] as number));
-    inside = builder.and(inside, builder.compare('ge', index, builder.constant(0)));
-    inside = builder.and(inside, builder.compare('lt', index, builder.constant(size)));
-    return builder.min(builder.max(index, builder.constant(0)), builder.constant(size - 1));
-  });
-  const row = builder.scale(flatten(builder, at, outer), rowLength);
-  const width = space[last] as number;
-  const border = before[last] as number;
-  const column = loopIndex(builder, 'column', width);
   const image = builder.div(grid, builder.constant(channels));
   const channel = builder.rem(grid, builder.constant(channels));
-  const value = kernel.read(operand, [image, channel, ...indices, column]);
-  const position = builder.offset(builder.add(builder.add(start, row), column), border);
-  const store: Statement = {
-    kind: 'store',
-    buffer,
-    index: position,
-    value: builder.convert(value, type),
-  };
-  const copy = [
-    ...clear(row, border),
-    loop(builder, column, width, [store], true),
-    ...clear(builder.offset(row, border + width), rowLength - border - width),
-  ];
-  const outside = clear(row, rowLength);
-  let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
-  for (let axis = at.length - 1; axis >= 0; axis--) {
-    body = [loop(builder, at[axis] as Variable, padded[axis] as number, body)];
-  }
-  const behind = clear(builder.constant(sizeOf(padded)), length - sizeOf(padded));
-  return kernel.finish(grid, images * channels, [...body, ...behind]);
+  const all = sizeOf(step) * sizeOf(padded);
+  return kernel.finish(grid, images * channels, [
+    ...padRows(kernel, space, padding, { operand, image, channel, buffer, start }),
+    ...fill(builder, buffer, builder.offset(start, all), length - all, () =>
+      builder.constant(0, valueTypeOf(target.dtype)),
+    ),
+  ]);
 }
 
 /** Writes the offset of each (channel, tap) in the padded rows: the inner loop's only indirection. */

@@ -13,18 +13,17 @@ import {
 } from '../../ir/expression.ts';
 import { branch, type Statement, type Target } from '../../ir/kernel.ts';
 import { dependsOn } from '../../ir/linear.ts';
-import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
+import type { ContractionContext } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
-
-/** Sizes of `batch` products [m, k] @ [k, n]. */
-export interface ProductSizes {
-  readonly batch: number;
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-}
+import {
+  accumulatorOf,
+  layoutOf,
+  type ProductProblem,
+  type ProductSizes,
+  transposedCopy,
+} from './product-problem.ts';
 
 /** Register and cache tiles. */
 export interface ProductTiles {
@@ -37,30 +36,6 @@ export interface ProductTiles {
   readonly blockColumns: number;
   /** Length of the slices of k that stay in cache. */
   readonly blockDepth: number;
-}
-
-/** A family of products and how to reach their elements from inside a kernel. */
-export interface ProductProblem {
-  readonly sizes: ProductSizes;
-  /** dtype of the operands. */
-  readonly dtype: DType;
-  /** Element [m, k] of a; indices are in range. */
-  readA(kernel: ContractionKernel, batch: Expression, m: Expression, k: Expression): Expression;
-  /** Element [k, n] of b; indices are in range. */
-  readB(kernel: ContractionKernel, batch: Expression, k: Expression, n: Expression): Expression;
-  /** Runs the epilogue on element [m, n] and stores what comes of it. */
-  store(
-    kernel: ContractionKernel,
-    batch: Expression,
-    m: Expression,
-    n: Expression,
-    value: Expression,
-  ): readonly Statement[];
-}
-
-/** The accumulator's dtype for operands of `dtype`. */
-export function accumulatorOf(dtype: DType): DType {
-  return dtype === 'float64' ? 'float64' : valueTypeOf(dtype) === 'f32' ? 'float32' : 'int32';
 }
 
 /** Tiles for a target: fill the registers, keep a panel of b in the first-level cache. */
@@ -283,15 +258,35 @@ function packStage(
     return loop(builder, k, sizes.k, panelsOfItem);
   };
 
+  const layout = layoutOf(problem, kernel, side, batchIndex);
+  const transposed =
+    side === 'B' && layout !== null && layout.depth === 1 && layout.along !== 1
+      ? transposedCopy(builder, layout, {
+          buffer: packed,
+          width,
+          depth: sizes.k,
+          count: group,
+          first: (member) => builder.scale(builder.add(builder.scale(item, group), member), width),
+          start: (member) =>
+            builder.scale(
+              builder.add(
+                builder.scale(batchIndex, panels),
+                builder.add(builder.scale(item, group), member),
+              ),
+              sizes.k * width,
+            ),
+        })
+      : null;
   const inside = Math.floor(limit / (width * group));
   const isInside = builder.compare('lt', item, builder.constant(inside));
-  const body: Statement =
+  const whole = (): readonly Statement[] => transposed ?? [copyAll(false)];
+  const body: readonly Statement[] =
     inside === groups
-      ? copyAll(false)
+      ? whole()
       : inside === 0
-        ? copyAll(true)
-        : branch(isInside, [copyAll(false)], [copyAll(true)]);
-  return kernel.finish(grid, batch * groups, [body]);
+        ? [copyAll(true)]
+        : [branch(isInside, whole(), [copyAll(true)])];
+  return kernel.finish(grid, batch * groups, body);
 }
 
 /** One grid item computes one block of one product: all depth slices, then the epilogue. */

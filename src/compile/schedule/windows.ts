@@ -4,12 +4,13 @@
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
-import type { Expression } from '../../ir/expression.ts';
-import type { ContractionContext } from '../lower/contraction.ts';
+import type { Buffer, Expression } from '../../ir/expression.ts';
+import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { unflatten } from '../lower/indexing.ts';
-import type { Scratch } from '../lower/kernel-builder.ts';
+import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { type Dimensions, dimensionsOf } from './convolution.ts';
-import { accumulatorOf } from './product.ts';
+import { padStage } from './padded-rows.ts';
+import { accumulatorOf } from './product-problem.ts';
 
 /** The taps of a window along one axis. */
 export interface TapAxis {
@@ -60,9 +61,48 @@ export function windowPlan(context: ContractionContext, geometry: ConvolutionGeo
   };
 }
 
+/** What windows read: rows that are padded for them, or the operand itself where nothing is padded. */
+export interface Source {
+  /** The padded rows, if they are not the operand itself. */
+  readonly rows: Scratch | null;
+  buffer(kernel: ContractionKernel): Buffer;
+  readonly offset: number;
+  /** Strides, in elements; `space` has one for each axis. */
+  readonly image: number;
+  readonly channel: number;
+  readonly space: readonly number[];
+}
+
+/** The operand itself if it is plain memory and every window lies inside. */
+export function plainSource({ context, d, backward, padded, dtype }: WindowPlan): Source | null {
+  const sizes = backward ? d.result : d.space;
+  if (padded.some((size, axis) => size !== sizes[axis])) return null;
+  const plain = context.plainOperand(0);
+  if (plain === null || plain.value.dtype !== dtype) return null;
+  if (plain.strides.some((stride) => stride < 0)) return null;
+  const [image = 0, channel = 0, ...space] = plain.strides;
+  const { offset, value } = plain;
+  return { rows: null, buffer: (kernel) => kernel.buffer(value), offset, image, channel, space };
+}
+
 /** Where the padded source of all images and groups lies. */
-export function paddedRows({ d, depth, dtype, padded }: WindowPlan): Scratch {
-  return { name: 'rows', dtype, length: d.images * d.groups * depth * sizeOf(padded) };
+export function paddedSource({ d, depth, dtype, padded }: WindowPlan): Source {
+  const channel = sizeOf(padded);
+  const image = d.groups * depth * channel;
+  const rows: Scratch = { name: 'rows', dtype, length: d.images * image };
+  const space = stridesOf(padded);
+  const buffer = (kernel: ContractionKernel): Buffer => kernel.scratch(rows, 'read');
+  return { rows, buffer, offset: 0, image, channel, space };
+}
+
+/** The copy into padded rows, if there is one. */
+export function sourceStages(
+  { context, padded }: WindowPlan,
+  { rows, channel }: Source,
+  before: readonly number[],
+): Stage[] {
+  if (rows === null) return [];
+  return [padStage(context, 'pad', 0, rows, { before, padded, length: channel })];
 }
 
 /** Taps of a window along each axis. */
@@ -97,19 +137,36 @@ export function resultIndices(
   );
 }
 
-/** `base`, moved to where the window of a position starts in padded rows. */
+/** `base`, moved to where the window of a position starts in a source of these strides. */
 export function windowStart(
   builder: Builder,
   base: Expression,
   position: readonly Expression[],
-  { step, padded }: { readonly step: readonly number[]; readonly padded: readonly number[] },
+  step: readonly number[],
+  strides: readonly number[],
 ): Expression {
-  const strides = stridesOf(padded);
   return position.reduce(
     (start, index, axis) =>
       builder.add(start, builder.scale(index, (step[axis] as number) * (strides[axis] as number))),
     base,
   );
+}
+
+/** Where the window of a position starts in the source. */
+export function startInSource(
+  builder: Builder,
+  { depth }: WindowPlan,
+  source: Source,
+  step: readonly number[],
+  at: {
+    readonly image: Expression;
+    readonly group: Expression;
+    readonly position: readonly Expression[];
+  },
+): Expression {
+  const image = builder.offset(builder.scale(at.image, source.image), source.offset);
+  const base = builder.add(image, builder.scale(at.group, depth * source.channel));
+  return windowStart(builder, base, at.position, step, source.space);
 }
 
 interface AxisPhase {
@@ -197,7 +254,7 @@ export function paddedSizes(d: Dimensions, geometry: ConvolutionGeometry): reado
 }
 
 /** Row-major strides, in elements. */
-function stridesOf(shape: readonly number[]): number[] {
+export function stridesOf(shape: readonly number[]): number[] {
   const strides = shape.map(() => 1);
   for (let axis = shape.length - 2; axis >= 0; axis--) {
     strides[axis] = (strides[axis + 1] as number) * (shape[axis + 1] as number);
@@ -205,16 +262,39 @@ function stridesOf(shape: readonly number[]): number[] {
   return strides;
 }
 
-/** Offset of each tap in the padded rows, from where its window starts. */
-export function tapOffsetsOf(windows: Windows, padded: readonly number[]): number[] {
-  const strides = stridesOf(padded);
+/** Offset of each tap of a kernel, the last axis innermost: what the axes add to it. */
+export function tapOffsets(
+  counts: readonly number[],
+  offset: (tap: number, axis: number) => number,
+): number[] {
   let offsets = [0];
-  windows.taps.forEach(({ count, source, sourceStep }, axis) => {
-    offsets = offsets.flatMap((base) =>
-      Array.from({ length: count }, (_, i) => {
-        return base + (source + i * sourceStep) * (strides[axis] as number);
-      }),
-    );
+  counts.forEach((count, axis) => {
+    const along = Array.from({ length: count }, (_, tap) => offset(tap, axis));
+    offsets = offsets.flatMap((base) => along.map((more) => base + more));
   });
   return offsets;
+}
+
+/** The same in rows that are apart by their phase (`Padding`): `along` in padded elements. */
+export function phaseOffsets(
+  counts: readonly number[],
+  along: (tap: number, axis: number) => number,
+  step: readonly number[],
+  sizes: readonly number[],
+): number[] {
+  const strides = stridesOf(sizes);
+  const planes = stridesOf(step).map((stride) => stride * sizeOf(sizes));
+  return tapOffsets(counts, (tap, axis) => {
+    const at = along(tap, axis);
+    const by = step[axis] as number;
+    return (at % by) * (planes[axis] as number) + Math.floor(at / by) * (strides[axis] as number);
+  });
+}
+
+/** Offset of each tap in a source of these strides, from where its window starts. */
+export function tapOffsetsOf(windows: Windows, strides: readonly number[]): number[] {
+  return tapOffsets(tapCounts(windows), (tap, axis) => {
+    const { source, sourceStep } = windows.taps[axis] as TapAxis;
+    return (source + tap * sourceStep) * (strides[axis] as number);
+  });
 }

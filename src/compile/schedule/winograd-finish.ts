@@ -151,8 +151,12 @@ function writeVectors(
       const part = (i * step + (lane % step)) * plan.block;
       return builder.load(row.results, builder.offset(cell, part + tile));
     });
-    const indices = [row.image, row.output, builder.offset(row.y, i), builder.scale(wide, step)];
-    return kernel.writeVector(indices, 3, builder.lanes(lanes));
+    const y = builder.offset(row.y, i);
+    const column = builder.scale(wide, step);
+    return kernel.writeVector(
+      (lane) => [row.image, row.output, y, builder.add(column, lane)],
+      builder.lanes(lanes),
+    );
   }).flat();
   return { kind: 'for', index: wide, start: first, end, step: together, body };
 }

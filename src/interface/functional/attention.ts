@@ -39,8 +39,8 @@ function maskScores(scores: Node, options: AttentionOptions): Node {
   return ops.add(scores, castNode(mask, scores.dtype));
 }
 
-/** With fewer queries than this, blocks of the fused kernel are mostly empty, and scores are few. */
-const FUSED_QUERIES = 8;
+/** With fewer queries than this, scores take less room than blocks: docs/decisions/0008-attention.md. */
+const FUSED_QUERIES = 32;
 
 /** The op that never stores all scores; halves are computed as float32. */
 function fused(
@@ -75,7 +75,7 @@ function fused(
  * [.., S, V] give [.., L, V]. A query that may see nothing gives NaN, as in PyTorch.
  *
  * The [.., L, S] scores are not stored, forward or backward (FlashAttention: Dao et al. 2022,
- * arXiv:2205.14135), except with dropout, with fewer than 8 queries, where a float mask wants a
+ * arXiv:2205.14135), except with dropout, with fewer than 32 queries, where a float mask wants a
  * gradient, and in gradients of gradients.
  */
 export function scaledDotProductAttention(

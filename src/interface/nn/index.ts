@@ -29,3 +29,4 @@ export * from './pooling.ts';
 export * from './rearrange.ts';
 export { type ModelSummary, summary } from './summary.ts';
 export * from './transformer.ts';
+export * from './upsampling.ts';

@@ -127,7 +127,7 @@ function lossOf([output, ...states]: readonly Tensor[]): Tensor {
   return parts.reduce((sum, part) => sum.add(part), weighed(output as Tensor, 0.1));
 }
 
-function close(actual: readonly Tensor[], expected: readonly number[]): void {
+function expectSums(actual: readonly Tensor[], expected: readonly number[]): void {
   evaluate(...actual);
   expect(actual).toHaveLength(expected.length);
   actual.forEach((value, i) => expect(value.itemSync()).toBeCloseTo(expected[i] as number, 5));
@@ -141,13 +141,13 @@ describe('layers against PyTorch', () => {
       }
       const x = new nn.Parameter(fill([4, 3, 2], 0.3));
       const results = run(layer, x, lengths);
-      close(
+      expectSums(
         results.map((result) => weighed(result, 0.4)),
         outputs,
       );
       lossOf(run(layer, x, lengths)).backward();
-      close([weighed(x.grad as Tensor, 0.5)], [ofX]);
-      close(
+      expectSums([weighed(x.grad as Tensor, 0.5)], [ofX]);
+      expectSums(
         layer.parameters().map((parameter) => weighed(parameter.grad as Tensor, 1)),
         weights,
       );

@@ -14,6 +14,7 @@ export * from './normalization.ts';
 export * from './padding.ts';
 export * from './pooling.ts';
 export * from './rearrange.ts';
+export * from './recurrent.ts';
 export type { LossOptions, Reduction } from './reduction.ts';
 export * from './regression-losses.ts';
 export { logSoftmax, softmax, softmin } from './softmax.ts';

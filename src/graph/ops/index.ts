@@ -23,4 +23,5 @@ export * from './scan.ts';
 export * from './scatter-reduce.ts';
 export * from './slicing.ts';
 export * from './sorting.ts';
+export * from './taps.ts';
 export * from './unary.ts';

@@ -13,6 +13,7 @@ import type { Match } from './pattern.ts';
 import { POOLING } from './pooling.ts';
 import { REDUCTION } from './reduction.ts';
 import { SHAPING } from './shaping.ts';
+import { TAPS } from './taps.ts';
 import { UNARY } from './unary.ts';
 import { UNSUPPORTED } from './unsupported.ts';
 import { type GraphWriter, NotExportable } from './writer.ts';
@@ -27,6 +28,7 @@ export const CONVERSIONS: Conversions = {
   ...INDEXING,
   ...CONVOLUTION,
   ...POOLING,
+  ...TAPS,
 };
 
 /** Constants with at most this many elements are computed by the export, not by the file's reader. */
@@ -83,7 +85,9 @@ export class GraphConversion {
   run(): string[] {
     const names = this.#graph.main.outputs.map(({ node }) => this.#valueOf(resolve(node)));
     if (this.#failures.size === 0) return names;
-    const list = [...this.#failures].map(([text, count]) => (count > 1 ? `${text} (${count} times)` : text));
+    const list = [...this.#failures].map(([text, count]) =>
+      count > 1 ? `${text} (${count} times)` : text,
+    );
     throw new ArgumentError(`cannot be written as ONNX:\n  ${list.join('\n  ')}`, { op: this.#op });
   }
 
@@ -154,7 +158,8 @@ export class GraphConversion {
     this.#values.set(node, FAILED);
     if (node.storage === null && needs.length > 0 && inputs.includes(FAILED)) {
       // Where an operand is missing, only what has no conversion at all is worth telling.
-      if (UNSUPPORTED[node.op.name] !== undefined) this.#fail(node, UNSUPPORTED[node.op.name] as string);
+      if (UNSUPPORTED[node.op.name] !== undefined)
+        this.#fail(node, UNSUPPORTED[node.op.name] as string);
       return;
     }
     try {

@@ -48,7 +48,8 @@ export function outputPadding(
       const { shape } = images[trace] as Image;
       const length = shape[shape.length - kernel.length + axis] as number;
       const whole = (length - 1) * (window.stride[axis] as number) + reach;
-      const around = (window.padding[2 * axis] as number) + (window.padding[2 * axis + 1] as number);
+      const around =
+        (window.padding[2 * axis] as number) + (window.padding[2 * axis + 1] as number);
       return size - (whole - around);
     });
     if (!isFixed(rest)) {
@@ -64,7 +65,9 @@ function backwardFilter({
   node,
   attrs,
   inputs,
-}: Step<WindowAttrs & { readonly groups: number; readonly kernelSize: readonly number[] }>): string {
+}: Step<
+  WindowAttrs & { readonly groups: number; readonly kernelSize: readonly number[] }
+>): string {
   if (attrs.groups !== 1) {
     throw new NotExportable('the gradient by a filter in groups is no convolution of ONNX');
   }
@@ -101,6 +104,8 @@ export function writeConvolution(step: Step<unknown>): string {
 export const CONVOLUTION: Conversions = {
   matmul: convert({}, ({ writer, inputs }) => writer.add('MatMul', inputs)),
   convolution: convert(WINDOW, writeConvolution),
-  convolutionBackwardData: convert({ ...WINDOW, inputSize: 'ints' }, writeConvolution, ['inputSize']),
+  convolutionBackwardData: convert({ ...WINDOW, inputSize: 'ints' }, writeConvolution, [
+    'inputSize',
+  ]),
   convolutionBackwardFilter: convert({ ...WINDOW, kernelSize: 'ints' }, backwardFilter),
 };

@@ -1,7 +1,7 @@
 // Traces a function at several sizes of its dynamic axes.
 import { ArgumentError } from '../../../base/errors.ts';
-import type { Shape } from '../../../base/shape.ts';
 import { TracedGraph } from './graph.ts';
+import { normalizeRecording } from './normalize.ts';
 import type { ExportPlan, Symbol } from './options.ts';
 import { type ExampleArgument, type ExportTarget, recordGraph, type Recording } from './record.ts';
 import { type Grid, ONE_TRACE } from './sizes.ts';
@@ -42,7 +42,7 @@ class Tracer {
     symbols.forEach(({ places }, i) => {
       for (const { slot, axis } of places) (shapes[slot] as number[])[axis] = sizes[i] as number;
     });
-    return recordGraph(this.#op, this.#target, this.#args, shapes as readonly Shape[]);
+    return normalizeRecording(recordGraph(this.#op, this.#target, this.#args, shapes));
   }
 
   /** Sizes of one symbol that the function takes, the others as in the example. */
@@ -95,5 +95,9 @@ export function traceAll(
   const example = tracer.trace(plan.symbols.map(({ size }) => size));
   if (plan.symbols.length === 0) return new TracedGraph(op, ONE_TRACE, [example]);
   const grid = tracer.grid();
-  return new TracedGraph(op, grid, grid.points.map((sizes) => tracer.trace(sizes)));
+  return new TracedGraph(
+    op,
+    grid,
+    grid.points.map((sizes) => tracer.trace(sizes)),
+  );
 }

@@ -125,7 +125,10 @@ class Alignment {
     const line = this.#main.lineOf(a);
     return new ArgumentError(
       `the function builds another program at other sizes of its dynamic axes: ${describeNode(a)} became ${describeNode(b)}${line === '' ? '' : ` (at ${line})`}`,
-      { op: this.#op, hint: 'leave out that axis from dynamicAxes, or keep the function free of branches on sizes' },
+      {
+        op: this.#op,
+        hint: 'leave out that axis from dynamicAxes, or keep the function free of branches on sizes',
+      },
     );
   }
 
@@ -225,9 +228,6 @@ export function intsOf({ attrs }: Image, name: string): readonly number[] {
 }
 
 /** Whether a reduction over these axes leaves them with size 1. */
-export function reducesOver(
-  image: Image,
-  axes: readonly number[],
-): boolean {
+export function reducesOver(image: Image, axes: readonly number[]): boolean {
   return image.attrs['keepdims'] === true && sameShape(intsOf(image, 'axes'), axes);
 }

@@ -42,7 +42,9 @@ export async function toBytes(target: ExportTarget, options: ExportOptions): Pro
       hint: 'use onnx.save(path, ...)',
     });
   }
-  return modelProto.encode(prepared.finish(await Promise.all(prepared.initializers.map(readInitializer))));
+  return modelProto.encode(
+    prepared.finish(await Promise.all(prepared.initializers.map(readInitializer))),
+  );
 }
 
 /** Writes the weights one after another; returns tensors that say where theirs are. */

@@ -39,7 +39,11 @@ function order(
   writer: GraphWriter,
   x: string,
   dtype: DType,
-  { axis, count, largest }: { readonly axis: number; readonly count: Varying; readonly largest: boolean },
+  {
+    axis,
+    count,
+    largest,
+  }: { readonly axis: number; readonly count: Varying; readonly largest: boolean },
 ): string {
   const isKnown = isFloat(dtype) || dtype === 'int32';
   const keys = isKnown ? x : writer.cast(x, dtype === 'uint32' ? 'int64' : 'int32');
@@ -79,8 +83,14 @@ export const INDEXING: Conversions = {
     { ...SCATTER, reduction: ['prod', 'max', 'min'] },
     ({ writer, graph, node, attrs, inputs: [x, index] }) => {
       const { reduction, axis } = attrs;
-      if (reduction !== 'prod') needOpset(writer, 18, `ScatterElements with reduction ${reduction}`);
-      const start = filled(writer, neutral(reduction, node.dtype), node.dtype, sizesOf(graph, node));
+      if (reduction !== 'prod')
+        needOpset(writer, 18, `ScatterElements with reduction ${reduction}`);
+      const start = filled(
+        writer,
+        neutral(reduction, node.dtype),
+        node.dtype,
+        sizesOf(graph, node),
+      );
       return writer.add('ScatterElements', [start, index as string, x as string], {
         axis,
         reduction: reduction === 'prod' ? 'mul' : reduction,
@@ -88,11 +98,14 @@ export const INDEXING: Conversions = {
     },
     ['size'],
   ),
-  argsort: convert({ axis: 'int', descending: 'flag' }, ({ writer, graph, node, attrs, inputs }) => {
-    const count = sizesOf(graph, node)[attrs.axis] as Varying;
-    const options = { axis: attrs.axis, count, largest: attrs.descending };
-    return order(writer, inputs[0] as string, inputDType(node), options);
-  }),
+  argsort: convert(
+    { axis: 'int', descending: 'flag' },
+    ({ writer, graph, node, attrs, inputs }) => {
+      const count = sizesOf(graph, node)[attrs.axis] as Varying;
+      const options = { axis: attrs.axis, count, largest: attrs.descending };
+      return order(writer, inputs[0] as string, inputDType(node), options);
+    },
+  ),
   topkIndices: convert(
     { axis: 'int', k: 'int', largest: 'flag' },
     ({ writer, node, attrs: { axis, k, largest }, inputs }) =>

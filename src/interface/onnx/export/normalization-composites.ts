@@ -60,11 +60,7 @@ const LOG_SOFTMAX: Composite = {
 /** The normalized value, with a weight or without. */
 function normalized(mean: Pattern, variance: Pattern, weight: Pattern): Pattern {
   const inverse = op('rsqrt', op('add', variance, number('eps')));
-  return op(
-    'mul',
-    op('sub', any('x'), mean),
-    either(op('mul', inverse, weight), inverse),
-  );
+  return op('mul', op('sub', any('x'), mean), either(op('mul', inverse, weight), inverse));
 }
 
 /** With a bias, and without: each ends in another primitive. */
@@ -126,7 +122,8 @@ function layerNormalization(found: Found, _node: Node, graph: TracedGraph): Matc
     needs: [x, ...given],
     write: (writer, [value, ...others]) => {
       const sizes = sizesOf(graph, x).slice(first);
-      const scale = weight === undefined ? filled(writer, 1, x.dtype, sizes) : (others.shift() as string);
+      const scale =
+        weight === undefined ? filled(writer, 1, x.dtype, sizes) : (others.shift() as string);
       return writer.add('LayerNormalization', [value as string, scale, ...others], attributes);
     },
   };
@@ -178,7 +175,9 @@ function channelNormalization(
 
 function batchNormalization(found: Found, _node: Node, graph: TracedGraph): Match | null {
   const epsilon = { float: valueOf(found, 'eps') };
-  return channelNormalization('BatchNormalization', found, graph, ['mean', 'variance'], { epsilon });
+  return channelNormalization('BatchNormalization', found, graph, ['mean', 'variance'], {
+    epsilon,
+  });
 }
 
 function instanceNormalization(found: Found, _node: Node, graph: TracedGraph): Match | null {

@@ -68,7 +68,10 @@ export function checkNames(
   count: number,
 ): readonly string[] {
   if (!Array.isArray(names) || names.length !== count) {
-    throw new ArgumentError(`${option} must name ${count} tensor(s), got ${describeValue(names?.length)}`, { op });
+    throw new ArgumentError(
+      `${option} must name ${count} tensor(s), got ${describeValue(names?.length)}`,
+      { op },
+    );
   }
   for (const name of names) {
     if (typeof name === 'string' && name !== '') continue;
@@ -86,9 +89,13 @@ function axesOf(op: string, input: string, shape: Shape, axes: DynamicAxes): [nu
     ? axes.map((axis: unknown) => [axis, `${input}_${String(axis)}`])
     : Object.entries(axes).map(([axis, name]) => [Number(axis), name]);
   return entries.map(([axis, name]) => {
-    const isAxis = Number.isInteger(axis) && (axis as number) >= 0 && (axis as number) < shape.length;
+    const isAxis =
+      Number.isInteger(axis) && (axis as number) >= 0 && (axis as number) < shape.length;
     if (!isAxis) {
-      throw new ArgumentError(`dynamicAxes: ${input} ${formatShape(shape)} has no axis ${String(axis)}`, { op });
+      throw new ArgumentError(
+        `dynamicAxes: ${input} ${formatShape(shape)} has no axis ${String(axis)}`,
+        { op },
+      );
     }
     if (typeof name !== 'string' || name === '') {
       throw new ArgumentError(`dynamicAxes: ${describeValue(name)} is no name of an axis`, { op });
@@ -117,17 +124,22 @@ function readSymbols(
       const size = shape[axis] as number;
       const known = symbols.get(name);
       if (known !== undefined && known.size !== size) {
-        throw new ArgumentError(`dynamicAxes: '${name}' is ${known.size} in one place and ${size} in another`, {
-          op,
-          hint: 'axes of one name have one size',
-        });
+        throw new ArgumentError(
+          `dynamicAxes: '${name}' is ${known.size} in one place and ${size} in another`,
+          {
+            op,
+            hint: 'axes of one name have one size',
+          },
+        );
       }
       if (known === undefined) symbols.set(name, { size, places: [{ slot, axis }] });
       else known.places.push({ slot, axis });
     }
   }
   if (symbols.size > MOST_SYMBOLS) {
-    throw new ArgumentError(`${symbols.size} dynamic axes, at most ${MOST_SYMBOLS} are possible`, { op });
+    throw new ArgumentError(`${symbols.size} dynamic axes, at most ${MOST_SYMBOLS} are possible`, {
+      op,
+    });
   }
   return Array.from(symbols, ([name, { size, places }]) => ({ name, size, places }));
 }
@@ -140,7 +152,10 @@ export function planExport(op: string, options: ExportOptions): ExportPlan {
   const inputNames = checkNames(op, 'inputNames', options.inputNames ?? standard, slots.length);
   const opset = checkInteger(op, 'opset', options.opset ?? LOWEST_OPSET, LOWEST_OPSET);
   if (opset > HIGHEST_OPSET) {
-    throw new ArgumentError(`opset ${opset} is not known, ${LOWEST_OPSET} to ${HIGHEST_OPSET} are`, { op });
+    throw new ArgumentError(
+      `opset ${opset} is not known, ${LOWEST_OPSET} to ${HIGHEST_OPSET} are`,
+      { op },
+    );
   }
   const metadata = options.metadata ?? {};
   for (const [key, value] of Object.entries(metadata)) {

@@ -52,18 +52,15 @@ function matchMean(found: Found, _node: Node, graph: TracedGraph): Match | null 
   const axes = intsOf(sum, 'axes');
   const keepdims = sum.attrs['keepdims'] === true;
   const x = found['x'] as Node;
-  if (keepdims && isAllSpace(axes, x.shape.length)) return oneNode('GlobalAveragePool', found, ['x']);
+  if (keepdims && isAllSpace(axes, x.shape.length))
+    return oneNode('GlobalAveragePool', found, ['x']);
   return {
     needs: [x],
     write: (writer, [value]) => reduce(writer, 'ReduceMean', value as string, { axes, keepdims }),
   };
 }
 
-function averagePool(
-  found: Found,
-  graph: TracedGraph,
-  countIncludePad: number,
-): Match | null {
+function averagePool(found: Found, graph: TracedGraph, countIncludePad: number): Match | null {
   const pool = found['pool'] as Node;
   const attrs = pool.attrs as PoolAttrs & Node['attrs'];
   const isDense = attrs.dilation.every((distance) => distance === 1);

@@ -104,10 +104,13 @@ function mapSlots(
 /** All tensors of the arguments. Throws ArgumentError if there are none. */
 export function inputSlots(op: string, args: readonly ExampleArgument[]): InputSlot[] {
   if (!Array.isArray(args)) {
-    throw new ArgumentError(`inputs must be a list, one entry per argument, got ${describeValue(args)}`, {
-      op,
-      hint: '{ inputs: [x] }',
-    });
+    throw new ArgumentError(
+      `inputs must be a list, one entry per argument, got ${describeValue(args)}`,
+      {
+        op,
+        hint: '{ inputs: [x] }',
+      },
+    );
   }
   const slots: InputSlot[] = [];
   args.forEach((value: unknown, i) => mapSlots(op, String(i), value, (slot) => slots.push(slot)));

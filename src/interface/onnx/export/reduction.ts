@@ -88,7 +88,11 @@ function position(opType: string): Conversion {
     const found = writer.cast(writer.add(opType, [flat], { axis: -1, keepdims: 0 }), 'int32');
     if (!attrs.keepdims) return found;
     const sizes = sizesOf(graph, node);
-    return writer.reshape(found, sizes.filter((_, axis) => !attrs.axes.includes(axis)), sizes);
+    return writer.reshape(
+      found,
+      sizes.filter((_, axis) => !attrs.axes.includes(axis)),
+      sizes,
+    );
   });
 }
 

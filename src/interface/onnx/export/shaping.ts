@@ -1,13 +1,7 @@
 // Conversions of what moves elements: shapes, slices, padding, joins; and of constants.
 import type { Node } from '../../../graph/node.ts';
 import { sizeOf } from '../../../base/shape.ts';
-import {
-  type Conversions,
-  convert,
-  entriesOf,
-  sizesOf,
-  type Step,
-} from './conversion.ts';
+import { type Conversions, convert, entriesOf, sizesOf, type Step } from './conversion.ts';
 import { numberIn, type TracedGraph } from './graph.ts';
 import { isFixed, type Varying } from './sizes.ts';
 import { type GraphWriter, numbersTensor } from './writer.ts';
@@ -83,9 +77,7 @@ function axisRange(graph: TracedGraph, node: Node, axis: number): AxisRange | nu
   const size = entriesOf(graph, node, 'size')[axis] as Varying;
   const step = (node.attrs['step'] as readonly number[])[axis] as number;
   const each = length.map((_, trace) => trace);
-  const last = each.map(
-    (trace) => (start[trace] as number) + ((size[trace] as number) - 1) * step,
-  );
+  const last = each.map((trace) => (start[trace] as number) + ((size[trace] as number) - 1) * step);
   if (each.every((trace) => size[trace] === length[trace] && start[trace] === 0)) return null;
   if (size.every((count) => count === 0)) return { axis, start: [0], end: [0], step: 1 };
   const toEnd = each.every((trace) => (last[trace] as number) + step >= (length[trace] as number));
@@ -145,7 +137,11 @@ function padBetween(step: Step<PadAttrs>, x: string): string {
   const { writer, graph, node, attrs } = step;
   const { interior } = attrs;
   const source = sizesOf(graph, node.inputs[0] as Node);
-  const apart = writer.reshape(x, source, source.flatMap((sizes) => [sizes, [1]]));
+  const apart = writer.reshape(
+    x,
+    source,
+    source.flatMap((sizes) => [sizes, [1]]),
+  );
   const none: Varying[] = interior.flatMap(() => [[0], [0]]);
   const gaps: Varying[] = interior.flatMap((gap) => [[0], [gap]]);
   const padded = padAround(step, apart, none, gaps);

@@ -92,7 +92,10 @@ export function fitPolynomial(grid: Grid, values: Varying): Polynomial | null {
 }
 
 /** In words, for messages and names of axes: `2 * batch + 1`. */
-export function formatPolynomial({ terms, divisor }: Polynomial, symbols: readonly string[]): string {
+export function formatPolynomial(
+  { terms, divisor }: Polynomial,
+  symbols: readonly string[],
+): string {
   const parts = [...terms].map(([product, factor]) => {
     const names = symbols.filter((_, symbol) => (product & (1 << symbol)) !== 0);
     const factors = factor === 1 && names.length > 0 ? names : [String(factor), ...names];

@@ -38,10 +38,7 @@ function logarithm(base: number): Conversion {
 /** e^x - 1 = tanh(x / 2) (e^x + 1), which loses nothing near 0. */
 function expm1({ writer, node, inputs: [x] }: Step<NoAttrs>): string {
   const half = writer.add('Mul', [x as string, writer.number(0.5, node.dtype)]);
-  const above = writer.add('Add', [
-    writer.add('Exp', [x as string]),
-    writer.number(1, node.dtype),
-  ]);
+  const above = writer.add('Add', [writer.add('Exp', [x as string]), writer.number(1, node.dtype)]);
   return writer.add('Mul', [writer.add('Tanh', [half]), above]);
 }
 

@@ -6,6 +6,7 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   erfinv: 'ONNX has no inverse error function',
   lgamma: 'ONNX has no gamma function',
   digamma: 'ONNX has no gamma function',
+  attentionBackward: 'it is the gradient of attention in blocks, which ONNX has no op for',
   cumprod: 'ONNX has no running product',
   linearScan: 'ONNX has no linear recurrence',
   runningExtreme: 'ONNX has no running maximum',

@@ -261,7 +261,8 @@ export class GraphWriter {
       return own !== undefined && isSame(own, sizes) ? [0] : sizes;
     });
     const open = entries.flatMap((sizes, i) => (isFixed(sizes as Varying) ? [] : [i]));
-    const isKnown = (i: number): boolean => fitPolynomial(this.#grid, target[i] as Varying) !== null;
+    const isKnown = (i: number): boolean =>
+      fitPolynomial(this.#grid, target[i] as Varying) !== null;
     const unknown = open.filter((i) => !isKnown(i));
     const rest = unknown[0] ?? open[0];
     if (rest !== undefined) entries[rest] = [-1];

@@ -3,13 +3,13 @@ import type { DType } from '../../../base/dtype.ts';
 import { ArgumentError } from '../../../base/errors.ts';
 import { Module, type StateDict } from '../../nn/module.ts';
 import { tensorOn } from '../../tensor/handle.ts';
-import {
-  type DimensionProto,
-  type Draft,
-  type ModelProto,
-  type NodeProto,
-  type TensorProto,
-  type ValueInfoProto,
+import type {
+  DimensionProto,
+  Draft,
+  ModelProto,
+  NodeProto,
+  TensorProto,
+  ValueInfoProto,
 } from '../messages.ts';
 import { elementCode, encodeTensor } from '../tensor-data.ts';
 import { sizesOf } from './conversion.ts';

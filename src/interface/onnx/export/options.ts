@@ -2,7 +2,7 @@
 import { checkInteger, checkKeys, describeValue } from '../../../base/checks.ts';
 import { ArgumentError } from '../../../base/errors.ts';
 import { formatShape, type Shape } from '../../../base/shape.ts';
-import { type StateDict } from '../../nn/module.ts';
+import type { StateDict } from '../../nn/module.ts';
 import { type ExampleArgument, type InputSlot, inputSlots } from './record.ts';
 
 /** Names of the axes of an input by their numbers, or only their numbers. */

@@ -13,6 +13,7 @@ export interface CursorPlace {
 
 /** Thrown by a {@link Cursor} over the start of a file that needs bytes it has not got yet. */
 class MoreBytes extends Error {
+  override name = 'MoreBytes';
   readonly wanted: number;
   constructor(wanted: number) {
     super('internal: more bytes are wanted');

@@ -1,2 +1,2 @@
-// Entry `tengen/onnx`: models as ONNX files.
+// Entry `tengen/onnx`: models in the ONNX format.
 export * from './interface/onnx/index.ts';

@@ -1,7 +1,7 @@
 // From a traced graph to the nodes of a file: composites first, then one primitive at a time.
-import { ArgumentError } from '../../../base/errors.ts';
 import { formatShape, sizeOf } from '../../../base/shape.ts';
 import type { Node } from '../../../graph/node.ts';
+import { UnsupportedError } from '../errors.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { findComposite } from './composites.ts';
 import type { Conversions } from './conversion.ts';
@@ -81,14 +81,14 @@ export class GraphConversion {
     });
   }
 
-  /** Writes all that the outputs need; returns the names of their values. */
+  /** Writes all that the outputs need; returns their names. Throws UnsupportedError. */
   run(): string[] {
     const names = this.#graph.main.outputs.map(({ node }) => this.#valueOf(resolve(node)));
     if (this.#failures.size === 0) return names;
-    const list = [...this.#failures].map(([text, count]) =>
+    const problems = Array.from(this.#failures, ([text, count]) =>
       count > 1 ? `${text} (${count} times)` : text,
     );
-    throw new ArgumentError(`cannot be written as ONNX:\n  ${list.join('\n  ')}`, { op: this.#op });
+    throw new UnsupportedError(problems, { op: this.#op });
   }
 
   /** The value of a node, written after everything that it needs. */

@@ -26,7 +26,7 @@ function weightBytes({ initializers }: PreparedModel): number {
  * It is run once on placeholders (several times with dynamic axes); what it closes over becomes
  * constants, a module's parameters under their names in its state dict.
  *
- * @throws ArgumentError that lists every operation that ONNX cannot express, with the reason.
+ * @throws UnsupportedError that lists every operation that ONNX cannot express, with the reason.
  * @throws TraceError if the function reads a value or assigns one.
  * @example
  * const model = new nn.Linear(2, 3);
@@ -85,7 +85,7 @@ async function writeWeights(
  * Writes a module or a function of tensors as an ONNX file, whole or not at all. With more than 1.9 GB
  * of weights, or `externalData: true`, they go to `path` + `.data` beside it. Otherwise as `toBytes`.
  *
- * @throws ArgumentError that lists every operation that ONNX cannot express, with the reason.
+ * @throws UnsupportedError that lists every operation that ONNX cannot express, with the reason.
  * @throws TraceError if the function reads a value or assigns one.
  * @example no-run: writes a file
  * await save('classifier.onnx', model.eval(), {

@@ -6,16 +6,43 @@ import type { ExportPlan, Symbol } from './options.ts';
 import { type ExampleArgument, type ExportTarget, recordGraph, type Recording } from './record.ts';
 import { type Grid, ONE_TRACE } from './sizes.ts';
 
-/** Sizes to try beside that of the example: near ones first, then those that windows may divide. */
-function candidates(size: number): number[] {
-  const near = [size, size + 1, size + 2, 2 * size, size + 3, 3 * size, 4 * size, size + 5];
-  const smaller = [size - 1, size - 2, size / 2, size - 3, size / 4];
-  const sizes = [...near, ...smaller].filter((n) => Number.isInteger(n) && n >= 2);
-  return [...new Set(sizes)];
+/** Sizes that are tried: near ones tell the slope, far ones that it is no staircase. */
+function candidates(size: number): { readonly near: number[]; readonly far: number[] } {
+  const distinct = (sizes: readonly number[]): number[] =>
+    [...new Set(sizes)].filter((n) => Number.isInteger(n) && n >= 2);
+  const half = Math.floor(size / 2);
+  const near = distinct([size, size + 1, size + 2, size - 1, size - 2, size + 3]);
+  const far = distinct([
+    2 * size + 1,
+    3 * size,
+    2 * size,
+    4 * size,
+    half + 1,
+    half,
+    size + 4,
+    6 * size,
+  ]);
+  return { near, far: far.filter((n) => !near.includes(n)) };
 }
 
-/** How many sizes of each axis are tried together: two for a line, one to check it. */
-const SIZES = 3;
+/** How many near and far sizes of each axis are traced; three are needed in all. */
+const NEAR = 2;
+const FAR = 2;
+const LEAST = 3;
+
+/** The first `count` items that something holds for. */
+function firstOf(
+  items: readonly number[],
+  count: number,
+  holds: (item: number) => boolean,
+): number[] {
+  const found: number[] = [];
+  for (const item of items) {
+    if (found.length === count) break;
+    if (holds(item)) found.push(item);
+  }
+  return found;
+}
 
 class Tracer {
   readonly #op: string;
@@ -47,17 +74,19 @@ class Tracer {
 
   /** Sizes of one symbol that the function takes, the others as in the example. */
   #sizesOf(symbol: Symbol, index: number, base: readonly number[]): number[] {
-    const found: number[] = [];
     let problem: unknown;
-    for (const size of candidates(symbol.size)) {
+    const accepts = (size: number): boolean => {
       try {
         this.trace(base.map((own, i) => (i === index ? size : own)));
-        found.push(size);
+        return true;
       } catch (error) {
         problem ??= error;
+        return false;
       }
-      if (found.length === SIZES) return found;
-    }
+    };
+    const { near, far } = candidates(symbol.size);
+    const found = [...firstOf(near, NEAR, accepts), ...firstOf(far, FAR, accepts)];
+    if (found.length >= LEAST) return found;
     const reason = problem instanceof Error ? `: ${problem.message}` : '';
     throw new ArgumentError(
       `'${symbol.name}' cannot be dynamic: the function takes no other sizes than ${symbol.size}, or too few${reason}`,
@@ -76,7 +105,10 @@ class Tracer {
     for (let corner = 0; corner < 2 ** symbols.length; corner++) {
       points.push(pick((i) => (corner >> i) & 1));
     }
-    for (const own of symbols.keys()) points.push(pick((i) => (i === own ? 2 : 0)));
+    sizes.forEach((list, own) => {
+      for (let size = 2; size < list.length; size++)
+        points.push(pick((i) => (i === own ? size : 0)));
+    });
     points.push(pick(() => 2));
     if (symbols.some(({ size }) => size === 1)) points.push(symbols.map(({ size }) => size));
     return { symbols: symbols.map(({ name }) => name), points };

@@ -12,11 +12,16 @@ import { explainStages } from './explain.ts';
 import { lowerElementwise } from './lower/elementwise.ts';
 import type { GroupOutput } from './lower/emit.ts';
 import { viewOf } from './lower/group-view.ts';
-import type { Scratch } from './lower/kernel-builder.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
 import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
-import { bindingOf, type Prepared, separateConstant, type Separated } from './memory/prepared.ts';
+import {
+  bindingOf,
+  type Kept,
+  type Prepared,
+  separateConstant,
+  type Separated,
+} from './memory/prepared.ts';
 import { separateRoots } from './passes/copies.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { rewrite } from './passes/rewrite.ts';
@@ -90,25 +95,26 @@ export function compile(
     kernels.push(explanation);
   }
   const { constantLeaves } = options;
+  const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const separated: Separated =
     constantLeaves === undefined
       ? { ahead: [], rest: steps, kept: [] }
-      : separateConstant(steps, (node) => {
-          const leaf = flow.leaves.get(node);
-          return leaf !== undefined && constantLeaves[leaf] === true;
-        });
+      : separateConstant(
+          steps,
+          (node) => {
+            const leaf = flow.leaves.get(node);
+            return leaf !== undefined && constantLeaves[leaf] === true;
+          },
+          (node) => fixed(node) !== null,
+        );
   const { rest } = separated;
   const ahead = new Set(separated.ahead);
-  const kept = new Map<Scratch, Location>(
-    separated.kept.map((scratch, i) => [
-      scratch,
-      { space: 'binding', index: bindings.list.length + i },
-    ]),
+  const kept = new Map<Kept, Location>(
+    separated.kept.map((each, i) => [each, { space: 'binding', index: bindings.list.length + i }]),
   );
-  const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const memory = planMemory(rest, fixed, kept);
   const scalars = program.scalars.map(({ dtype }) => dtype);
-  const keptBindings = separated.kept.map((scratch) => bindingOf(scratch, 'read'));
+  const keptBindings = separated.kept.map((each) => bindingOf(each, 'read'));
   return {
     plan: {
       ...shareKernels(rest, memory.locations, target, memo),
@@ -157,7 +163,7 @@ function preparedPlan(
     plan: {
       ...shareKernels(ahead, memory.locations, target, memo),
       arenaBytes: memory.arenaBytes,
-      bindings: [...others, ...kept.map((scratch) => bindingOf(scratch, 'write'))],
+      bindings: [...others, ...kept.map((each) => bindingOf(each, 'write'))],
       scalars,
     },
     kept: kept.map((_, i) => bindings.length + i),

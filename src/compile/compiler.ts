@@ -1,6 +1,6 @@
 // The compiler: a linearized graph becomes a plan. Passes, scheduling, lowering and memory, in this
 // order; the same program always gives the same plan.
-import { byteSize, type DType } from '../base/dtype.ts';
+import { byteSize, type DType, isFloat } from '../base/dtype.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import { copy } from '../graph/ops/copy.ts';
@@ -99,14 +99,15 @@ export function compile(
   const separated: Separated =
     constantLeaves === undefined
       ? { ahead: [], rest: steps, kept: [] }
-      : separateConstant(
-          steps,
-          (node) => {
+      : separateConstant(steps, {
+          isConstant: (node) => {
             const leaf = flow.leaves.get(node);
             return leaf !== undefined && constantLeaves[leaf] === true;
           },
-          (node) => fixed(node) !== null,
-        );
+          // Integers count: the position of random numbers is another one in each run.
+          isNumber: (node) => flow.scalars.has(node) && isFloat(node.dtype),
+          isBound: (node) => fixed(node) !== null,
+        });
   const { rest } = separated;
   const ahead = new Set(separated.ahead);
   const kept = new Map<Kept, Location>(
@@ -128,6 +129,7 @@ export function compile(
       target,
       memo,
       leafOf: (node) => flow.leaves.get(node),
+      slotOf: (node) => flow.scalars.get(node),
     }),
     rootBindings: bindings.ofRoot,
     kernels: kernels.filter((_, i) => !ahead.has(steps[i] as Step)),
@@ -146,15 +148,20 @@ function preparedPlan(
     readonly target: Target;
     readonly memo: LoweringMemo;
     leafOf(node: Node): number | undefined;
+    slotOf(node: Node): number | undefined;
   },
 ): Prepared | null {
   if (ahead.length === 0) return null;
   const { bindings, scalars, target, memo } = main;
   const leaves = new Set<number>();
+  const slots = new Set<number>();
   for (const { stage } of ahead) {
     for (const place of stage.memory) {
-      const leaf = place.kind === 'value' ? main.leafOf(place.node) : undefined;
+      if (place.kind !== 'value') continue;
+      const leaf = main.leafOf(place.node);
+      const slot = main.slotOf(place.node);
       if (leaf !== undefined) leaves.add(leaf);
+      if (slot !== undefined) slots.add(slot);
     }
   }
   // Results are bound as well, and not touched.
@@ -168,6 +175,7 @@ function preparedPlan(
     },
     kept: kept.map((_, i) => bindings.length + i),
     leaves: [...leaves],
+    scalars: [...slots],
   };
 }
 

@@ -1,7 +1,7 @@
 // What can be computed once and kept: kernels that read nothing but parameters which the plan leaves
-// alone - packed weights, tables of offsets, what batch norm makes of its statistics - and write what
-// only later kernels read. They make a plan of their own, which runs again when such a parameter has
-// changed.
+// alone, and numbers - packed weights, tables of offsets, what batch norm makes of its statistics - and
+// write what only later kernels read. They make a plan of their own, which runs again when such a
+// parameter or number has changed.
 import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -14,8 +14,9 @@ export interface Prepared {
   readonly plan: Plan;
   /** Bindings whose contents are kept from run to run. */
   readonly kept: readonly number[];
-  /** Leaves that it reads. */
+  /** Leaves and scalar slots that it reads. */
   readonly leaves: readonly number[];
+  readonly scalars: readonly number[];
 }
 
 /** Memory that outlives a run: scratch, or a value that would lie in the arena. */
@@ -32,15 +33,18 @@ export interface Separated {
 /** A value that is kept may be larger than what it is made of, up to this: masks, not expanded data. */
 const GROWTH_BYTES = 1024 * 1024;
 
-/**
- * Finds the steps that depend on nothing but values for which `isConstant` holds. Values for which
- * `isBound` holds have a place that the caller gave them, and stay in the plan.
- */
-export function separateConstant(
-  steps: readonly Step[],
-  isConstant: (node: Node) => boolean,
-  isBound: (node: Node) => boolean,
-): Separated {
+/** What the compiler knows of a value. */
+export interface ValueFacts {
+  /** A parameter that the plan leaves alone. */
+  isConstant(node: Node): boolean;
+  /** A number that is likely the same in the next run, as an epsilon is. */
+  isNumber(node: Node): boolean;
+  /** It has a place that the caller gave it, and its step stays in the plan. */
+  isBound(node: Node): boolean;
+}
+
+/** Finds the steps that depend on nothing but parameters, and on numbers beside them. */
+export function separateConstant(steps: readonly Step[], facts: ValueFacts): Separated {
   const written = writers(steps);
   const known = new Set<Kept>();
   const ahead: Step[] = [];
@@ -54,17 +58,20 @@ export function separateConstant(
       const kept = keptOf(place);
       if (kept === null) return false;
       if (kernel.buffers[i]?.access === 'read') {
+        if (place.kind === 'value' && facts.isNumber(place.node)) return true;
         bytesRead += bytesOf(kept);
-        return known.has(kept) || (place.kind === 'value' && isConstant(place.node));
+        return known.has(kept) || (place.kind === 'value' && facts.isConstant(place.node));
       }
       if (place.kind === 'value') {
-        if (isBound(place.node)) return false;
+        if (facts.isBound(place.node)) return false;
         valueBytes += bytesOf(kept);
       }
       results.push(kept);
       return written.get(kept) === 1;
     });
-    if (!fits || results.length === 0 || valueBytes > Math.max(bytesRead, GROWTH_BYTES)) {
+    const large = valueBytes > Math.max(bytesRead, GROWTH_BYTES);
+    const ofNumbers = valueBytes > 0 && bytesRead === 0;
+    if (!fits || results.length === 0 || large || ofNumbers) {
       rest.push(step);
       continue;
     }

@@ -62,7 +62,12 @@ const mirrorOp = defineOp({
     });
   },
   samples: () =>
-    [[1, 1], [3, 3], [2, 4, 4], [0, 0]].flatMap((shape) =>
+    [
+      [1, 1],
+      [3, 3],
+      [2, 4, 4],
+      [0, 0],
+    ].flatMap((shape) =>
       [false, true].map((upper) => ({
         inputs: [randomTensor(shape)],
         attrs: { upper },
@@ -168,7 +173,9 @@ function definiteTensor(
   options: Parameters<typeof shiftedTensor>[2] = {},
 ): ReferenceTensor {
   const made = shiftedTensor(shape, 3, options);
-  const values = matricesOf(made).flatMap((matrix) => productOf(matrix, transposeOf(matrix)).flat());
+  const values = matricesOf(made).flatMap((matrix) =>
+    productOf(matrix, transposeOf(matrix)).flat(),
+  );
   return tensorOf(shape, values, made.dtype);
 }
 
@@ -193,7 +200,14 @@ const choleskyOp = defineOp({
   lower: { kind: 'custom', lower: (context, _attrs, node) => lowerCholesky(context, node) },
   reference: ([x]) => Float64Array.from(matricesOf(x!).flatMap((m) => choleskyRows(m).flat())),
   samples: () => [
-    ...[[1, 1], [3, 3], [2, 4, 4], [0, 0], [0, 2, 2], [19, 19]].map((shape) => ({
+    ...[
+      [1, 1],
+      [3, 3],
+      [2, 4, 4],
+      [0, 0],
+      [0, 2, 2],
+      [19, 19],
+    ].map((shape) => ({
       inputs: [definiteTensor(shape)],
       attrs: {},
       // Squares of up to 20 elements: the rounding of large numbers that are subtracted.

@@ -178,7 +178,16 @@ const luFactorOp = defineOp({
   reference: ([x]) =>
     Float64Array.from(matricesOf(x!).flatMap((matrix) => packRows(factorRows(matrix)))),
   samples: () => [
-    ...[[1, 1], [3, 3], [2, 4, 4], [3, 5], [2, 5, 3], [0, 0], [0, 2, 2], [17, 17]].map((shape) => ({
+    ...[
+      [1, 1],
+      [3, 3],
+      [2, 4, 4],
+      [3, 5],
+      [2, 5, 3],
+      [0, 0],
+      [0, 2, 2],
+      [17, 17],
+    ].map((shape) => ({
       inputs: [shiftedTensor(shape, 4)],
       attrs: {},
     })),
@@ -460,7 +469,13 @@ const luDeterminantOp = defineOp({
   },
   reference: ([a]) => Float64Array.from(matricesOf(a!).flatMap(determinantOf)),
   samples: () =>
-    [[1, 1], [3, 3], [2, 4, 4], [0, 0], [0, 2, 2]].flatMap((shape) =>
+    [
+      [1, 1],
+      [3, 3],
+      [2, 4, 4],
+      [0, 0],
+      [0, 2, 2],
+    ].flatMap((shape) =>
       (['float32', 'float64'] as const).map((dtype) => {
         const a = shiftedTensor(shape, 1.5, { dtype, seed: 5 });
         return { inputs: [a, factorsFor(a)], attrs: {} };

@@ -62,7 +62,9 @@ function lowerExponential(context: KernelContext, node: Node): KernelBody {
   const size = node.shape.at(-1)!;
   const terms = node.dtype === 'float64' ? 16 : 10;
   return overMatrices(context, node.dtype, node.shape.slice(0, -2), (code, batch) => {
-    const [a, x, y] = ['matrix', 'first', 'second'].map((name) => code.array(name, size * size)) as [
+    const [a, x, y] = ['matrix', 'first', 'second'].map((name) =>
+      code.array(name, size * size),
+    ) as [
       ReturnType<MatrixCode['array']>,
       ReturnType<MatrixCode['array']>,
       ReturnType<MatrixCode['array']>,
@@ -168,7 +170,13 @@ const exponentialOp = defineOp({
   reference: ([x]) =>
     Float64Array.from(matricesOf(x!).flatMap((matrix) => exponentialRows(matrix).flat())),
   samples: () => [
-    ...[[1, 1], [3, 3], [2, 4, 4], [0, 0], [0, 2, 2]].map((shape) => ({
+    ...[
+      [1, 1],
+      [3, 3],
+      [2, 4, 4],
+      [0, 0],
+      [0, 2, 2],
+    ].map((shape) => ({
       inputs: [shiftedTensor(shape, -1)],
       attrs: {},
     })),
@@ -183,4 +191,3 @@ const exponentialOp = defineOp({
 export function matrixExponential(x: Node): Node {
   return makeNode(exponentialOp, [x], NO_ATTRS);
 }
-

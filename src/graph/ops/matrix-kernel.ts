@@ -110,11 +110,7 @@ export class MatrixCode {
   set(variable: Variable, value: Expression): Statement {
     return { kind: 'assign', variable, value };
   }
-  when(
-    condition: Expression,
-    yes: readonly Statement[],
-    no: readonly Statement[] = [],
-  ): Statement {
+  when(condition: Expression, yes: readonly Statement[], no: readonly Statement[] = []): Statement {
     return branch(condition, yes, no);
   }
 

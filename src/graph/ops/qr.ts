@@ -52,7 +52,9 @@ function lowerQR(context: KernelContext, node: Node, complete: boolean): KernelB
     const tau = code.array('scales', Math.min(rows, columns));
     const working = { ...sizes, w, q, tau };
     const steps = Math.min(rows, columns);
-    const into: Statement[] = code.fill(w, [columns, rows], (j, i) => context.read(0, [...batch, i, j]));
+    const into: Statement[] = code.fill(w, [columns, rows], (j, i) =>
+      context.read(0, [...batch, i, j]),
+    );
     const largest = code.largest(into, w, rows * columns);
     const scale = code.scaleFor(largest);
     const down = code.bind(into, 'down', scale.down);
@@ -180,14 +182,22 @@ const qrOp = defineOp({
     );
   },
   samples: () => [
-    ...[[1, 1], [3, 3], [2, 4, 4], [3, 5], [2, 5, 3], [0, 0], [0, 2, 2], [3, 0], [21, 9]].map(
-      (shape) => ({
-        inputs: [shiftedTensor(shape, 3)],
-        attrs: {},
-        // Of larger matrices: long sums, and in the gradient R's condition.
-        ...(shape[0] === 21 ? { tolerance: 1e-4 } : {}),
-      }),
-    ),
+    ...[
+      [1, 1],
+      [3, 3],
+      [2, 4, 4],
+      [3, 5],
+      [2, 5, 3],
+      [0, 0],
+      [0, 2, 2],
+      [3, 0],
+      [21, 9],
+    ].map((shape) => ({
+      inputs: [shiftedTensor(shape, 3)],
+      attrs: {},
+      // Of larger matrices: long sums, and in the gradient R's condition.
+      ...(shape[0] === 21 ? { tolerance: 1e-4 } : {}),
+    })),
     { inputs: [randomTensor([5, 3], { dtype: 'float64' })], attrs: {} },
     {
       inputs: [tensorOf([3, 2], [1e25, 0, 2e25, 1e25, 0, 3e25])],
@@ -212,7 +222,14 @@ const qrCompleteOp = defineOp({
     );
   },
   samples: () =>
-    [[1, 1], [3, 5], [2, 5, 3], [0, 0], [3, 0], [4, 1]].map((shape) => ({
+    [
+      [1, 1],
+      [3, 5],
+      [2, 5, 3],
+      [0, 0],
+      [3, 0],
+      [4, 1],
+    ].map((shape) => ({
       inputs: [shiftedTensor(shape, 3)],
       attrs: {},
     })),
@@ -220,7 +237,10 @@ const qrCompleteOp = defineOp({
 
 /** Walter, Lehmann and Lamour (2012), as PyTorch has it; columns beyond the rows are Qᵀ A. */
 function qrGradient(node: Node, grad: Node, { rows, columns, width }: Sizes): Node {
-  const shapes = [[rows, width], [width, columns]];
+  const shapes = [
+    [rows, width],
+    [width, columns],
+  ];
   const [q, r] = unpack(node, shapes) as [Node, Node];
   const [gradQ, gradR] = unpack(grad, shapes) as [Node, Node];
   const rank = q.shape.length;
@@ -252,6 +272,8 @@ export function qr(x: Node, complete = false): readonly [Node, Node] {
   const { rows, columns, width } = sizes;
   const op = complete && rows > columns ? qrCompleteOp : qrOp;
   const packed = makeNode(op, [x], NO_ATTRS);
-  return unpack(packed, [[rows, width], [width, columns]]) as [Node, Node];
+  return unpack(packed, [
+    [rows, width],
+    [width, columns],
+  ]) as [Node, Node];
 }
-

@@ -26,9 +26,9 @@ import {
 } from './matrix-parts.ts';
 import { randomTensor, tensorOf } from './samples.ts';
 import {
-  cosineAndSine,
   identityInto,
   orderedPlaces,
+  rotationOf,
   signOf,
   signsOf,
   tangent,
@@ -138,8 +138,7 @@ function orthogonalize(code: MatrixCode, working: Working, into: Statement[]): v
     const enough = code.mul(lengths, code.number(tolerance));
     const turn: Statement[] = [code.set(moved, code.index(1))];
     const tan = tangent(code, turn, [first, second, both]);
-    const [cosine, sine] = cosineAndSine(code, turn, tan);
-    const plane = { p, q, cosine, sine };
+    const plane = rotationOf(code, turn, [p, q, tan]);
     turn.push(...turnRows(code, w, rows, plane), ...turnRows(code, v, columns, plane));
     body.push(code.when(code.compare('gt', code.abs(both), enough), turn));
   };
@@ -289,7 +288,8 @@ function svdRows(matrix: Rows, columns: number): { u: Rows; s: number[]; v: Rows
   for (let sweep = 0; sweep < 30; sweep++) {
     for (let p = 0; p < columns; p++) {
       for (let q = p + 1; q < columns; q++) {
-        const angle = 0.5 * Math.atan2(2 * dot(w[p]!, w[q]!), dot(w[q]!, w[q]!) - dot(w[p]!, w[p]!));
+        const angle =
+          0.5 * Math.atan2(2 * dot(w[p]!, w[q]!), dot(w[q]!, w[q]!) - dot(w[p]!, w[p]!));
         // Of the two angles a quarter turn apart, the small one.
         const small = angle - (Math.PI / 2) * Math.round(angle / (Math.PI / 2));
         turn(w, p, q, Math.cos(small), Math.sin(small));
@@ -314,7 +314,7 @@ function svdRows(matrix: Rows, columns: number): { u: Rows; s: number[]; v: Rows
 
 function directionBeside(known: Rows, rows: number): number[] {
   for (let unit = 0; unit < rows; unit++) {
-    let vector = Array.from({ length: rows }, (_, i) => (i === unit ? 1 : 0));
+    let vector = Array.from({ length: rows }, (_, i): number => (i === unit ? 1 : 0));
     for (const other of [...known, ...known]) {
       const share = dot(vector, other);
       vector = vector.map((value, i) => value - share * other[i]!);
@@ -329,7 +329,8 @@ function directionBeside(known: Rows, rows: number): number[] {
 
 const svdOp = defineOp({
   name: 'singularValues',
-  summary: 'U, singular values in descending order, V, with U diag(s) Vᵀ = A, of A [m, n] with m ≥ n',
+  summary:
+    'U, singular values in descending order, V, with U diag(s) Vᵀ = A, of A [m, n] with m ≥ n',
   attrs: {},
   infer: ([x]) => {
     const [rows, columns] = matrixSizes('svd', x!);
@@ -346,16 +347,21 @@ const svdOp = defineOp({
     return Float64Array.from(
       matricesOf(x!).flatMap((matrix) => {
         const { u, s, v } = svdRows(matrix, columns);
-        return [
-          ...transposeOf(u, matrix.length).flat(),
-          ...s,
-          ...transposeOf(v, columns).flat(),
-        ];
+        return [...transposeOf(u, matrix.length).flat(), ...s, ...transposeOf(v, columns).flat()];
       }),
     );
   },
   samples: () => [
-    ...[[1, 1], [2, 2], [3, 3], [2, 4, 3], [5, 2], [0, 0], [0, 2, 2], [3, 0]].map((shape) => ({
+    ...[
+      [1, 1],
+      [2, 2],
+      [3, 3],
+      [2, 4, 3],
+      [5, 2],
+      [0, 0],
+      [0, 2, 2],
+      [3, 0],
+    ].map((shape) => ({
       inputs: [shiftedTensor(shape, 1, { seed: 3 })],
       attrs: {},
       // Singular vectors are as exact as their values are apart.
@@ -372,7 +378,7 @@ const svdOp = defineOp({
       skipGradient: 'of rank 1: U and V are not determined',
     },
     {
-      inputs: [tensorOf([2, 2], [3e-25, 0, 1e-25, 2e-25])],
+      inputs: [tensorOf([2, 2], [3e25, 0, 1e25, 2e25])],
       attrs: {},
       skipGradient: 'out of scale for differences',
     },

@@ -87,7 +87,10 @@ function lowerEigen(context: KernelContext, node: Node): KernelBody {
       }),
       ...code.give(batch, size, [size, size], (i, j, inner) => {
         const from = code.bind(inner, 'from', code.load(order, j));
-        const value = code.mul(code.load(v, code.builder.add(code.builder.mul(from, code.index(size)), i)), code.load(signs, from));
+        const value = code.mul(
+          code.load(v, code.builder.add(code.builder.mul(from, code.index(size)), i)),
+          code.load(signs, from),
+        );
         return code.add(value, poison);
       }),
     );
@@ -124,15 +127,25 @@ export function tangent(
   );
 }
 
-/** Cosine and sine of an angle from its tangent. */
-export function cosineAndSine(
+/** A rotation of rows p and q: the sine of its angle, and the tangent of half of it. */
+export interface Rotation {
+  readonly p: Expression;
+  readonly q: Expression;
+  readonly sine: Expression;
+  readonly half: Expression;
+}
+
+/** The rotation by an angle whose tangent is given. */
+export function rotationOf(
   code: MatrixCode,
   into: Statement[],
-  tan: Expression,
-): readonly [Expression, Expression] {
-  const root = code.sqrt(code.multiplyAdd(tan, tan, code.number(1)));
-  const cosine = code.bind(into, 'cosine', code.div(code.number(1), root));
-  return [cosine, code.bind(into, 'sine', code.mul(cosine, tan))];
+  [p, q, tan]: readonly [Expression, Expression, Expression],
+): Rotation {
+  const one = code.number(1);
+  const cosine = code.div(one, code.sqrt(code.multiplyAdd(tan, tan, one)));
+  const bound = code.bind(into, 'cosine', cosine);
+  const sine = code.bind(into, 'sine', code.mul(bound, tan));
+  return { p, q, sine, half: code.bind(into, 'half', code.div(sine, code.add(bound, one))) };
 }
 
 /** Turns rows p and q of an array in their plane. */
@@ -140,17 +153,18 @@ export function turnRows(
   code: MatrixCode,
   rows: ReturnType<MatrixCode['array']>,
   length: number,
-  plane: { p: Expression; q: Expression; cosine: Expression; sine: Expression },
+  { p, q, sine, half }: Rotation,
 ): Statement[] {
-  const { p, q, cosine, sine } = plane;
+  const negative = code.neg(sine);
   return code.range(
     'along',
     [0, length, length],
     (i, body) => {
       const x = code.bind(body, 'x', code.load(rows, code.place(p, length, i)));
       const y = code.bind(body, 'y', code.load(rows, code.place(q, length, i)));
-      const less = code.sub(code.mul(cosine, x), code.mul(sine, y));
-      const more = code.add(code.mul(sine, x), code.mul(cosine, y));
+      // As small changes of both (Rutishauser, 1966): small angles hardly round anything.
+      const less = code.multiplyAdd(negative, code.multiplyAdd(half, x, y), x);
+      const more = code.multiplyAdd(sine, code.multiplyAdd(code.neg(half), y, x), y);
       body.push(
         code.store(rows, code.place(p, length, i), less),
         code.store(rows, code.place(q, length, i), more),
@@ -171,8 +185,7 @@ function rotate(
   const first = code.bind(into, 'first', code.load(a, at(p, p)));
   const second = code.bind(into, 'second', code.load(a, at(q, q)));
   const tan = tangent(code, into, [first, second, off]);
-  const [cosine, sine] = cosineAndSine(code, into, tan);
-  const plane = { p, q, cosine, sine };
+  const plane = rotationOf(code, into, [p, q, tan]);
   into.push(...turnRows(code, a, size, plane));
   // Beside the plane the matrix stays symmetric: its columns are its rows.
   into.push(
@@ -300,7 +313,8 @@ export function eigenRows(matrix: Rows): { values: number[]; vectors: Rows } {
 
 const symmetricEigenOp = defineOp({
   name: 'symmetricEigen',
-  summary: 'eigenvalues, ascending, then eigenvectors as columns; of A only the lower triangle is read',
+  summary:
+    'eigenvalues, ascending, then eigenvectors as columns; of A only the lower triangle is read',
   attrs: {},
   infer: ([x]) => {
     const size = squareSize('eigh', x!);
@@ -328,13 +342,24 @@ const symmetricEigenOp = defineOp({
       }),
     ),
   samples: () => [
-    ...[[1, 1], [2, 2], [3, 3], [2, 4, 4], [0, 0], [0, 2, 2]].map((shape) => ({
+    ...[
+      [1, 1],
+      [2, 2],
+      [3, 3],
+      [2, 4, 4],
+      [0, 0],
+      [0, 2, 2],
+    ].map((shape) => ({
       inputs: [symmetricTensor(shape, 0, { seed: 4 })],
       attrs: {},
       // Eigenvectors are as exact as their eigenvalues are apart.
       tolerance: 1e-4,
     })),
-    { inputs: [symmetricTensor([5, 5], 0, { dtype: 'float64', seed: 2 })], attrs: {}, tolerance: 1e-10 },
+    {
+      inputs: [symmetricTensor([5, 5], 0, { dtype: 'float64', seed: 2 })],
+      attrs: {},
+      tolerance: 1e-10,
+    },
     {
       inputs: [tensorOf([2, 2], [3e25, 0, 1e25, 3e25])],
       attrs: {},
@@ -374,4 +399,3 @@ export function symmetricEigen(x: Node): readonly [Node, Node] {
   const packed = makeNode(symmetricEigenOp, [x], NO_ATTRS);
   return unpack(packed, [[size], [size, size]]) as [Node, Node];
 }
-

@@ -106,7 +106,11 @@ export function columnBlocks(node: Node): number {
   return Math.ceil(node.shape.at(-1)! / COLUMNS);
 }
 
-function lowerTriangular(context: KernelContext, node: Node, { upper, unit }: Triangle): KernelBody {
+function lowerTriangular(
+  context: KernelContext,
+  node: Node,
+  { upper, unit }: Triangle,
+): KernelBody {
   const size = node.shape.at(-2)!;
   return overColumns(context, node, (code, { batch, first, width, columns }) => {
     const x = code.array('solution', size * width);

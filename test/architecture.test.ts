@@ -34,6 +34,7 @@ const INTERFACE: Record<string, readonly string[]> = {
   terminal: ['tensor'],
   linalg: ['tensor', 'transform', 'functional'],
   fft: ['tensor', 'transform', 'functional'],
+  onnx: ['tensor', 'transform', 'functional', 'nn', 'io'],
 };
 
 interface Import {

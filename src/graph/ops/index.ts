@@ -1,5 +1,6 @@
 // Every primitive of the graph, as functions from nodes to nodes.
 export * from './arithmetic.ts';
+export { attention } from './attention.ts';
 export * from './binary.ts';
 export * from './bitwise.ts';
 export * from './broadcast.ts';
@@ -40,4 +41,5 @@ export * from './sorting.ts';
 export { svd } from './singular-values.ts';
 export { symmetricEigen } from './symmetric-eigen.ts';
 export { triangularSolve } from './triangular.ts';
+export * from './taps.ts';
 export * from './unary.ts';

@@ -7,6 +7,8 @@ export * from './convolution.ts';
 export { cosineSimilarity, normalize, pairwiseDistance } from './distance.ts';
 export * from './dropout.ts';
 export * from './embedding.ts';
+export * from './grid-sample.ts';
+export * from './interpolate.ts';
 export * from './margin-losses.ts';
 export * from './normalization.ts';
 export * from './padding.ts';

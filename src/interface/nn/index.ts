@@ -32,3 +32,4 @@ export * from './recurrent.ts';
 export { type PadSequenceOptions, padSequence, unpadSequence } from './sequences.ts';
 export { type ModelSummary, summary } from './summary.ts';
 export * from './transformer.ts';
+export * from './upsampling.ts';

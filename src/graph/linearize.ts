@@ -1,10 +1,12 @@
 // Turns the graph that leads to some roots into a flat program and the key that identifies its
 // structure. Runs on every step, so it allocates nothing per node.
 import { dtypeIndex } from '../base/dtype.ts';
-import { internalError } from '../base/errors.ts';
+import { internalError, TraceError } from '../base/errors.ts';
 import { newMark, type Node } from './node.ts';
 import { KeyWriter, writeAttrs } from './op.ts';
 import { rangeChecked } from './ops/checked-index.ts';
+import { guardsOf } from './ops/control-flow.ts';
+import { isParameter } from './subgraph.ts';
 
 const LEAF = -1;
 
@@ -86,7 +88,14 @@ export class Linearization {
     key.push(node.op.id);
     if (node.siblings !== null) this.related.push(node);
     if (rangeChecked(node) !== null) this.promises.push(node);
+    if (node.op.lower.kind === 'region') this.promises.push(...guardsOf(node));
     if (node.op.lower.kind === 'leaf') {
+      if (isParameter(node)) {
+        throw new TraceError('the value is known only while the loop runs', {
+          op: 'control flow',
+          hint: 'inside its functions compute with tensors: cond() in place of if, and read results outside',
+        });
+      }
       if (node.op.name !== 'scalar') {
         throw internalError(`${node.op.name} node ${node.id} has no value to start from`);
       }

@@ -4,8 +4,8 @@
 import { byteSize } from '../../base/dtype.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Binding, Plan } from '../../runtime/plan.ts';
-import type { Memory, Scratch } from '../lower/kernel-builder.ts';
-import type { Step } from './plan-memory.ts';
+import type { Scratch } from '../lower/kernel-builder.ts';
+import { type Item, stepsIn, type ListedStep } from '../listing.ts';
 
 export interface Prepared {
   /** To be run before the plan itself, with the same bindings. */
@@ -18,28 +18,32 @@ export interface Prepared {
 
 export interface Separated {
   /** Steps that can be run ahead, and the others. */
-  readonly ahead: readonly Step[];
-  readonly rest: readonly Step[];
+  readonly ahead: readonly ListedStep[];
+  readonly rest: readonly Item[];
   /** Scratch that outlives a run, in the order in which it is first written. */
   readonly kept: readonly Scratch[];
 }
 
 /** Finds the steps that depend on nothing but values for which `isConstant` holds. */
 export function separateConstant(
-  steps: readonly Step[],
+  items: readonly Item[],
   isConstant: (node: Node) => boolean,
 ): Separated {
-  const written = writers(steps);
+  const written = writers(stepsIn(items));
   const known = new Set<Scratch>();
-  const ahead: Step[] = [];
-  const rest: Step[] = [];
-  for (const step of steps) {
+  const ahead: ListedStep[] = [];
+  const rest: Item[] = [];
+  for (const step of items) {
+    if ('items' in step) {
+      rest.push(step);
+      continue;
+    }
     const { kernel, memory } = step.stage;
     const results: Scratch[] = [];
     const fits = memory.every((place, i) => {
       const reads = kernel.buffers[i]?.access === 'read';
       if (place.kind === 'value') return reads && isConstant(place.node);
-      if (place.kind === 'binding') return false;
+      if (place.kind !== 'scratch') return false;
       if (reads) return known.has(place.scratch);
       results.push(place.scratch);
       return written.get(place.scratch) === 1;
@@ -55,10 +59,11 @@ export function separateConstant(
 }
 
 /** How many steps write each scratch. */
-function writers(steps: readonly Step[]): Map<Scratch, number> {
+function writers(steps: readonly ListedStep[]): Map<Scratch, number> {
   const counts = new Map<Scratch, number>();
   for (const { stage } of steps) {
-    stage.memory.forEach((place: Memory, i) => {
+    stage.memory.forEach((memory, i) => {
+      const place = memory.kind === 'moving' ? memory.of : memory;
       if (place.kind !== 'scratch' || stage.kernel.buffers[i]?.access === 'read') return;
       counts.set(place.scratch, (counts.get(place.scratch) ?? 0) + 1);
     });

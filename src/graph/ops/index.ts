@@ -7,6 +7,7 @@ export * from './cast.ts';
 export * from './checked-index.ts';
 export * from './compare.ts';
 export * from './copy.ts';
+export * from './control-flow.ts';
 export * from './convolution.ts';
 export * from './creation.ts';
 export * from './custom-gradient.ts';

@@ -1,7 +1,7 @@
 // When and how pending graphs are computed: gathers the roots of a step, finds or compiles the
 // plan, binds memory, runs, and learns which values later plans ask for. docs/deferred.md tells
 // users what this file does.
-import { internalError } from '../../base/errors.ts';
+import { internalError, TraceError } from '../../base/errors.ts';
 import type { Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node } from '../../graph/node.ts';
@@ -9,6 +9,7 @@ import { copy, detach } from '../../graph/ops/copy.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
+import { openBodies } from '../tensor/bodies.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
@@ -87,6 +88,12 @@ export class Evaluator implements Engine {
   }
 
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
+    if (openBodies().length > 0) {
+      throw new TraceError(`${storage.label} is assigned to inside a loop or branch`, {
+        op: 'control flow',
+        hint: 'return the new value, and assign it outside (layers that keep statistics: eval())',
+      });
+    }
     // A value that is stored already, or that another tensor takes over, is copied.
     let node = value;
     if (node.storage !== null || node.op.lower.kind === 'leaf' || this.#assignedNodes.has(node)) {
@@ -254,8 +261,11 @@ export class Evaluator implements Engine {
     const linear = this.#linear;
     if (linear.related.length === 0) return requested;
     const all = [...requested];
-    for (const { siblings } of linear.related) {
-      if (siblings === null) continue;
+    for (const related of linear.related) {
+      const { siblings } = related;
+      // Of a loop's results, those that go with one that is asked for.
+      const inside = related.op.lower.kind === 'result' && !requested.includes(related);
+      if (siblings === null || inside) continue;
       for (const node of siblings) {
         node.siblings = null;
         if (node.storage !== null || node.origin !== null) continue;

@@ -5,6 +5,7 @@ import { isFloat } from '../../base/dtype.ts';
 import { TengenError } from '../../base/errors.ts';
 import type { Shape } from '../../base/shape.ts';
 import { gradients } from '../autodiff/gradients.ts';
+import { inBody } from '../bodies.ts';
 import type { Node } from '../node.ts';
 import {
   type AttrsOf,
@@ -24,6 +25,7 @@ import {
   Subgraph,
 } from '../subgraph.ts';
 import { add } from './arithmetic.ts';
+import { cast } from './cast.ts';
 import { checkedIndex } from './checked-index.ts';
 import { less } from './compare.ts';
 import { iota, zerosLike } from './creation.ts';
@@ -129,10 +131,15 @@ export interface Carry {
   readonly next: Node;
 }
 
+/** A value of which an iteration sees its part along the first axis. */
+export interface Slice {
+  readonly parameter: Node;
+  readonly of: Node;
+}
+
 export interface LoopSpec {
   readonly carries: readonly Carry[];
-  /** Values of which an iteration sees its part along the first axis. */
-  readonly slices?: readonly { readonly parameter: Node; readonly of: Node }[];
+  readonly slices?: readonly Slice[];
   /** Values of the body that are kept of each iteration. */
   readonly each?: readonly Node[];
   /** Most iterations; -1 if only the condition ends it. */
@@ -195,10 +202,13 @@ function capturedBy(
   return [...boundary];
 }
 
-/** An input of the loop by which a gradient is asked for, and its gradient within an iteration. */
+/** An input of the loop by which a gradient is asked for. */
 interface Wanted {
   readonly input: number;
   readonly target: Node;
+  /** The gradient by it so far, inside the reverse loop. */
+  readonly parameter: Node;
+  /** What one iteration adds or makes of that; null if nothing leads there. */
   grad: Node | null;
 }
 
@@ -214,6 +224,7 @@ class LoopGradient {
   readonly #carried: Wanted[] = [];
   readonly #sliced: Wanted[] = [];
   readonly #summed: Wanted[] = [];
+  #number: Slice | null = null;
 
   constructor(context: GradientContext<AttrsOf<typeof LOOP>>) {
     const { attrs, needs } = context;
@@ -229,7 +240,7 @@ class LoopGradient {
     this.#results = loopResults(attrs);
     body.parameters.forEach((target, input) => {
       if (!isFloat(target.dtype)) return;
-      const wanted: Wanted = { input, target, grad: null };
+      const wanted: Wanted = { input, target, parameter: parameterLike(target), grad: null };
       // A carry leads to the later ones, whoever asks.
       if (input < carries) this.#carried.push(wanted);
       else if (needs(input)) (input < carries + slices ? this.#sliced : this.#summed).push(wanted);
@@ -238,91 +249,95 @@ class LoopGradient {
 
   run(): (Node | null)[] {
     const { inputs, grads, attrs } = this.#context;
-    const { trips, backwards } = attrs;
-    const eachGrads = this.#results.flatMap((result, index) => {
+    const each = this.#results.flatMap((result, index) => {
       const of = grads[index] ?? null;
-      return result.kind === 'final' || of === null
-        ? []
-        : [{ value: result.value, of, parameter: parameterLike(of, true) }];
+      const kept = result.kind === 'each' && of !== null;
+      return kept ? [{ value: result.value, of, parameter: parameterLike(of, true) }] : [];
     });
-    const carried = this.#carried.map((wanted) => ({
-      ...wanted,
-      parameter: parameterLike(wanted.target),
-      init: grads[wanted.input] ?? zerosLike(wanted.target),
-    }));
-    this.#differentiate([
-      ...carried.map(({ input, parameter }) => [attrs.body.outputs[input] as Node, parameter]),
-      // Of what the iteration began with, as of a result: the path is the value itself.
-      ...eachGrads.map(({ value, parameter }) => [value, parameter]),
-    ] as [Node, Node][]);
-    const summed = this.#summed
-      .filter(({ grad }) => grad !== null)
-      .map((wanted) => ({
-        ...wanted,
-        parameter: parameterLike(wanted.target),
-        init: zerosLike(wanted.target),
-      }));
-    const made = [
-      ...this.#carried.map(({ grad, target }) => grad ?? zerosLike(target)),
-      ...summed.map(({ grad, parameter }) => add(parameter, grad as Node)),
-      ...this.#sliced.map(({ grad, target }) => grad ?? zerosLike(target)),
-    ];
+    const iteration = (): Node => cast(this.#numbered().parameter, 'uint32');
+    const carried = inBody({ iteration }, () => this.#differentiate(each));
+    const reached = ({ grad }: Wanted): boolean => grad !== null;
+    const [summed, sliced] = [this.#summed.filter(reached), this.#sliced.filter(reached)];
     const all = [...carried, ...summed];
-    const [given, next] = this.#gated(made, [
+    const made = [
+      ...carried.map(({ grad, target }) => grad ?? zerosLike(target)),
+      ...summed.map(({ grad, parameter }) => add(parameter, grad as Node)),
+      ...sliced.map(({ grad }) => grad as Node),
+    ];
+    const next = this.#gated(made, [
       ...all.map(({ parameter }) => parameter),
-      ...this.#sliced.map(({ target }) => zerosLike(target)),
+      ...sliced.map(({ target }) => zerosLike(target)),
     ]);
     const reverse = loop(
       {
-        carries: all.map(({ parameter, init }, k) => ({ parameter, init, next: next[k] as Node })),
-        slices: this.#slicesFor(next, [...given, ...eachGrads]),
+        carries: all.map(({ parameter, target, input }, k) => ({
+          parameter,
+          init: (k < carried.length ? grads[input] : null) ?? zerosLike(target),
+          next: next[k] as Node,
+        })),
+        slices: this.#slicesFor(next, each),
         each: next.slice(all.length),
-        trips,
-        backwards: !backwards,
+        trips: attrs.trips,
+        backwards: !attrs.backwards,
       },
       new Map(this.#parameters.map((value, i) => [value, inputs[i] as Node])),
     );
     const result: (Node | null)[] = inputs.map(() => null);
     all.forEach(({ input }, k) => (result[input] = reverse.final(k)));
-    this.#sliced.forEach(({ input }, k) => (result[input] = reverse.each(k)));
+    sliced.forEach(({ input }, k) => (result[input] = reverse.each(k)));
     return result;
   }
 
-  /** Finds what each wanted value's gradient is within one iteration. */
-  #differentiate(pairs: readonly (readonly [Node, Node])[]): void {
+  /**
+   * Finds what each wanted value's gradient is within one iteration; returns the carries that have
+   * one. Those that lead to no result would have zeros, which times infinity are not zero.
+   */
+  #differentiate(each: readonly { readonly value: Node; readonly parameter: Node }[]): Wanted[] {
+    const { grads, attrs } = this.#context;
     const wanted = [...this.#carried, ...this.#sliced, ...this.#summed];
-    const found = gradients(
-      pairs.map(([output]) => output),
-      pairs.map(([, cotangent]) => cotangent),
-      wanted.map(({ target }) => target),
-      new Set(this.#parameters),
-    );
-    wanted.forEach((item, k) => (item.grad = found[k] ?? null));
+    let carried = this.#carried.filter(({ input }) => (grads[input] ?? null) !== null);
+    for (;;) {
+      const found = gradients(
+        // Of what an iteration began with, as of a result: the path is the value itself.
+        [
+          ...carried.map(({ input }) => attrs.body.outputs[input] as Node),
+          ...each.map(({ value }) => value),
+        ],
+        [...carried, ...each].map(({ parameter }) => parameter),
+        wanted.map(({ target }) => target),
+        new Set(this.#parameters),
+      );
+      wanted.forEach((item, k) => (item.grad = found[k] ?? null));
+      const more = this.#carried.filter((item) => carried.includes(item) || item.grad !== null);
+      if (more.length === carried.length) return carried;
+      carried = more;
+    }
+  }
+
+  /** The number of the iteration of which the reverse one is. */
+  #numbered(): Slice {
+    if (this.#number === null) {
+      const of = iota([this.#context.attrs.trips], 0, 'int32');
+      this.#number = { parameter: parameterLike(of, true), of };
+    }
+    return this.#number;
   }
 
   /** Of a loop that may have ended early, only iterations that were made have a gradient. */
-  #gated(
-    made: readonly Node[],
-    otherwise: readonly Node[],
-  ): [{ parameter: Node; of: Node }[], readonly Node[]] {
+  #gated(made: readonly Node[], otherwise: readonly Node[]): readonly Node[] {
     const { node, attrs } = this.#context;
-    if (attrs.condition < 0) return [[], made];
-    const numbers = iota([attrs.trips], 0, 'int32');
-    const number = parameterLike(numbers, true);
+    if (attrs.condition < 0) return made;
     const isOutside = outsideOfBranch(-1, new Set(this.#parameters));
     const count = resultOf(node, attrs.counter);
-    const chosen = choice(less(number, count), [
+    const chosen = choice(less(this.#numbered().parameter, count), [
       { outputs: made, isOutside },
       { outputs: otherwise, isOutside },
     ]);
-    return [[{ parameter: number, of: numbers }], made.map((_, k) => chosen(k))];
+    return made.map((_, k) => chosen(k));
   }
 
   /** Of what iterations began with and saw, what the reverse ones need. */
-  #slicesFor(
-    outputs: readonly Node[],
-    others: readonly { readonly parameter: Node; readonly of: Node }[],
-  ): { parameter: Node; of: Node }[] {
+  #slicesFor(outputs: readonly Node[], others: readonly Slice[]): Slice[] {
     const { node, inputs, attrs } = this.#context;
     const { carries, slices, body } = attrs;
     const before = body.outputs.length;
@@ -331,7 +346,10 @@ class LoopGradient {
         parameter,
         of: (): Node => (k < carries ? resultOf(node, before + k) : (inputs[k] as Node)),
       })),
-      ...others.map(({ parameter, of }) => ({ parameter, of: () => of })),
+      ...[...others, ...(this.#number === null ? [] : [this.#number])].map(({ parameter, of }) => ({
+        parameter,
+        of: () => of,
+      })),
     ];
     const parameters = all.map(({ parameter }) => parameter);
     const { boundary } = interiorOf(outputs, outsideOfLoop(parameters, outputs));
@@ -343,7 +361,7 @@ class LoopGradient {
 
 // ---- choices ----------------------------------------------------------------------------------
 
-const CHOICE = { then: 'graph', otherwise: 'graph' } as const;
+const CHOICE = { whenTrue: 'graph', whenFalse: 'graph' } as const;
 
 const choiceOp = defineOp({
   name: 'choice',
@@ -353,13 +371,13 @@ const choiceOp = defineOp({
   gradient: choiceGradient,
   lower: {
     kind: 'region',
-    regions: ({ then, otherwise }) =>
-      [then, otherwise].map((body) => ({
+    regions: ({ whenTrue, whenFalse }) =>
+      [whenTrue, whenFalse].map((body) => ({
         body,
         trips: 1,
         backwards: false,
         roles: body.parameters.map((_, input) => ({ input, role: 'same' as const })),
-        condition: { parameter: 0, when: body === then },
+        condition: { parameter: 0, when: body === whenTrue },
         results: body.outputs.map((value) => ({ kind: 'each', value })),
       })),
   },
@@ -386,11 +404,11 @@ export function choice(
     for (const node of capturedBy(outputs, isOutside, [predicate])) captured.add(node);
   }
   const parameters = [predicate, ...captured];
-  const [then, otherwise] = branches.map(
+  const [whenTrue, whenFalse] = branches.map(
     ({ outputs, guards }) => new Subgraph(parameters, outputs, guards),
   ) as [Subgraph, Subgraph];
   const inputs = parameters.map((value) => actual.get(value) ?? value);
-  const node = makeNode(choiceOp, inputs, { then, otherwise });
+  const node = makeNode(choiceOp, inputs, { whenTrue, whenFalse });
   return (index) => resultOf(node, index);
 }
 
@@ -401,8 +419,8 @@ function choiceGradient({
   grads,
   needs,
 }: GradientContext<AttrsOf<typeof CHOICE>>): (Node | null)[] {
-  const { then, otherwise } = attrs;
-  const { parameters } = then;
+  const { whenTrue, whenFalse } = attrs;
+  const { parameters } = whenTrue;
   const wanted = parameters.flatMap((target, input) =>
     needs(input) && isFloat(target.dtype) ? [{ target, input }] : [],
   );
@@ -410,12 +428,14 @@ function choiceGradient({
     grad === null || grad === undefined ? [] : [{ grad, index }],
   );
   const formals = new Set(parameters);
-  const found = [then, otherwise].map(({ outputs }) =>
-    gradients(
-      known.map(({ index }) => outputs[index] as Node),
-      known.map(({ grad }) => grad),
-      wanted.map(({ target }) => target),
-      formals,
+  const found = [whenTrue, whenFalse].map(({ outputs }) =>
+    inBody({ iteration: null }, () =>
+      gradients(
+        known.map(({ index }) => outputs[index] as Node),
+        known.map(({ grad }) => grad),
+        wanted.map(({ target }) => target),
+        formals,
+      ),
     ),
   );
   const given = new Set([...parameters, ...known.map(({ grad }) => grad)]);

@@ -8,7 +8,7 @@ import { newMark, type Node } from '../../graph/node.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import { expand, full } from '../../graph/ops/index.ts';
 import { add } from './arithmetic.ts';
-import { openBodies } from './bodies.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import { engine } from './engine.ts';
 import { ownerOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';

@@ -15,7 +15,7 @@ import { formatShape, type Shape, sameShape, sizeOf } from '../../base/shape.ts'
 import type { Node } from '../../graph/node.ts';
 import { cast, full, input, scalar } from '../../graph/ops/index.ts';
 import { Storage } from '../../runtime/storage.ts';
-import { openBodies } from './bodies.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import { encodeNumbers } from './encode.ts';
 import { type AssignOptions, engine, type NodeHolder } from './engine.ts';
 import type { Tensor } from './tensor.ts';

@@ -7,7 +7,7 @@ import { checkShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from './arguments.ts';
-import { openBodies } from './bodies.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import { defaultGenerator, type Generator } from './generator.ts';
 import { castNode, numberNode, wrap } from './handle.ts';
 import { type CreationOptions, readShape } from './creation.ts';

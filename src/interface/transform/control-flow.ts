@@ -12,11 +12,12 @@ import {
   outsideOfLoop,
   parameterLike,
 } from '../../graph/subgraph.ts';
-import { inBody } from '../tensor/bodies.ts';
+import { inBody } from '../../graph/bodies.ts';
 import { castNode, isTensor, tensorOn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { guardsOf } from './index-checks.ts';
 import { nextNodeId } from './replay.ts';
+import { settings } from './settings.ts';
 import { mapTree, type TreeLeaf, treeLeaves } from './tree.ts';
 
 // ---- trees ------------------------------------------------------------------------------------
@@ -58,7 +59,8 @@ function checkAlike(
 
 /** Shows results, computed together when one is read. */
 function results<T>(tree: T, nodes: readonly Node[]): T {
-  for (const node of nodes) node.siblings = nodes;
+  // What is watched for NaN is looked at one by one.
+  if (!settings.checkNaN) for (const node of nodes) node.siblings = nodes;
   return onNodes(tree, nodes, wrap);
 }
 

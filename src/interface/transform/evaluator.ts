@@ -9,7 +9,7 @@ import { copy, detach } from '../../graph/ops/copy.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
-import { openBodies } from '../tensor/bodies.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
@@ -67,6 +67,8 @@ export class Evaluator implements Engine {
   #pending: Node[] = [];
   #compactAt = COMPACT_PENDING;
   #keep: Node[] = [];
+  /** What the evaluation that is going on computes. */
+  #computed: readonly Node[] = [];
   #runId = 0;
   #warnedOfLimit = false;
   #evaluating = false;
@@ -160,7 +162,7 @@ export class Evaluator implements Engine {
   #unconsumed(): Node[] {
     const roots: Node[] = [];
     for (const node of this.#pending) {
-      if (!node.consumed && node.storage === null && node.origin === null) roots.push(node);
+      if (isUnused(node) && node.origin === null) roots.push(node);
     }
     return roots;
   }
@@ -177,7 +179,7 @@ export class Evaluator implements Engine {
     let kept = 0;
     for (let i = 0; i < pending.length; i++) {
       const node = pending[i] as Node;
-      if (!node.consumed && node.storage === null) pending[kept++] = node;
+      if (isUnused(node)) pending[kept++] = node;
     }
     pending.length = kept;
   }
@@ -206,9 +208,10 @@ export class Evaluator implements Engine {
       this.#evaluateOnce(requested, scope, background);
     } catch (error) {
       // The caller hears of it now: the next step must not fail of the same values.
-      for (const node of requested) node.consumed = true;
+      for (const node of [...requested, ...this.#computed]) node.consumed = true;
       throw error;
     } finally {
+      this.#computed = [];
       this.#linear.release();
       this.#evaluating = false;
     }
@@ -224,6 +227,7 @@ export class Evaluator implements Engine {
     const rootNodes: Node[] = [];
     for (const node of requested) if (node.storage === null) linear.add(node);
     const computed = scope === 'step' ? requested : this.#withSiblings(requested);
+    this.#computed = computed;
     // Parameters change in steps; buffers (running statistics) whenever anything is computed, so
     // that a loop that only evaluates does not pile up their history.
     for (const { node, storage } of this.#assignments.values()) {
@@ -430,6 +434,8 @@ export class Evaluator implements Engine {
       const node = rootNodes[i] as Node;
       node.storage = toStorage(device, outputs[i] as DeviceBuffer, node);
       node.version = 0;
+      // They would keep the graph, and through its values all earlier ones.
+      node.siblings = null;
       // After a step the weights of this history are gone; without tracking nobody asks for it.
       if (wasStep || !node.tracked) node.inputs = NO_INPUTS;
     }
@@ -492,6 +498,12 @@ export class Evaluator implements Engine {
     if (buffer === null || storage.device === null) throw internalError('a value without bytes');
     return storage.device.view(buffer).subarray(0, bytesOf(node));
   }
+}
+
+/** Whether nothing has used or computed `node`. Of a loop with several results, one in use is enough. */
+function isUnused(node: Node): boolean {
+  const all = node.op.lower.kind === 'result' ? (node.siblings ?? [node]) : [node];
+  return all.every(({ consumed, storage }) => !consumed && storage === null);
 }
 
 const NO_INPUTS: readonly Node[] = Object.freeze([]);

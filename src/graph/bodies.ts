@@ -1,6 +1,6 @@
 // Functions that are being turned into bodies of loops and branches: what is made meanwhile belongs
 // to the body and is never computed on its own.
-import type { Node } from '../../graph/node.ts';
+import type { Node } from './node.ts';
 
 /** A body under construction. */
 export interface Body {

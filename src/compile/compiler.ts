@@ -1,6 +1,6 @@
 // The compiler: a linearized graph becomes a plan. Passes, scheduling, lowering and memory, in this
 // order; the same program always gives the same plan.
-import { byteSize, type DType } from '../base/dtype.ts';
+import { byteSize, type DType, isFloat } from '../base/dtype.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import type { Kernel, Target } from '../ir/kernel.ts';
@@ -18,11 +18,16 @@ import {
   schedule,
   stepsIn,
 } from './listing.ts';
-import type { Scratch } from './lower/kernel-builder.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
 import { planMemory, type Step } from './memory/plan-memory.ts';
-import { bindingOf, type Prepared, separateConstant, type Separated } from './memory/prepared.ts';
+import {
+  bindingOf,
+  type Kept,
+  type Prepared,
+  separateConstant,
+  type Separated,
+} from './memory/prepared.ts';
 import { separateRoots } from './passes/copies.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { rewrite } from './passes/rewrite.ts';
@@ -75,30 +80,33 @@ export function compile(
     );
   });
   const all = [...items, ...late];
+  const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const separated: Separated =
     constantLeaves === undefined
       ? { ahead: [], rest: all, kept: [] }
-      : separateConstant(all, (node) => {
-          const leaf = flow.leaves.get(node);
-          return leaf !== undefined && constantLeaves[leaf] === true;
+      : separateConstant(all, {
+          isConstant: (node) => {
+            const leaf = flow.leaves.get(node);
+            return leaf !== undefined && constantLeaves[leaf] === true;
+          },
+          // Integers count: the position of random numbers is another one in each run.
+          isNumber: (node) => flow.scalars.has(node) && isFloat(node.dtype),
+          isBound: (node) => fixed(node) !== null,
         });
-  const kept = new Map<Scratch, Location>(
-    separated.kept.map((scratch, i) => [
-      scratch,
-      { space: 'binding', index: bindings.list.length + i },
-    ]),
+  const kept = new Map<Kept, Location>(
+    separated.kept.map((each, i) => [each, { space: 'binding', index: bindings.list.length + i }]),
   );
-  const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const scalars = program.scalars.map(({ dtype }) => dtype);
   const finish = (part: readonly Item[]): Finished => finishItems(part, fixed, kept, target, memo);
   const main = finish(separated.rest);
-  const keptBindings = separated.kept.map((scratch) => bindingOf(scratch, 'read'));
+  const keptBindings = separated.kept.map((each) => bindingOf(each, 'read'));
   return {
     plan: { ...main.parts, bindings: [...bindings.list, ...keptBindings], scalars },
     prepared: preparedPlan(separated, finish(separated.ahead), {
       bindings: bindings.list,
       scalars,
       leafOf: (node) => flow.leaves.get(node),
+      slotOf: (node) => flow.scalars.get(node),
     }),
     rootBindings: bindings.ofRoot,
     kernels: stepsIn(separated.rest).map(({ explanation }) => explanation),
@@ -116,7 +124,7 @@ interface Finished {
 function finishItems(
   items: readonly Item[],
   fixed: (node: Node) => Location | null,
-  kept: ReadonlyMap<Scratch, Location>,
+  kept: ReadonlyMap<Kept, Location>,
   target: Target,
   memo: LoweringMemo,
 ): Finished {
@@ -168,15 +176,20 @@ function preparedPlan(
     readonly bindings: readonly Binding[];
     readonly scalars: readonly DType[];
     leafOf(node: Node): number | undefined;
+    slotOf(node: Node): number | undefined;
   },
 ): Prepared | null {
   if (ahead.length === 0) return null;
   const { bindings, scalars } = main;
   const leaves = new Set<number>();
+  const slots = new Set<number>();
   for (const { stage } of ahead) {
     for (const place of stage.memory) {
-      const leaf = place.kind === 'value' ? main.leafOf(place.node) : undefined;
+      if (place.kind !== 'value') continue;
+      const leaf = main.leafOf(place.node);
+      const slot = main.slotOf(place.node);
       if (leaf !== undefined) leaves.add(leaf);
+      if (slot !== undefined) slots.add(slot);
     }
   }
   // Results are bound as well, and not touched.
@@ -184,11 +197,12 @@ function preparedPlan(
   return {
     plan: {
       ...parts,
-      bindings: [...others, ...kept.map((scratch) => bindingOf(scratch, 'write'))],
+      bindings: [...others, ...kept.map((each) => bindingOf(each, 'write'))],
       scalars,
     },
     kept: kept.map((_, i) => bindings.length + i),
     leaves: [...leaves],
+    scalars: [...slots],
   };
 }
 

@@ -100,7 +100,11 @@ class RegionLister {
     const { items } = list(scheduled, this.#compilation, this.#depth + 1);
     // What depends on nothing that changes is prepared once.
     const same = new Set(body.parameters.filter((_, i) => this.#region.roles[i]?.role === 'same'));
-    const { ahead, rest } = separateConstant(items, (node) => same.has(node));
+    const { ahead, rest } = separateConstant(items, {
+      isConstant: (node) => same.has(node),
+      isNumber: () => false,
+      isBound: (node) => this.#memory.has(node),
+    });
     const inside = rest.map((item) => this.#outward(item, true));
     const loop: Item = {
       items: inside,

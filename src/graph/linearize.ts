@@ -4,7 +4,6 @@ import { dtypeIndex } from '../base/dtype.ts';
 import { internalError, TraceError } from '../base/errors.ts';
 import { newMark, type Node } from './node.ts';
 import { KeyWriter, writeAttrs } from './op.ts';
-import { rangeChecked } from './ops/checked-index.ts';
 import { guardsOf } from './ops/control-flow.ts';
 import { isParameter } from './subgraph.ts';
 
@@ -17,7 +16,7 @@ export class Linearization {
   readonly leaves: Node[] = [];
   /** Scalar slots in order of first use. */
   readonly scalars: Node[] = [];
-  /** Promises that indices are in range. */
+  /** Nodes that promise something of their values. */
   readonly promises: Node[] = [];
   /** Nodes that are best computed with others. */
   readonly related: Node[] = [];
@@ -87,7 +86,7 @@ export class Linearization {
     }
     key.push(node.op.id);
     if (node.siblings !== null) this.related.push(node);
-    if (rangeChecked(node) !== null) this.promises.push(node);
+    if (node.op.promise !== undefined) this.promises.push(node);
     if (node.op.lower.kind === 'region') this.promises.push(...guardsOf(node));
     if (node.op.lower.kind === 'leaf') {
       if (isParameter(node)) {

@@ -4,7 +4,6 @@ import { type DType, dtypeIndex, isFloat } from '../base/dtype.ts';
 import type { Shape } from '../base/shape.ts';
 import { Node } from './node.ts';
 import { defineOp, KeyWriter, NO_ATTRS, writeAttrs } from './op.ts';
-import type { IndexRange } from './ops/checked-index.ts';
 
 const valueGiven = (): never => {
   throw new Error('internal: a parameter has a value, it is not computed');
@@ -36,10 +35,10 @@ export function isParameter(node: Node): boolean {
   return node.op.id === parameterOp.id;
 }
 
-/** A result of the node that holds a body which is to be in a range, and says if an index was not. */
+/** Two results of the node that holds a body: the least and the most of what `promise` inside it watches. */
 export interface Guard {
-  readonly result: number;
-  readonly range: IndexRange;
+  readonly results: readonly [least: number, most: number];
+  readonly promise: Node;
 }
 
 export class Subgraph {

@@ -49,21 +49,23 @@ interface Tenant {
 
 /**
  * @param fixed where a value is that is not in the arena: bound or a scalar slot; null for others.
- * @param kept where scratch is that outlives the run.
+ * @param kept where what outlives the run is.
  * @param loops outer ones first.
  */
 export function planMemory(
   steps: readonly Step[],
   fixed: (node: Node) => Location | null,
-  kept: ReadonlyMap<Scratch, Location> = new Map(),
+  kept: ReadonlyMap<Scratch | Node, Location> = new Map(),
   loops: readonly StepLoop[] = [],
 ): MemoryPlan {
   const tenants = new Map<Node | Scratch, Tenant>();
   const bytes = new Map<Node | Scratch, number>();
   const touched = new Map<Node | Scratch, number[]>();
   const inArena = (memory: Place): Node | Scratch | null => {
-    if (memory.kind === 'scratch') return kept.has(memory.scratch) ? null : memory.scratch;
-    return memory.kind === 'value' && fixed(memory.node) === null ? memory.node : null;
+    if (memory.kind === 'binding') return null;
+    const key = memory.kind === 'value' ? memory.node : memory.scratch;
+    if (kept.has(key)) return null;
+    return memory.kind === 'scratch' || fixed(memory.node) === null ? key : null;
   };
   const touch = (memory: Memory, at: number): void => {
     const place = memory.kind === 'moving' ? memory.of : memory;
@@ -102,9 +104,9 @@ export function planMemory(
   const locate = (memory: Memory): Location => {
     if (memory.kind === 'moving') return moved(locate(memory.of), memory);
     if (memory.kind === 'binding') return { space: 'binding', index: memory.index };
-    const known = memory.kind === 'value' ? fixed(memory.node) : kept.get(memory.scratch);
-    if (known !== null && known !== undefined) return known;
     const key = memory.kind === 'value' ? memory.node : memory.scratch;
+    const known = kept.get(key) ?? (memory.kind === 'value' ? fixed(memory.node) : null);
+    if (known !== null) return known;
     const offset = offsets.get(placeOf(tenants.get(key) as Tenant)) as number;
     return { space: 'arena', offset };
   };

@@ -25,10 +25,11 @@ import {
   Subgraph,
 } from '../subgraph.ts';
 import { add } from './arithmetic.ts';
+import { reshape } from './broadcast.ts';
 import { cast } from './cast.ts';
-import { checkedIndex } from './checked-index.ts';
 import { less } from './compare.ts';
 import { iota, zerosLike } from './creation.ts';
+import { concat } from './slicing.ts';
 
 // ---- results ----------------------------------------------------------------------------------
 
@@ -65,10 +66,47 @@ export function resultOf(region: Node, index: number): Node {
   return node;
 }
 
-/** Results of a region that are to be in a range, as nodes that promise it. */
+/** Of the numbers that a guard watches: a node inside the body, whose promise they are to keep. */
+const promisedIn = new WeakMap<Node, Node>();
+
+const guardOp = defineOp({
+  name: 'guard',
+  summary: 'numbers that tell whether a promise inside a loop or choice was kept',
+  attrs: {},
+  infer: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
+  gradient: { nonDifferentiable: 'it is a check' },
+  lower: { kind: 'result' },
+  promise: {
+    watched: (node) => node.inputs[0]!,
+    check: ({ min, max }, node) => {
+      const promise = promisedIn.get(node);
+      const { least, most } = nothingWatched(node.dtype);
+      // What was never computed promises nothing.
+      if (min === most && max === least) return;
+      promise?.op.promise?.check({ min, max }, promise);
+    },
+  },
+  reference: () => new Float64Array(0),
+  samples: () => [],
+});
+
+/** Least and most of no numbers. */
+export function nothingWatched(dtype: DType): { readonly least: number; readonly most: number } {
+  if (isFloat(dtype)) return { least: Infinity, most: -Infinity };
+  return dtype === 'uint32'
+    ? { least: 2 ** 32 - 1, most: 0 }
+    : { least: 2 ** 31 - 1, most: -(2 ** 31) };
+}
+
+/** What bodies of a region promise, as nodes that promise it of its results. */
 export function guardsOf(region: Node): Node[] {
   return regionsOf(region).flatMap(({ body }) =>
-    body.guards.map(({ result, range }) => checkedIndex(resultOf(region, result), range)),
+    body.guards.map(({ results, promise }) => {
+      const ends = results.map((index) => reshape(resultOf(region, index), [1]));
+      const guard = makeNode(guardOp, [concat(ends)], {});
+      promisedIn.set(guard, promise);
+      return guard;
+    }),
   );
 }
 

@@ -5,6 +5,7 @@ export {
   MultiheadAttention,
   type MultiheadAttentionOptions,
 } from './attention.ts';
+export { AveragedModel, type AveragedModelOptions, updateBatchNorm } from './averaged-model.ts';
 export * from './containers.ts';
 export * from './convolution.ts';
 export * from './dropout.ts';
@@ -27,5 +28,8 @@ export * from './normalization.ts';
 export { Buffer, Parameter } from './parameter.ts';
 export * from './pooling.ts';
 export * from './rearrange.ts';
+export * from './recurrent.ts';
+export { type PadSequenceOptions, padSequence, unpadSequence } from './sequences.ts';
 export { type ModelSummary, summary } from './summary.ts';
 export * from './transformer.ts';
+export * from './upsampling.ts';

@@ -1,6 +1,7 @@
 // Loops and choices whose course depends on values: `scan`, `whileLoop` and `cond` are one operation
 // each, compiled into the plan around them. docs/control-flow.md is for users.
 import { checkFunction, checkInteger, checkKeys, describeValue } from '../../base/checks.ts';
+import { isFloat } from '../../base/dtype.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -15,7 +16,7 @@ import {
 import { inBody } from '../../graph/bodies.ts';
 import { castNode, isTensor, tensorOn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { guardsOf } from './index-checks.ts';
+import { guardsOf } from './promises.ts';
 import { nextNodeId } from './replay.ts';
 import { settings } from './settings.ts';
 import { mapTree, type TreeLeaf, treeLeaves } from './tree.ts';
@@ -66,25 +67,34 @@ function results<T>(tree: T, nodes: readonly Node[]): T {
 
 // ---- promises ---------------------------------------------------------------------------------
 
-/** Indices within a body that are computed and must be in range. */
+/** What is promised within a body, with the least and the most of the numbers that tell. */
 function promisesIn(
   outputs: readonly Node[],
   isOutside: (node: Node) => boolean,
-): { readonly range: ops.IndexRange; readonly least: Node; readonly most: Node }[] {
+): { readonly promise: Node; readonly ends: readonly [Node, Node] }[] {
   const promises = interiorOf(outputs, isOutside).nodes.flatMap((node) =>
     node.op.lower.kind === 'region'
       ? ops.guardsOf(node)
-      : ops.rangeChecked(node) === null
+      : node.op.promise === undefined
         ? []
         : [node],
   );
   return promises.map((promise) => {
-    const [least, most] = guardsOf([promise]) as [Node, Node];
-    return { range: ops.rangeChecked(promise) as ops.IndexRange, least, most };
+    // Small integers have no number that stands for none.
+    const [least, most] = guardsOf([promise]).map((end) =>
+      castNode(end, isFloat(end.dtype) || end.dtype === 'uint32' ? end.dtype : 'int32'),
+    ) as [Node, Node];
+    return { promise, ends: [least, most] };
   });
 }
 
-/** Carries with the least and the most that indices were, so that the run can tell. */
+/** The two ends of no numbers at all. */
+function endsOfNothing({ dtype }: Node): [Node, Node] {
+  const { least, most } = ops.nothingWatched(dtype);
+  return [ops.constant(least, dtype), ops.constant(most, dtype)];
+}
+
+/** Carries with the least and the most of what is promised, so that the run can tell. */
 function guardCarries(
   carries: readonly ops.Carry[],
   slices: readonly { readonly parameter: Node }[],
@@ -94,15 +104,13 @@ function guardCarries(
   const outputs = [...carries.map(({ next }) => next), ...each];
   const all = [...carries];
   const guards: Guard[] = [];
-  for (const { range, least, most } of promisesIn(outputs, outsideOfLoop(parameters, outputs))) {
-    const init = ops.constant(range.lowest, least.dtype);
-    for (const [value, join] of [
-      [least, ops.minimum],
-      [most, ops.maximum],
-    ] as const) {
+  for (const { promise, ends } of promisesIn(outputs, outsideOfLoop(parameters, outputs))) {
+    const inits = endsOfNothing(ends[0]);
+    guards.push({ results: [all.length, all.length + 1], promise });
+    for (const [k, join] of [ops.minimum, ops.maximum].entries()) {
+      const init = inits[k] as Node;
       const parameter = parameterLike(init);
-      guards.push({ result: all.length, range });
-      all.push({ parameter, init, next: join(parameter, value) });
+      all.push({ parameter, init, next: join(parameter, ends[k] as Node) });
     }
   }
   return { carries: all, guards };
@@ -352,25 +360,17 @@ export function cond<A extends readonly unknown[], R>(
   const [first, second] = [build(then), build(otherwise)];
   const hint = 'both give the same, whatever the predicate: cast or reshape one of them';
   checkAlike(op, first.leaves, second.leaves, ['the first branch', 'the second'], hint);
-  // Least and most of the indices of each branch; the other gives what is in range.
+  // The ends of what each branch promises; the other one has nothing to promise.
   const all = [...first.promises, ...second.promises];
   const branchOf = ({ leaves, isOutside, promises }: typeof first): ops.Branch => ({
     outputs: [
       ...nodesOf(leaves),
-      ...all.flatMap((promise) =>
-        promises.includes(promise)
-          ? [promise.least, promise.most]
-          : [promise.least, promise.most].map(({ dtype }) =>
-              ops.constant(promise.range.lowest, dtype),
-            ),
-      ),
+      ...all.flatMap((each) => (promises.includes(each) ? each.ends : endsOfNothing(each.ends[0]))),
     ],
-    guards: promises.flatMap((promise) =>
-      [0, 1].map((end) => ({
-        result: leaves.length + 2 * all.indexOf(promise) + end,
-        range: promise.range,
-      })),
-    ),
+    guards: promises.map((each): Guard => {
+      const at = leaves.length + 2 * all.indexOf(each);
+      return { results: [at, at + 1], promise: each.promise };
+    }),
     isOutside,
   });
   const chosen = ops.choice(given, [branchOf(first), branchOf(second)]);

@@ -1,5 +1,6 @@
 // Every primitive of the graph, as functions from nodes to nodes.
 export * from './arithmetic.ts';
+export { attention } from './attention.ts';
 export * from './binary.ts';
 export * from './bitwise.ts';
 export * from './broadcast.ts';
@@ -22,4 +23,5 @@ export * from './scan.ts';
 export * from './scatter-reduce.ts';
 export * from './slicing.ts';
 export * from './sorting.ts';
+export * from './taps.ts';
 export * from './unary.ts';

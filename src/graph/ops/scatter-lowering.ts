@@ -32,7 +32,7 @@ export const ADDING: Meeting = {
 };
 
 /** A block of rows and columns of the result that one grid item owns, in scratch. */
-interface Tile {
+export interface Tile {
   readonly item: Variable;
   readonly gridSize: number;
   /** Indices before the axis. */
@@ -52,16 +52,21 @@ interface Tile {
   finish(): Statement[];
 }
 
-/** Divides the result along `axis` into tiles of `rows` by `columns`. */
-function makeTile(
+/**
+ * Divides the result along `axis` into tiles of `rows` by `columns`, or by as many as scratch should
+ * hold.
+ */
+export function makeTile(
   context: KernelContext,
   node: Node,
   axis: number,
   rows: number,
-  columns: number,
+  wanted: number,
 ): Tile {
   const { builder } = context;
   const { outer, axisSize, inner } = splitAtAxis(node.shape, axis);
+  const most = Math.min(inner, COLUMNS, Math.floor(SCRATCH_ELEMENTS / rows));
+  const columns = wanted === Infinity ? Math.max(1, most) : wanted;
   const grid = [outer, Math.ceil(axisSize / rows), Math.ceil(inner / columns)];
   const gridSize = grid.reduce((a, b) => a * b, 1);
   const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
@@ -108,10 +113,9 @@ export function lowerScatter(
   readIndex: (indices: readonly Expression[]) => Expression,
 ): KernelBody {
   const { builder } = context;
-  const { axisSize, inner } = splitAtAxis(node.shape, axis);
+  const { axisSize } = splitAtAxis(node.shape, axis);
   const rows = Math.max(axisSize, 1);
-  const columns = Math.max(1, Math.min(inner, COLUMNS, Math.floor(SCRATCH_ELEMENTS / rows)));
-  const tile = makeTile(context, node, axis, rows, columns);
+  const tile = makeTile(context, node, axis, rows, Infinity);
   const join = (row: Expression): Statement[] =>
     tile.overColumns(false, (column, after) => {
       const at = [...tile.before, row, ...after];

@@ -27,5 +27,8 @@ export * from './normalization.ts';
 export { Buffer, Parameter } from './parameter.ts';
 export * from './pooling.ts';
 export * from './rearrange.ts';
+export * from './recurrent.ts';
+export { type PadSequenceOptions, padSequence, unpadSequence } from './sequences.ts';
 export { type ModelSummary, summary } from './summary.ts';
 export * from './transformer.ts';
+export * from './upsampling.ts';

@@ -52,24 +52,25 @@ class Block extends nn.Module {
     this.drop = new nn.Dropout(dropout);
   }
 
-  /** Vectors [batch, time, width] and mask [time, time], added to the scores. */
-  forward(x: Tensor, mask: Tensor): Tensor {
+  /** Vectors [batch, time, width]. */
+  forward(x: Tensor): Tensor {
     const [query, key, value] = this.#heads(x);
-    return this.#finish(x, attend(query, key, value, mask));
+    return this.#finish(x, F.scaledDotProductAttention(query, key, value, { isCausal: true }));
   }
 
   /** As `forward` for a whole context, whose keys and values the cache takes over. */
-  fill(x: Tensor, mask: Tensor, cache: LayerCache): Tensor {
+  fill(x: Tensor, cache: LayerCache): Tensor {
     const [query, key, value] = this.#heads(x);
     cache.replace(key, value);
-    return this.#finish(x, attend(query, key, value, mask));
+    return this.#finish(x, F.scaledDotProductAttention(query, key, value, { isCausal: true }));
   }
 
   /** Vectors [batch, 1, width] of one place, which sees what the cache holds of those before. */
   next(x: Tensor, cache: LayerCache, place: Place): Tensor {
     const [query, key, value] = this.#heads(x);
     const [keys, values] = cache.write(key, value, place);
-    return this.#finish(x, attend(query, keys, values, place.seen));
+    const options = { attnMask: place.seen };
+    return this.#finish(x, F.scaledDotProductAttention(query, keys, values, options));
   }
 
   /** Query, key and value, [batch, heads, time, size] each. */
@@ -86,10 +87,6 @@ class Block extends nn.Module {
     const wide = F.gelu(this.f1.forward(this.l2.forward(y)));
     return y.add(this.drop.forward(this.f2.forward(wide)));
   }
-}
-
-function attend(query: Tensor, key: Tensor, value: Tensor, attnMask: Tensor): Tensor {
-  return F.scaledDotProductAttention(query, key, value, { attnMask });
 }
 
 /**
@@ -112,7 +109,10 @@ export class GPT extends nn.Module {
   readonly lf: nn.LayerNorm;
   readonly head: nn.Linear;
   readonly drop: nn.Dropout;
-  /** [contextLength, contextLength]: what is added to the scores, so that no token sees later ones. */
+  /**
+   * [contextLength, contextLength]: what hides later tokens from earlier ones, as the state dicts of such
+   * models have it. Here attention goes by the order.
+   */
   readonly mask: nn.Buffer;
 
   constructor(options: GPTOptions = {}) {
@@ -151,9 +151,8 @@ export class GPT extends nn.Module {
     }
     const isFull = time === this.contextLength;
     const positions = isFull ? this.pe : this.pe.narrow(0, 0, time);
-    const mask = isFull ? this.mask : this.mask.narrow(0, 0, time).narrow(1, 0, time);
     let x = this.drop.forward(this.te.forward(tokens).add(positions));
-    for (const block of this.bl) x = block.forward(x, mask);
+    for (const block of this.bl) x = block.forward(x);
     return this.head.forward(this.lf.forward(x));
   }
 
@@ -184,7 +183,7 @@ export class GPT extends nn.Module {
     const place = cache.restart(count);
     let x = this.drop.forward(this.te.forward(tokens).add(this.pe));
     let layer = 0;
-    for (const block of this.bl) x = block.fill(x, this.mask, cache.layer(layer++));
+    for (const block of this.bl) x = block.fill(x, cache.layer(layer++));
     const last = where(place.at, x, 0).sum(1);
     return this.head.forward(this.lf.forward(last));
   }

@@ -158,10 +158,10 @@ class Reader {
  * Throws ArgumentError for an empty text, or options out of range.
  *
  * @example
- * const model = new GPT({ layers: 1, width: 8, heads: 2, contextLength: 4, vocabulary: 5 });
- * const text: number[] = [];
- * for await (const token of generate(model, [1, 2], { maxNewTokens: 6, seed: 1 })) text.push(token);
- * text.length; // => 6
+ * const model = new text.GPT({ layers: 1, width: 8, heads: 2, contextLength: 4, vocabulary: 5 });
+ * const made: number[] = [];
+ * for await (const token of generate(model, [1, 2], { maxNewTokens: 6, seed: 1 })) made.push(token);
+ * made.length; // => 6
  */
 export function generate(
   model: GPT,

@@ -33,6 +33,8 @@ const INTERFACE: Record<string, readonly string[]> = {
   text: ['tensor', 'transform', 'functional', 'nn', 'data', 'io'],
   terminal: ['tensor'],
   extend: ['tensor', 'transform', 'functional'],
+  linalg: ['tensor', 'transform', 'functional'],
+  fft: ['tensor', 'transform', 'functional'],
   onnx: ['tensor', 'transform', 'functional', 'nn', 'io'],
 };
 

@@ -6,7 +6,7 @@ import type { Linearization } from '../../graph/linearize.ts';
 import type { Device } from '../../runtime/device.ts';
 import type { Plan } from '../../runtime/plan.ts';
 import type { ProgramKey } from '../../runtime/program-store.ts';
-import { settings } from './settings.ts';
+import { targetOf } from './settings.ts';
 
 /** What is kept of a program beside its plans. */
 interface Rest extends Omit<CompiledProgram, 'plan' | 'prepared' | 'stored'> {
@@ -52,7 +52,7 @@ export function compiledOnce(
 
 function keyOf(linear: Linearization, circumstances: Circumstances, build: string): ProgramKey {
   const { device, shelf, roots, constantLeaves } = circumstances;
-  const target = device.target(settings.numerics);
+  const target = targetOf(device);
   return {
     context: JSON.stringify([build, shelf, target, roots, constantLeaves]),
     words: linear.key.words.slice(0, linear.key.length),

@@ -1,6 +1,6 @@
 // The compiler: a linearized graph becomes a plan. Passes, scheduling, lowering and memory, in this
 // order; the same program always gives the same plan.
-import { byteSize, type DType } from '../base/dtype.ts';
+import { byteSize, type DType, isFloat } from '../base/dtype.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import { copy } from '../graph/ops/copy.ts';
@@ -12,11 +12,16 @@ import { explainStages } from './explain.ts';
 import { lowerElementwise } from './lower/elementwise.ts';
 import type { GroupOutput } from './lower/emit.ts';
 import { viewOf } from './lower/group-view.ts';
-import type { Scratch } from './lower/kernel-builder.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
 import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
-import { bindingOf, type Prepared, separateConstant, type Separated } from './memory/prepared.ts';
+import {
+  bindingOf,
+  type Kept,
+  type Prepared,
+  separateConstant,
+  type Separated,
+} from './memory/prepared.ts';
 import { separateRoots } from './passes/copies.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { rewrite } from './passes/rewrite.ts';
@@ -90,25 +95,27 @@ export function compile(
     kernels.push(explanation);
   }
   const { constantLeaves } = options;
+  const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const separated: Separated =
     constantLeaves === undefined
       ? { ahead: [], rest: steps, kept: [] }
-      : separateConstant(steps, (node) => {
-          const leaf = flow.leaves.get(node);
-          return leaf !== undefined && constantLeaves[leaf] === true;
+      : separateConstant(steps, {
+          isConstant: (node) => {
+            const leaf = flow.leaves.get(node);
+            return leaf !== undefined && constantLeaves[leaf] === true;
+          },
+          // Integers count: the position of random numbers is another one in each run.
+          isNumber: (node) => flow.scalars.has(node) && isFloat(node.dtype),
+          isBound: (node) => fixed(node) !== null,
         });
   const { rest } = separated;
   const ahead = new Set(separated.ahead);
-  const kept = new Map<Scratch, Location>(
-    separated.kept.map((scratch, i) => [
-      scratch,
-      { space: 'binding', index: bindings.list.length + i },
-    ]),
+  const kept = new Map<Kept, Location>(
+    separated.kept.map((each, i) => [each, { space: 'binding', index: bindings.list.length + i }]),
   );
-  const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const memory = planMemory(rest, fixed, kept);
   const scalars = program.scalars.map(({ dtype }) => dtype);
-  const keptBindings = separated.kept.map((scratch) => bindingOf(scratch, 'read'));
+  const keptBindings = separated.kept.map((each) => bindingOf(each, 'read'));
   return {
     plan: {
       ...shareKernels(rest, memory.locations, target, memo),
@@ -122,6 +129,7 @@ export function compile(
       target,
       memo,
       leafOf: (node) => flow.leaves.get(node),
+      slotOf: (node) => flow.scalars.get(node),
     }),
     rootBindings: bindings.ofRoot,
     kernels: kernels.filter((_, i) => !ahead.has(steps[i] as Step)),
@@ -140,15 +148,20 @@ function preparedPlan(
     readonly target: Target;
     readonly memo: LoweringMemo;
     leafOf(node: Node): number | undefined;
+    slotOf(node: Node): number | undefined;
   },
 ): Prepared | null {
   if (ahead.length === 0) return null;
   const { bindings, scalars, target, memo } = main;
   const leaves = new Set<number>();
+  const slots = new Set<number>();
   for (const { stage } of ahead) {
     for (const place of stage.memory) {
-      const leaf = place.kind === 'value' ? main.leafOf(place.node) : undefined;
+      if (place.kind !== 'value') continue;
+      const leaf = main.leafOf(place.node);
+      const slot = main.slotOf(place.node);
       if (leaf !== undefined) leaves.add(leaf);
+      if (slot !== undefined) slots.add(slot);
     }
   }
   // Results are bound as well, and not touched.
@@ -157,11 +170,12 @@ function preparedPlan(
     plan: {
       ...shareKernels(ahead, memory.locations, target, memo),
       arenaBytes: memory.arenaBytes,
-      bindings: [...others, ...kept.map((scratch) => bindingOf(scratch, 'write'))],
+      bindings: [...others, ...kept.map((each) => bindingOf(each, 'write'))],
       scalars,
     },
     kept: kept.map((_, i) => bindings.length + i),
     leaves: [...leaves],
+    scalars: [...slots],
   };
 }
 

@@ -39,7 +39,7 @@ export class InterpDevice implements Device {
     this.#fma = options.fma ?? true;
   }
 
-  target(numerics: 'fast' | 'strict'): Target {
+  target(numerics: 'fast' | 'strict', pairs = false): Target {
     return {
       name: 'interp',
       vectorBytes: this.#vectorBytes,
@@ -48,6 +48,7 @@ export class InterpDevice implements Device {
       vectorRegisters: 16,
       workgroups: false,
       cacheBytes: { l1: 32 << 10, l2: 1 << 20 },
+      ...(pairs && { pairSpeed: 2 }),
     };
   }
 

@@ -4,7 +4,7 @@ import type { Node } from '../../graph/node.ts';
 import { Builder } from '../../ir/builder.ts';
 import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
 import type { Kernel, Statement } from '../../ir/kernel.ts';
-import { forEachExpression, forEachStatement } from '../../ir/walk.ts';
+import { forEachExpression, forEachStatement, writtenBy } from '../../ir/walk.ts';
 import { flatten } from './indexing.ts';
 
 /** Memory that the kernels of one group share: the memory plan gives it a place in the arena. */
@@ -100,7 +100,9 @@ export class KernelBuilder {
   finish(gridIndex: Variable, gridSize: number, body: readonly Statement[]): Stage {
     const used = new Set<Buffer>();
     forEachStatement(body, (statement) => {
-      if (statement.kind === 'store') used.add(statement.buffer);
+      const written = writtenBy(statement);
+      if (written !== null) used.add(written);
+      if (statement.kind === 'multiplyPairs') used.add(statement.left).add(statement.right);
     });
     forEachExpression(body, (expression) => {
       if (expression.kind === 'load') used.add(expression.buffer);

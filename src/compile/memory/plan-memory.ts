@@ -36,17 +36,19 @@ interface Tenant {
 
 /**
  * @param fixed where a value is that is not in the arena: bound or a scalar slot; null for others.
- * @param kept where scratch is that outlives the run.
+ * @param kept where what outlives the run is.
  */
 export function planMemory(
   steps: readonly Step[],
   fixed: (node: Node) => Location | null,
-  kept: ReadonlyMap<Scratch, Location> = new Map(),
+  kept: ReadonlyMap<Scratch | Node, Location> = new Map(),
 ): MemoryPlan {
   const tenants = new Map<Node | Scratch, Tenant>();
   const inArena = (memory: Memory): Node | Scratch | null => {
-    if (memory.kind === 'scratch') return kept.has(memory.scratch) ? null : memory.scratch;
-    return memory.kind === 'value' && fixed(memory.node) === null ? memory.node : null;
+    if (memory.kind === 'binding') return null;
+    const key = memory.kind === 'value' ? memory.node : memory.scratch;
+    if (kept.has(key)) return null;
+    return memory.kind === 'scratch' || fixed(memory.node) === null ? key : null;
   };
   steps.forEach(({ stage }, at) => {
     for (const memory of stage.memory) {
@@ -76,9 +78,9 @@ export function planMemory(
   const offsets = new Map(places.map((place, i) => [place, layout.offsets[i] as number]));
   const locate = (memory: Memory): Location => {
     if (memory.kind === 'binding') return { space: 'binding', index: memory.index };
-    const known = memory.kind === 'value' ? fixed(memory.node) : kept.get(memory.scratch);
-    if (known !== null && known !== undefined) return known;
     const key = memory.kind === 'value' ? memory.node : memory.scratch;
+    const known = kept.get(key) ?? (memory.kind === 'value' ? fixed(memory.node) : null);
+    if (known !== null) return known;
     const offset = offsets.get(placeOf(tenants.get(key) as Tenant)) as number;
     return { space: 'arena', offset };
   };

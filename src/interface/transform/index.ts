@@ -23,9 +23,11 @@ export {
   memory,
   type MemoryUse,
   type Numerics,
+  type Precision,
   resetStats,
   setDefaultDevice,
   setNumerics,
+  setPrecision,
   stats,
 } from './controls.ts';
 export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';

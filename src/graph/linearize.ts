@@ -20,6 +20,8 @@ export class Linearization {
   readonly promises: Node[] = [];
   /** Nodes that are best computed with others. */
   readonly related: Node[] = [];
+  /** Nodes that no plan can compute: functions on the host. */
+  readonly hosts: Node[] = [];
   readonly key: KeyWriter = new KeyWriter();
   #mark = 0;
   readonly #stack: Node[] = [];
@@ -32,6 +34,7 @@ export class Linearization {
     this.scalars.length = 0;
     this.promises.length = 0;
     this.related.length = 0;
+    this.hosts.length = 0;
     this.key.length = 0;
     this.#mark = newMark();
   }
@@ -87,8 +90,10 @@ export class Linearization {
     key.push(node.op.id);
     if (node.siblings !== null) this.related.push(node);
     if (node.op.promise !== undefined) this.promises.push(node);
-    if (node.op.lower.kind === 'region') this.promises.push(...guardsOf(node));
-    if (node.op.lower.kind === 'leaf') {
+    const { kind } = node.op.lower;
+    if (kind === 'host') this.hosts.push(node);
+    if (kind === 'region') this.promises.push(...guardsOf(node));
+    if (kind === 'leaf') {
       if (isParameter(node)) {
         throw new TraceError('the value is known only while the loop runs', {
           op: 'control flow',
@@ -115,6 +120,7 @@ export class Linearization {
     this.scalars.length = 0;
     this.promises.length = 0;
     this.related.length = 0;
+    this.hosts.length = 0;
     this.#stack.length = 0;
   }
 }

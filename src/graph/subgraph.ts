@@ -1,6 +1,7 @@
 // A computation inside another: the body of a loop, a branch of a choice. Its nodes are ordinary
 // ones; the nodes at which it ends stand for inputs of the node that holds it.
 import { type DType, dtypeIndex, isFloat } from '../base/dtype.ts';
+import { TraceError } from '../base/errors.ts';
 import type { Shape } from '../base/shape.ts';
 import { Node } from './node.ts';
 import { defineOp, KeyWriter, NO_ATTRS, writeAttrs } from './op.ts';
@@ -61,6 +62,13 @@ export class Subgraph {
     this.outputs = outputs;
     this.guards = guards;
     this.nodes = interiorOf(outputs, (node) => given.has(node)).nodes;
+    for (const { op } of this.nodes) {
+      if (op.lower.kind !== 'host') continue;
+      throw new TraceError('runs on the host, which a loop or branch cannot stop for', {
+        op: op.name,
+        hint: 'give it a kernel, or write the loop in JavaScript',
+      });
+    }
     this.key = keyOf(this);
   }
 

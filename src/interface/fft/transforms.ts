@@ -97,12 +97,12 @@ function checkSize(op: string, n: number | null | undefined): number | null {
 /** `run` with `axis` as the last of `rank` axes; those behind (the pairs) stay behind. */
 function onLast(x: Node, axis: number, rank: number, run: (moved: Node) => Node): Node {
   if (axis === rank - 1) return run(x);
-  const front = Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis);
+  const all = Array.from({ length: rank }, (_, i) => i);
+  const order = [...all.filter((i) => i !== axis), axis];
   const behind = (node: Node): number[] => (node.shape.length > rank ? [rank] : []);
-  const result = run(ops.permute(x, [...front, axis, ...behind(x)]));
-  const back = [...front.slice(0, axis), rank - 1, ...front.slice(axis).map((i) => i - 1)];
-  const order = back.map((place, i) => (i < axis ? i : place));
-  return ops.permute(result, [...order, ...behind(result)]);
+  const result = run(ops.permute(x, [...order, ...behind(x)]));
+  const back = all.map((i) => order.indexOf(i));
+  return ops.permute(result, [...back, ...behind(result)]);
 }
 
 // ---- one axis ---------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ function tokens(batch: number, time: number): Tensor {
 }
 
 /** Runs the file at sizes other than the example's, and compares with the function. */
-async function agrees(
+async function expectAgreement(
   target: ExportTarget,
   options: ExportOptions,
   others: readonly Tensor[],
@@ -59,7 +59,7 @@ describe('functions at several sizes', () => {
     ).eval();
     const options = { inputs: [[2, 1, 8, 8]], ...batch };
     expect(dimensionsOf(await exportedModel(model, options))).toBe('batch, 5');
-    await agrees(
+    await expectAgreement(
       model,
       options,
       [1, 2, 3, 7].map((n) => numbers([n, 1, 8, 8])),
@@ -69,7 +69,7 @@ describe('functions at several sizes', () => {
   test('an example of size 1', async () => {
     const model = new nn.Sequential(new nn.GroupNorm(2, 4), new nn.Flatten(), new nn.Linear(12, 2));
     const options = { inputs: [[1, 4, 3]], ...batch };
-    await agrees(
+    await expectAgreement(
       model,
       options,
       [1, 2, 5].map((n) => numbers([n, 4, 3])),
@@ -82,20 +82,20 @@ describe('functions at several sizes', () => {
     const model = new nn.TransformerEncoder(layer, 2).eval();
     const options = { inputs: [[2, 5, 8]], ...batchAndTime };
     expect(dimensionsOf(await exportedModel(model, options))).toBe('batch, time, 8');
-    await agrees(model, options, [numbers([1, 1, 8]), numbers([3, 9, 8])]);
+    await expectAgreement(model, options, [numbers([1, 1, 8]), numbers([3, 9, 8])]);
   });
 
   test('attention on both sides of where it is computed in blocks', async () => {
     const attend = (x: Tensor) => F.scaledDotProductAttention(x, x, x, { isCausal: true });
     const options = { inputs: [[2, 31, 4]], ...batchAndTime };
-    await agrees(attend, options, [numbers([1, 3, 4]), numbers([1, 40, 4])]);
+    await expectAgreement(attend, options, [numbers([1, 3, 4]), numbers([1, 40, 4])]);
   });
 
   test('a GPT up to its context', async () => {
     const sizes = { layers: 1, width: 8, heads: 2, contextLength: 6, vocabulary: 11 };
     const model = new GPT(sizes);
     const options = { inputs: [{ shape: [1, 6], dtype: 'int32' as const }], ...batchAndTime };
-    await agrees(model, options, [tokens(2, 3), tokens(1, 6), tokens(1, 1)]);
+    await expectAgreement(model, options, [tokens(2, 3), tokens(1, 6), tokens(1, 1)]);
   });
 
   test.each<[string, (x: Tensor) => Tensor, string]>([
@@ -115,7 +115,11 @@ describe('functions at several sizes', () => {
   ])('%s', async (_name, fn, dimensions) => {
     const options = { inputs: [[2, 4, 6]], ...batchAndTime };
     expect(dimensionsOf(await exportedModel(fn, options))).toBe(dimensions);
-    await agrees(fn, options, [numbers([1, 8, 6]), numbers([5, 4, 6]), numbers([2, 10, 6])]);
+    await expectAgreement(fn, options, [
+      numbers([1, 8, 6]),
+      numbers([5, 4, 6]),
+      numbers([2, 10, 6]),
+    ]);
   });
 
   test('sizes in the middle that follow in steps', async () => {
@@ -127,7 +131,7 @@ describe('functions at several sizes', () => {
     };
     const axes = { dynamicAxes: { input: { 0: 'batch', 2: 'height', 3: 'width' } } };
     const others = [numbers([1, 1, 5, 7]), numbers([2, 1, 6, 3])];
-    await agrees(fn, { inputs: [[2, 1, 8, 8]], ...axes }, others);
+    await expectAgreement(fn, { inputs: [[2, 1, 8, 8]], ...axes }, others);
   });
 
   test('two inputs that share an axis', async () => {

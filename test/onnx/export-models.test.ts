@@ -30,7 +30,7 @@ function train(model: nn.Module, inputs: readonly Tensor[]): void {
   model.eval();
 }
 
-async function sameBits(model: nn.Module, x: Tensor, results: number): Promise<void> {
+async function expectSameBits(model: nn.Module, x: Tensor, results: number): Promise<void> {
   const options = { inputs: [x], inputNames: ['x'], dynamicAxes: { x: { 0: 'batch' } } };
   const back = await reloaded(model, options);
   const given = (model.forward as (x: Tensor) => Tensor | Tensor[]).call(model, x);
@@ -56,7 +56,7 @@ describe('read back, bit for bit', () => {
       new nn.Linear(6, 3),
     );
     train(model, [randn([8, 1, 8, 8])]);
-    await sameBits(model, randn([3, 1, 8, 8]), 1);
+    await expectSameBits(model, randn([3, 1, 8, 8]), 1);
   });
 
   test('batch normalization, which is read as one product and one sum, to rounding', async () => {
@@ -72,7 +72,7 @@ describe('read back, bit for bit', () => {
   test('a GRU', async () => {
     const model = new nn.GRU(3, 4, { batchFirst: true, bidirectional: true });
     train(model, [randn([4, 5, 3])]);
-    await sameBits(model, randn([2, 5, 3]), 2);
+    await expectSameBits(model, randn([2, 5, 3]), 2);
   });
 
   test('a transformer', async () => {
@@ -80,7 +80,7 @@ describe('read back, bit for bit', () => {
       new nn.TransformerEncoderLayer(8, 2, { dimFeedforward: 16, batchFirst: true });
     const model = new nn.TransformerEncoder(layer, 1);
     train(model, [randn([2, 5, 8])]);
-    await sameBits(model, randn([3, 5, 8]), 1);
+    await expectSameBits(model, randn([3, 5, 8]), 1);
   });
 
   test('halves and float64', async () => {

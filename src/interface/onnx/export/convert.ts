@@ -38,7 +38,8 @@ const FOLDED_ELEMENTS = 65_536;
 function constantsOf(graph: TracedGraph): Set<Node> {
   const constants = new Set<Node>();
   for (const node of inOrder(graph.main.outputs.map(({ node: root }) => resolve(root)))) {
-    const isComputed = node.storage === null && node.op.name !== 'randomBits';
+    const { name, lower } = node.op;
+    const isComputed = node.storage === null && name !== 'randomBits' && lower.kind !== 'region';
     if (!isComputed || !operands(node).every((operand) => constants.has(operand))) continue;
     const texts = graph.images(node).map(({ attrs, shape, value }) => {
       return JSON.stringify([Object.values(attrs), shape, String(value)]);

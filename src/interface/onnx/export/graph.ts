@@ -17,7 +17,13 @@ export interface Image {
 }
 
 /** Ops that pass their first input on; what they add is no business of a file. */
-export const ALIASES: ReadonlySet<string> = new Set(['copy', 'checkedIndex', 'customGradient']);
+export const ALIASES: ReadonlySet<string> = new Set([
+  'copy',
+  'checkedIndex',
+  'checkedFactor',
+  'customGradient',
+  'pseudoInverse',
+]);
 
 /** The node whose value this is: an alias is followed. */
 export function resolve(node: Node): Node {

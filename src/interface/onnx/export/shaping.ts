@@ -167,6 +167,22 @@ function pad(step: Step<PadAttrs>): string {
   return padAround(step, padBetween(step, x), before, cut);
 }
 
+/** One triangle, and its mirror image without the diagonal. */
+function mirrorTriangle({
+  writer,
+  node,
+  attrs,
+  inputs,
+}: Step<{ readonly upper: boolean }>): string {
+  const upper = attrs.upper ? 1 : 0;
+  const triangle = writer.add('Trilu', inputs, { upper });
+  const beyond = writer.number(attrs.upper ? 1 : -1, 'int64');
+  const strict = writer.add('Trilu', [inputs[0] as string, beyond], { upper });
+  const perm = node.shape.map((_, axis) => axis);
+  perm.push(...perm.splice(-2).toReversed());
+  return writer.add('Add', [triangle, writer.add('Transpose', [strict], { perm })]);
+}
+
 const concat = convert({ axis: 'int' }, ({ writer, attrs, inputs }) =>
   writer.add('Concat', inputs, { axis: attrs.axis }),
 );
@@ -202,6 +218,7 @@ export const SHAPING: Conversions = {
     'before',
     'after',
   ]),
+  mirrorTriangle: convert({ upper: 'flag' }, mirrorTriangle),
   concat,
   concatMany: concat,
 };

@@ -1,4 +1,7 @@
 // The primitives that no node of ONNX computes, with the reason that users are told.
+
+const DECOMPOSITION = 'ONNX has no linear algebra beyond products';
+
 export const UNSUPPORTED: Readonly<Record<string, string>> = {
   randomBits:
     'it draws random numbers, which a file cannot repeat. hint: call model.eval() first, so that dropout is off',
@@ -7,6 +10,18 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   lgamma: 'ONNX has no gamma function',
   digamma: 'ONNX has no gamma function',
   attentionBackward: 'it is the gradient of attention in blocks, which ONNX has no op for',
+  loop: 'a loop inside the graph is not written. hint: a loop in JavaScript is unrolled',
+  choice: 'a choice inside the graph is not written. hint: where() chooses between two results',
+  cholesky: DECOMPOSITION,
+  luFactor: DECOMPOSITION,
+  luSolve: DECOMPOSITION,
+  luDeterminant: DECOMPOSITION,
+  qr: DECOMPOSITION,
+  qrComplete: DECOMPOSITION,
+  singularValues: DECOMPOSITION,
+  symmetricEigen: DECOMPOSITION,
+  triangularSolve: DECOMPOSITION,
+  matrixExponential: DECOMPOSITION,
   cumprod: 'ONNX has no running product',
   linearScan: 'ONNX has no linear recurrence',
   runningExtreme: 'ONNX has no running maximum',

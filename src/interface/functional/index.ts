@@ -5,6 +5,7 @@ export * from './attention.ts';
 export * from './classification-losses.ts';
 export * from './convolution.ts';
 export { cosineSimilarity, normalize, pairwiseDistance } from './distance.ts';
+export * from './ctc-loss.ts';
 export * from './dropout.ts';
 export * from './embedding.ts';
 export * from './grid-sample.ts';

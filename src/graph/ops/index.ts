@@ -8,6 +8,7 @@ export * from './checked-index.ts';
 export * from './compare.ts';
 export * from './copy.ts';
 export * from './convolution.ts';
+export * from './cost-volume.ts';
 export * from './creation.ts';
 export * from './custom-gradient.ts';
 export * from './indexing.ts';

@@ -20,7 +20,7 @@ export interface FocalLossOptions extends LossOptions {
  *
  * @example
  * ```ts
- * sigmoidFocalLoss(tensor([0, 4]), tensor([1, 0])); // => [0.0433, 2.907]
+ * sigmoidFocalLoss(tensor([0, 4]), tensor([1, 0])); // => [0.0433, 2.906]
  * ```
  */
 export function sigmoidFocalLoss(

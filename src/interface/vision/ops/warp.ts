@@ -201,18 +201,20 @@ export interface RotateOptions {
   readonly fill?: number;
 }
 
-/** Sizes that hold a turned image: as far as its corners reach, to a hundredth of a pixel. */
+/** Sizes that hold a turned image, whole pixels of the old grid: as torchvision and PIL. */
 function turnedSize(height: number, width: number, cos: number, sin: number): [number, number] {
-  const extent = (a: number, b: number): number => {
+  const extent = (size: number, a: number, b: number): number => {
     const half = (Math.abs(a) + Math.abs(b)) / 2;
+    // A ten-thousandth of a pixel is rounding.
     const cut = (value: number): number => Math.trunc(value * 1e4) / 1e4;
-    return Math.ceil(cut(half)) - Math.floor(cut(-half));
+    return Math.ceil(cut(size / 2 + half)) - Math.floor(cut(size / 2 - half));
   };
-  return [extent(width * sin, height * cos), extent(width * cos, height * sin)];
+  return [extent(height, width * sin, height * cos), extent(width, width * cos, height * sin)];
 }
 
 /**
- * Images x [n, c, h, w] turned by `angle` degrees against the clock, as torchvision's rotate.
+ * Images x [n, c, h, w] turned by `angle` degrees against the clock, as torchvision's rotate; but where
+ * interpolation meets `fill`, it is between the two.
  *
  * @example
  * ```ts

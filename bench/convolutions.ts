@@ -1,6 +1,6 @@
 // W2: single convolutions, the weights packed anew each time. Limit: the fma units (bench/limits.ts).
-import { evaluate, F, noGrad, tensor } from 'tengen';
-import { noise, type Row, rowOf, time } from './harness.ts';
+import { F, tensor } from 'tengen';
+import { noise, type Row, rowOf, timeResult } from './harness.ts';
 
 interface Shape {
   readonly name: string;
@@ -53,7 +53,7 @@ export function benchConvolutions(threads: number): Row[] {
     const result = Math.floor((size + 2 * padding - kernel) / stride) + 1;
     const flop = 2 * images * outputs * result * result * perGroup * kernel * kernel;
     const options = { stride, padding, groups };
-    const times = time(() => noGrad(() => evaluate(F.conv2d(x, weight, null, options))));
+    const times = timeResult(() => F.conv2d(x, weight, null, options));
     return rowOf(`W2 conv ${name}`, threads, times, flop);
   });
 }

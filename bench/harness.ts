@@ -1,4 +1,5 @@
 // What every benchmark shares: timing with warm-up, medians, and rows of results.
+import { evaluate, noGrad, type Tensor } from 'tengen';
 
 export interface Row {
   readonly workload: string;
@@ -42,6 +43,17 @@ export function time(run: () => void, options: TimingOptions = {}): number[] {
     if (times.length >= 2000) break;
   }
   return times;
+}
+
+/**
+ * Times of computing `result`, each freed when the next begins, as Python does by itself: a result
+ * that waits for the garbage collector costs fresh pages, which take longer to clear than a softmax.
+ */
+export function timeResult(result: () => Tensor, options: TimingOptions = {}): number[] {
+  return time(() => {
+    using value = noGrad(result);
+    evaluate(value);
+  }, options);
 }
 
 export function rowOf(

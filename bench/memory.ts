@@ -1,6 +1,6 @@
 // W3: what is bound by memory and by mathematics. Limits: bench/limits.ts.
-import { evaluate, F, noGrad, randn, type Tensor } from 'tengen';
-import { type Row, rowOf, time } from './harness.ts';
+import { evaluate, F, randn, type Tensor } from 'tengen';
+import { type Row, rowOf, timeResult } from './harness.ts';
 
 /** Name, inputs and function of each workload. */
 type Workload = readonly [
@@ -33,7 +33,7 @@ export function benchMemory(threads: number): Row[] {
     return rowOf(
       name,
       threads,
-      time(() => noGrad(() => evaluate(run(...inputs)))),
+      timeResult(() => run(...inputs)),
     );
   });
 }

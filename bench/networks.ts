@@ -1,5 +1,5 @@
 // W5: inference of image networks, batch 1; W6: a training step of ResNet-18 with the CIFAR stem.
-import { F, nn, noGrad, optim, tensor } from 'tengen';
+import { F, nn, noGrad, optim, tensor, type Tensor } from 'tengen';
 import { mobilenetV2, resnet18, resnet50, shufflenetV2_x1_0 } from 'tengen/vision';
 import { noise, type Row, rowOf, time } from './harness.ts';
 
@@ -21,14 +21,20 @@ const NETWORKS = {
   shufflenet_v2: shufflenetV2_x1_0,
 } as const;
 
+export const NETWORK_NAMES = Object.keys(NETWORKS) as readonly (keyof typeof NETWORKS)[];
+
+/** Scores of one image, read. */
+export function inference(name: keyof typeof NETWORKS): () => void {
+  const model = filled<nn.Module & { forward(image: Tensor): Tensor }>(NETWORKS[name]);
+  model.eval();
+  const image = tensor(noise(3 * 224 * 224, 3), { shape: [1, 3, 224, 224] });
+  return () => void noGrad(() => model.forward(image)).dataSync();
+}
+
 export function benchInference(threads: number): Row[] {
-  return Object.entries(NETWORKS).map(([name, build]) => {
-    const model = filled(() => build());
-    model.eval();
-    const image = tensor(noise(3 * 224 * 224, 3), { shape: [1, 3, 224, 224] });
-    const infer = (): void => void noGrad(() => model.forward(image)).dataSync();
-    return rowOf(`W5 ${name} b1`, threads, time(infer, { warmup: 10, milliseconds: 3000 }));
-  });
+  return NETWORK_NAMES.map((name) =>
+    rowOf(`W5 ${name} b1`, threads, time(inference(name), { warmup: 10, milliseconds: 3000 })),
+  );
 }
 
 export function benchResNetStep(threads: number): Row[] {

@@ -3,6 +3,7 @@
 //   npx tsx bench/profile.ts conv N C H W O K STRIDE PADDING GROUPS    a convolution, --backward too
 //   npx tsx bench/profile.ts matmul M N K [BATCH]
 //   npx tsx bench/profile.ts gpt                                      a training step of a small GPT
+//   npx tsx bench/profile.ts resnet18 (resnet50, mobilenet_v2, shufflenet_v2)    one image
 import { parseArgs } from 'node:util';
 import {
   configure,
@@ -20,6 +21,7 @@ import type { Tensor } from 'tengen';
 import 'tengen/native';
 import { DigitNet } from '../examples/mnist/model.ts';
 import { noise } from './harness.ts';
+import { inference, NETWORK_NAMES } from './networks.ts';
 import { gptStep } from './text.ts';
 
 const { values, positionals } = parseArgs({
@@ -75,6 +77,7 @@ const SUBJECTS: Readonly<Record<string, (sizes: readonly number[]) => () => void
   conv: convolution,
   matmul: product,
   gpt: gptStep,
+  ...Object.fromEntries(NETWORK_NAMES.map((name) => [name, () => inference(name)])),
 };
 const [what = 'step', ...rest] = positionals;
 const subject = SUBJECTS[what];

@@ -1,7 +1,7 @@
 // W7: a training step of a small GPT with AdamW, and a forward pass of GPT-2's small shape.
-import { F, nn, noGrad, optim, tensor } from 'tengen';
+import { F, nn, optim, tensor } from 'tengen';
 import { GPT } from 'tengen/text';
-import { noise, type Row, rowOf, time } from './harness.ts';
+import { noise, type Row, rowOf, time, timeResult } from './harness.ts';
 
 function filled(options: ConstructorParameters<typeof GPT>[0]): GPT {
   const model = nn.init.skip(() => new GPT(options));
@@ -33,9 +33,8 @@ function forward(threads: number): Row {
   const model = filled({ layers: 12, width: 768, heads: 12, contextLength: 128 });
   model.eval();
   const input = tensor(tokens(128, 50257), { shape: [1, 128] });
-  const infer = (): void => void noGrad(() => model.forward(input)).dataSync();
   const flop = 2 * 128 * (12 * 12 * 768 * 768 + 768 * 50257) + 12 * 4 * 128 * 128 * 768;
-  const times = time(infer, { warmup: 4, milliseconds: 5000 });
+  const times = timeResult(() => model.forward(input), { warmup: 4, milliseconds: 5000 });
   return rowOf('W7 gpt2-small fwd t128 b1', threads, times, flop);
 }
 

@@ -1,2 +1,2 @@
-// Entry `tengen/io`: safetensors files, state dicts and checkpoints.
+// Entry `tengen/io`: files of weights (safetensors, PyTorch, NumPy, GGUF), state dicts and checkpoints.
 export * from './interface/io/index.ts';

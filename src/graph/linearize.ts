@@ -1,10 +1,11 @@
 // Turns the graph that leads to some roots into a flat program and the key that identifies its
 // structure. Runs on every step, so it allocates nothing per node.
 import { dtypeIndex } from '../base/dtype.ts';
-import { internalError } from '../base/errors.ts';
+import { internalError, TraceError } from '../base/errors.ts';
 import { newMark, type Node } from './node.ts';
 import { KeyWriter, writeAttrs } from './op.ts';
-import { rangeChecked } from './ops/checked-index.ts';
+import { guardsOf } from './ops/control-flow.ts';
+import { isParameter } from './subgraph.ts';
 
 const LEAF = -1;
 
@@ -15,10 +16,12 @@ export class Linearization {
   readonly leaves: Node[] = [];
   /** Scalar slots in order of first use. */
   readonly scalars: Node[] = [];
-  /** Promises that indices are in range. */
+  /** Nodes that promise something of their values. */
   readonly promises: Node[] = [];
   /** Nodes that are best computed with others. */
   readonly related: Node[] = [];
+  /** Nodes that no plan can compute: functions on the host. */
+  readonly hosts: Node[] = [];
   readonly key: KeyWriter = new KeyWriter();
   #mark = 0;
   readonly #stack: Node[] = [];
@@ -31,6 +34,7 @@ export class Linearization {
     this.scalars.length = 0;
     this.promises.length = 0;
     this.related.length = 0;
+    this.hosts.length = 0;
     this.key.length = 0;
     this.#mark = newMark();
   }
@@ -85,8 +89,17 @@ export class Linearization {
     }
     key.push(node.op.id);
     if (node.siblings !== null) this.related.push(node);
-    if (rangeChecked(node) !== null) this.promises.push(node);
-    if (node.op.lower.kind === 'leaf') {
+    if (node.op.promise !== undefined) this.promises.push(node);
+    const { kind } = node.op.lower;
+    if (kind === 'host') this.hosts.push(node);
+    if (kind === 'region') this.promises.push(...guardsOf(node));
+    if (kind === 'leaf') {
+      if (isParameter(node)) {
+        throw new TraceError('the value is known only while the loop runs', {
+          op: 'control flow',
+          hint: 'inside its functions compute with tensors: cond() in place of if, and read results outside',
+        });
+      }
       if (node.op.name !== 'scalar') {
         throw internalError(`${node.op.name} node ${node.id} has no value to start from`);
       }
@@ -107,6 +120,7 @@ export class Linearization {
     this.scalars.length = 0;
     this.promises.length = 0;
     this.related.length = 0;
+    this.hosts.length = 0;
     this.#stack.length = 0;
   }
 }

@@ -2,22 +2,23 @@
 // look, what shape it gives, its gradient, how it becomes a kernel, its reference in plain
 // TypeScript, and inputs to test it with. Everything else (conformance, gradient checks, tables,
 // backends) enumerates OpDefs.
-import { type DType, dtypeIndex } from '../base/dtype.ts';
+import { type DType, dtypeIndex, type TypedArray } from '../base/dtype.ts';
 import { DeviceError, ShapeError } from '../base/errors.ts';
 import { formatShape, type Shape, sizeOf } from '../base/shape.ts';
 import type { Builder } from '../ir/builder.ts';
 import type { Buffer, Expression, ValueType } from '../ir/expression.ts';
 import type { Statement, Target } from '../ir/kernel.ts';
 import { Node } from './node.ts';
+import type { Subgraph } from './subgraph.ts';
 
 // ---- attributes -------------------------------------------------------------------------------
 
-export type AttrValue = number | boolean | string | readonly number[];
+export type AttrValue = number | boolean | string | readonly number[] | Subgraph;
 /** Attributes as the graph carries them; each OpDef knows the precise type of its own. */
 export type Attrs = Readonly<Record<string, AttrValue>>;
 
 /** Kinds of attributes: they give the type, the plan key and the form in files. */
-export type AttrKind = 'int' | 'float' | 'ints' | 'flag' | 'dtype' | readonly string[];
+export type AttrKind = 'int' | 'float' | 'ints' | 'flag' | 'dtype' | 'graph' | readonly string[];
 export type AttrSchema = Readonly<Record<string, AttrKind>>;
 
 type AttrOf<K> = K extends 'int' | 'float'
@@ -28,9 +29,11 @@ type AttrOf<K> = K extends 'int' | 'float'
       ? boolean
       : K extends 'dtype'
         ? DType
-        : K extends readonly (infer E)[]
-          ? E
-          : never;
+        : K extends 'graph'
+          ? Subgraph
+          : K extends readonly (infer E)[]
+            ? E
+            : never;
 
 /** The precise type of the attributes that a schema describes. */
 export type AttrsOf<S extends AttrSchema> = { readonly [K in keyof S]: AttrOf<S[K]> };
@@ -78,6 +81,13 @@ export interface Reduction {
   finish(builder: Builder, values: readonly Expression[]): Expression;
 }
 
+/** A tensor on the host: row-major, in the array that stores its dtype (halves as their bits). */
+export interface HostTensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly data: TypedArray;
+}
+
 /** Geometry of an n-d convolution or of its derivatives; all arrays have one entry per space axis. */
 export interface ConvolutionGeometry {
   readonly role: 'forward' | 'backwardData' | 'backwardFilter';
@@ -88,6 +98,37 @@ export interface ConvolutionGeometry {
   readonly dilation: readonly number[];
 }
 
+/** How a value of a body changes with the iterations. */
+export type ParameterRole =
+  /** What an output made of it before; the input at first. */
+  | 'carry'
+  /** The part of the input at this place along its first axis. */
+  | 'slice'
+  /** The input. */
+  | 'same';
+
+/** Where a result of a region comes from. */
+export type RegionResult =
+  /** What a carry is in the end. */
+  | { readonly kind: 'final'; readonly carry: number }
+  /** A value of the body, one iteration after the other along a new first axis if it repeats. */
+  | { readonly kind: 'each'; readonly value: Node };
+
+/** A body and how often it runs. */
+export interface Region {
+  readonly body: Subgraph;
+  /** Most iterations, or -1 if only the condition ends it. */
+  readonly trips: number;
+  /** Whether slices, and values kept of each iteration, are counted from their end. */
+  readonly backwards: boolean;
+  /** For each parameter of the body, which input of the node it stands for, and how. */
+  readonly roles: readonly { readonly input: number; readonly role: ParameterRole }[];
+  /** A parameter, bool of shape [], that must be `when` for another iteration; null: always. */
+  readonly condition: { readonly parameter: number; readonly when: boolean } | null;
+  /** For each result of the node. */
+  readonly results: readonly RegionResult[];
+}
+
 /**
  * How an op becomes a kernel. The scheduler branches on this kind, never on op names:
  * - `elementwise`: one output element from the inputs' elements at the same (broadcast) index.
@@ -96,7 +137,10 @@ export interface ConvolutionGeometry {
  * - `matmul`: [...batch, m, k] @ [...batch, k, n], equal batch shapes.
  * - `convolution`: see ConvolutionGeometry.
  * - `custom`: writes its own loops.
+ * - `host`: no kernel at all, a function on the host. Plans end before it and begin behind it.
  * - `leaf`: has no computation: a stored value, or a scalar slot.
+ * - `region`: runs other computations, one after the other; has several values, none of its own.
+ * - `result`: one of the values of the region that it reads.
  */
 export type Lowering<A> =
   | {
@@ -120,7 +164,14 @@ export type Lowering<A> =
        */
       evaluations?(attrs: A, node: Node): readonly number[];
     }
-  | { readonly kind: 'leaf' };
+  | {
+      readonly kind: 'host';
+      /** Fills the output, which is zeros; the arrays are its own. */
+      run(inputs: readonly HostTensor[], output: HostTensor, attrs: A): void;
+    }
+  | { readonly kind: 'leaf' }
+  | { readonly kind: 'region'; regions(attrs: A): readonly Region[] }
+  | { readonly kind: 'result' };
 
 // ---- gradient ---------------------------------------------------------------------------------
 
@@ -130,6 +181,8 @@ export interface GradientContext<A> {
   readonly inputs: readonly Node[];
   /** Gradient of the final result by this node: same shape and dtype as the node. */
   readonly grad: Node;
+  /** Of a region: the gradient by each of its results, or null; `grad` means nothing then. */
+  readonly grads: readonly (Node | null)[];
   /** Whether input `index` wants a gradient: others may be skipped. */
   needs(index: number): boolean;
 }
@@ -179,6 +232,19 @@ export function unionOf(parts: readonly (Bounds | null)[]): Bounds | null {
   return union;
 }
 
+// ---- promises ---------------------------------------------------------------------------------
+
+/**
+ * What an op promises of its values and only a run can find out: the evaluator computes the smallest
+ * and the largest of some numbers with the run, and nothing of a run that breaks a promise is kept.
+ */
+export interface RunPromise {
+  /** The numbers that tell, of the dtype of the node's first input. */
+  watched(node: Node): Node;
+  /** Throws if the promise is broken. */
+  check(bounds: Bounds, node: Node): void;
+}
+
 // ---- definition -------------------------------------------------------------------------------
 
 /** What the package needs of an op. */
@@ -191,11 +257,15 @@ interface OpParts<S extends AttrSchema> {
   readonly lower: Lowering<AttrsOf<S>>;
   /** Bounds of the values from those of the inputs; null: not known from the graph. */
   bounds?(inputs: readonly (Bounds | null)[], attrs: AttrsOf<S>, node: Node): Bounds | null;
+  /** What a run has to check. */
+  readonly promise?: RunPromise;
   /**
    * Rough arithmetic per output element of an elementwise or indexed op (1 = an add, 20 = an exp):
    * decides between computing again and storing.
    */
   readonly cost?: number;
+  /** Defined outside of this package: what it compiles to may differ from process to process. */
+  readonly isOwn?: boolean;
 }
 
 /** What tests and tables read of an op. The build leaves it out: no other code may count on it. */
@@ -285,8 +355,13 @@ let trackingEnabled = true;
 
 /** Runs `body` with nodes made inside it not remembering their history. */
 export function withoutTracking<T>(body: () => T): T {
+  return withTracking(body, false);
+}
+
+/** Runs `body` with nodes made inside it remembering their history, or not. */
+export function withTracking<T>(body: () => T, enabled = true): T {
   const before = trackingEnabled;
-  trackingEnabled = false;
+  trackingEnabled = enabled;
   try {
     return body();
   } finally {
@@ -333,8 +408,9 @@ export function writeAttrs(op: OpDef, attrs: Attrs, key: KeyWriter): void {
     else if (typeof value === 'string') {
       key.push(kind === 'dtype' ? dtypeIndex[value as DType] : (kind as string[]).indexOf(value));
     } else if (value !== undefined) {
-      key.push(value.length);
-      for (let i = 0; i < value.length; i++) key.push(value[i] as number);
+      const words = 'key' in value ? value.key : value;
+      key.push(words.length);
+      for (let i = 0; i < words.length; i++) key.push(words[i] as number);
     }
   }
 }

@@ -8,6 +8,7 @@ export type Statement =
   | { readonly kind: 'declare'; readonly variable: Variable; readonly value: Expression }
   | { readonly kind: 'assign'; readonly variable: Variable; readonly value: Expression }
   | Store
+  | MultiplyPairs
   /** All invocations of a workgroup meet. CPUs run one invocation per grid item: a no-op there. */
   | { readonly kind: 'barrier' };
 
@@ -57,6 +58,30 @@ export interface Store {
   readonly value: Expression;
 }
 
+/** Rows, columns and words along k of one step of `multiplyPairs`; a word holds two bfloat16. */
+export const PAIRS = { rows: 32, columns: 32, depth: 16 } as const;
+
+/**
+ * A block of a matrix product in bfloat16 with float32 sums:
+ * `sums[i][j] += left[i][k] * right[k][j]` for 32 rows i, 32 columns j and `steps` times 32 values k.
+ *
+ * Operands are words of two neighbours along k, the earlier one in the low half. For each step, `left`
+ * holds 32 rows of 16 words, and `right` 16 rows of 32 words. The order of the sums is the machine's.
+ * Only on targets that have `pairSpeed`.
+ */
+export interface MultiplyPairs {
+  readonly kind: 'multiplyPairs';
+  readonly sums: Buffer;
+  readonly sumsIndex: Expression;
+  /** In elements, from one row of the sums to the next. */
+  readonly sumsStride: number;
+  readonly left: Buffer;
+  readonly leftIndex: Expression;
+  readonly right: Buffer;
+  readonly rightIndex: Expression;
+  readonly steps: Expression;
+}
+
 /**
  * One parallel kernel: `body` runs once for each `gridIndex` in [0, gridSize), in any order and on
  * any thread; grid items write disjoint memory. On GPUs a grid item is a workgroup of
@@ -93,6 +118,11 @@ export interface Target {
    * without tricks that live on rounding.
    */
   readonly reassociates?: boolean;
+  /**
+   * How many times as fast as multiply-adds of float32 products of bfloat16 are; absent where there
+   * are none, or where the user did not ask for them.
+   */
+  readonly pairSpeed?: number;
   /** Whether kernels run as workgroups with shared memory (GPUs). */
   readonly workgroups: boolean;
   /** Bytes of first- and second-level cache a thread may count on. */

@@ -9,7 +9,7 @@ import {
   type Variable,
 } from './expression.ts';
 import { branch, type Kernel, type Statement } from './kernel.ts';
-import { highestId, withOperands } from './walk.ts';
+import { highestId, rootsOf, withOperands } from './walk.ts';
 
 /**
  * Binds every shared or loop-invariant expression to a `let`, just before the statement that first
@@ -136,6 +136,9 @@ class Placer {
       case 'store':
         this.#noteWrite(statement.buffer, point.number);
         return [];
+      case 'multiplyPairs':
+        this.#noteWrite(statement.sums, point.number);
+        return [];
       case 'barrier':
         // Behind a barrier stands what the other invocations wrote.
         for (const buffer of [...this.#kernel.buffers, ...this.#kernel.scratch]) {
@@ -189,7 +192,9 @@ class Placer {
         this.#visit(statement.start, scope, point);
         this.#visit(statement.end, scope, point);
       } else if (statement.kind === 'if') this.#visit(statement.condition, scope, point);
-      else if (statement.kind !== 'barrier') {
+      else if (statement.kind === 'multiplyPairs') {
+        for (const root of rootsOf(statement)) this.#visit(root, scope, point);
+      } else if (statement.kind !== 'barrier') {
         if (statement.kind === 'store') this.#visit(statement.index, scope, point);
         this.#visit(statement.value, scope, point);
       }
@@ -353,6 +358,14 @@ class Placer {
         const index = this.#resolve(statement.index, scope, point);
         return { ...statement, index, value: this.#resolve(statement.value, scope, point) };
       }
+      case 'multiplyPairs':
+        return {
+          ...statement,
+          sumsIndex: this.#resolve(statement.sumsIndex, scope, point),
+          leftIndex: this.#resolve(statement.leftIndex, scope, point),
+          rightIndex: this.#resolve(statement.rightIndex, scope, point),
+          steps: this.#resolve(statement.steps, scope, point),
+        };
       case 'barrier':
         return statement;
       default:

@@ -235,6 +235,15 @@ class Printer {
         put(`${this.#nameOf(buffer)}[${text(index)}${width}] = ${text(value)}`);
         break;
       }
+      case 'multiplyPairs': {
+        const { sums, sumsIndex, sumsStride, left, leftIndex, right, rightIndex } = statement;
+        put(
+          `${this.#nameOf(sums)}[${text(sumsIndex)} stride ${sumsStride}] += ` +
+            `pairs(${this.#nameOf(left)}[${text(leftIndex)}], ` +
+            `${this.#nameOf(right)}[${text(rightIndex)}], ${text(statement.steps)})`,
+        );
+        break;
+      }
       case 'barrier':
         put('barrier');
         break;

@@ -115,6 +115,13 @@ function mapStatement(
       const same = index === statement.index && value === statement.value;
       return same ? statement : { ...statement, index, value };
     }
+    case 'multiplyPairs': {
+      const sumsIndex = map(statement.sumsIndex);
+      const leftIndex = map(statement.leftIndex);
+      const rightIndex = map(statement.rightIndex);
+      const steps = map(statement.steps);
+      return { ...statement, sumsIndex, leftIndex, rightIndex, steps };
+    }
     case 'barrier':
       return statement;
     default:

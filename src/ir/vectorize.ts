@@ -332,6 +332,7 @@ class LoopBody {
             this.#block(statement.otherwise),
           ),
         ];
+      case 'multiplyPairs':
       case 'barrier':
         throw new NotVectorizable();
       default:

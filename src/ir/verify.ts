@@ -154,6 +154,20 @@ class Verifier {
         );
         break;
       }
+      case 'multiplyPairs': {
+        const { sums, left, right } = statement;
+        for (const buffer of [sums, left, right]) {
+          this.#require(this.#buffers.has(buffer), `buffer ${buffer.name} is not declared`);
+        }
+        this.#require(sums.dtype === 'float32', `sums of pairs in ${sums.dtype}`);
+        this.#require(sums.access === 'readwrite', `sums of pairs in ${sums.access} ${sums.name}`);
+        for (const { dtype, access, name } of [left, right]) {
+          this.#require(dtype === 'uint32', `pairs of ${dtype}`);
+          this.#require(access !== 'write', `pairs from write-only ${name}`);
+        }
+        for (const index of rootsOf(statement)) this.#scalar(index, 'i32', 'an index of pairs');
+        break;
+      }
       case 'barrier':
         break;
       default:

@@ -1,6 +1,6 @@
 // Traversal of kernels: what a statement evaluates, what it nests, and rebuilding of expressions.
 import { internalError } from '../base/errors.ts';
-import { type Expression, operandsOf } from './expression.ts';
+import { type Buffer, type Expression, operandsOf } from './expression.ts';
 import type { Kernel, Statement } from './kernel.ts';
 
 const NOTHING: readonly never[] = [];
@@ -18,12 +18,20 @@ export function rootsOf(statement: Statement): readonly Expression[] {
       return [statement.value];
     case 'store':
       return [statement.index, statement.value];
+    case 'multiplyPairs':
+      return [statement.sumsIndex, statement.leftIndex, statement.rightIndex, statement.steps];
     case 'barrier':
       return NOTHING;
     default:
       statement satisfies never;
       throw internalError('unknown statement');
   }
+}
+
+/** The buffer that a statement itself writes to, or null. */
+export function writtenBy(statement: Statement): Buffer | null {
+  if (statement.kind === 'store') return statement.buffer;
+  return statement.kind === 'multiplyPairs' ? statement.sums : null;
 }
 
 /** The statement lists nested in a statement. */

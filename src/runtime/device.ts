@@ -39,7 +39,7 @@ export interface Device {
    * called (by a finalizer), and owners carry ballast that tells V8 of the bytes it cannot see.
    */
   readonly collected: boolean;
-  target(numerics: 'fast' | 'strict'): Target;
+  target(numerics: 'fast' | 'strict', pairs?: boolean): Target;
   /** Bytes are not cleared. Throws OutOfMemoryError. */
   allocate(bytes: number): DeviceBuffer;
   free(buffer: DeviceBuffer): void;

@@ -2,8 +2,9 @@
 import { byteSize } from '../base/dtype.ts';
 import type { Buffer, Expression } from '../ir/expression.ts';
 import { operandsOf } from '../ir/expression.ts';
-import type { For, Kernel, Statement } from '../ir/kernel.ts';
+import { type For, type Kernel, type MultiplyPairs, PAIRS, type Statement } from '../ir/kernel.ts';
 import { boundsOf, linearForm } from '../ir/linear.ts';
+import { rootsOf } from '../ir/walk.ts';
 
 /** What sharing work among threads needs to know of a kernel. */
 export interface KernelFacts {
@@ -61,12 +62,20 @@ function statementWork(statement: Statement): number {
       return expressionWork(statement.value);
     case 'store':
       return 1 + expressionWork(statement.value);
+    case 'multiplyPairs':
+      // An instruction multiplies a vector of words.
+      return stepsOf(statement) * ((PAIRS.rows * PAIRS.columns * PAIRS.depth) / 16);
     case 'barrier':
       return 0;
     default:
       statement satisfies never;
       return 0;
   }
+}
+
+/** Steps that products of pairs take at most. */
+function stepsOf({ steps }: MultiplyPairs): number {
+  return Number.isFinite(steps.max) ? Math.max(0, steps.max) : UNKNOWN_TRIPS;
 }
 
 function trips({ start, end, step }: For): number {
@@ -123,6 +132,13 @@ export function touchedBytes(kernel: Kernel): number[] {
         visit(statement.condition);
         walk(statement.then);
         walk(statement.otherwise);
+      } else if (statement.kind === 'multiplyPairs') {
+        const { sums, left, right, steps } = statement;
+        const { rows, columns, depth } = PAIRS;
+        for (const index of rootsOf(statement)) visit(index);
+        touch(sums, statement.sumsIndex, (rows - 1) * statement.sumsStride + columns);
+        touch(left, statement.leftIndex, steps.max * rows * depth);
+        touch(right, statement.rightIndex, steps.max * columns * depth);
       } else if (statement.kind !== 'barrier') {
         visit(statement.value);
         if (statement.kind === 'store') {

@@ -4,7 +4,6 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { InterpDevice } from '../../src/backends/interp/device.ts';
 import { NativeDevice } from '../../src/backends/native/device.ts';
 import { WasmDevice } from '../../src/backends/wasm/device.ts';
-import type { AlgorithmPolicy } from '../../src/compile/tune/algorithms.ts';
 import type { DType } from '../../src/base/dtype.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
@@ -18,7 +17,7 @@ import { randomTensor } from '../../src/graph/ops/samples.ts';
 import type { Device } from '../../src/runtime/device.ts';
 import { leafFor } from '../support/graphs.ts';
 import { evaluateReference } from '../support/reference-evaluator.ts';
-import { runGraph } from '../support/run-graph.ts';
+import { only, runGraph } from '../support/run-graph.ts';
 import { compileRoots, targetOf } from './harness.ts';
 
 interface Case {
@@ -164,21 +163,6 @@ const SCHEDULES = [
   'dot filter',
   'implicit product',
 ] as const;
-
-/** Chooses one schedule by name, whatever the estimates; `seen` gets the names of all usable ones. */
-function only(name: string, seen: Set<string>): AlgorithmPolicy {
-  class Times extends Map<string, number> {
-    override has(): boolean {
-      return true;
-    }
-    override get(schedule: string): number {
-      seen.add(schedule);
-      return schedule === name ? 0 : 1;
-    }
-  }
-  const tuner = { lookup: () => new Times(), measure: () => null, remember: () => undefined };
-  return { reproducible: false, workspaceLimit: Infinity, tuner };
-}
 
 /** Largest error relative to the largest expected value; null if the schedule is not usable. */
 function errorOf(

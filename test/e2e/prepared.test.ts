@@ -65,6 +65,41 @@ describe('what follows from parameters alone', () => {
     expect([...(noGrad(() => fresh.forward(x)).dataSync() as Float32Array)]).toEqual(trained);
   });
 
+  test('holds for what batch norm makes of its statistics, and follows them', () => {
+    const norm = new nn.BatchNorm2d(8);
+    norm.eval();
+    // Large enough that computing 1 / deviation again for every position would cost more.
+    const image = randn([1, 8, 64, 64]);
+    evaluate(image);
+    const normed = (): number[] => {
+      const result = noGrad(() =>
+        F.relu(norm.forward(F.conv2d(image, model.conv.weight.narrow(0, 0, 8)))),
+      );
+      return [...(result.dataSync() as Float32Array)];
+    };
+    const before = normed();
+    const again = kernelsOf(normed);
+    expect(explain()).toMatch(/ more kernels run once/);
+    expect(explain()).not.toContain('rsqrt');
+    norm.runningVar?.setData(new Float32Array(8).fill(4));
+    const after = normed();
+    expect(kernelsOf(normed)).toBe(again);
+    const halved = before.map(
+      (value) => (value * Math.sqrt(1 + norm.eps)) / Math.sqrt(4 + norm.eps),
+    );
+    after.forEach((value, i) => expect(value).toBeCloseTo(halved[i] as number, 5));
+  });
+
+  test('is not kept where it is much larger than what it is made of', () => {
+    const bias = new nn.Parameter(tensor([1, 2]));
+    const expanded = (): unknown =>
+      noGrad(() => bias.reshape(2, 1).expand(2, 400_000).cumsum(1).sum().dataSync());
+    expanded();
+    const again = kernelsOf(expanded);
+    expect(kernelsOf(expanded)).toBe(again);
+    expect(explain()).toContain('cumsum');
+  });
+
   test('another model of the same structure has its own', () => {
     const mine = infer();
     const other = new Net();

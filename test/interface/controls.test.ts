@@ -11,6 +11,7 @@ afterEach(() => {
   debug.checkNaN = false;
   debug.fusion = true;
   tg.setNumerics('fast');
+  tg.setPrecision('float32');
   tg.setDefaultDevice('auto');
 });
 
@@ -101,6 +102,25 @@ describe('settings', () => {
     const expected = run('wasm', true);
     expect(run('interp', true)).toEqual(expected);
     expect(run('wasm', false)).toEqual(expected);
+  });
+
+  test('the precision is float32 unless another is asked for, and env says why', () => {
+    const { precision, precisionReason } = tg.env();
+    expect([precision, precisionReason]).toEqual(['float32', 'nothing else was asked for']);
+    tg.configure({ device: 'wasm', precision: 'bfloat16' });
+    expect(tg.env().precision).toBe('float32');
+    expect(tg.env().precisionReason).toContain('wasm has no units for it here');
+    const x = tg.randn([64, 64]);
+    const exact = [...(x.matmul(x).dataSync() as Float32Array)];
+    tg.setPrecision('float32');
+    expect([...(x.matmul(x).dataSync() as Float32Array)]).toEqual(exact);
+    tg.setDefaultDevice('interp');
+    tg.setPrecision('bfloat16');
+    expect(tg.env().precision).toBe('bfloat16');
+    tg.setNumerics('strict');
+    expect(tg.env().precisionReason).toContain('not with strict numerics');
+    const wrong = 'float16' as tg.Precision;
+    expect(() => tg.setPrecision(wrong)).toThrow(/the precision is 'float32' or 'bfloat16'/);
   });
 
   test('numerics are fast or strict', () => {

@@ -8,7 +8,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ArgumentError, FormatError } from '../../src/base/errors.ts';
 import { DataLoader } from '../../src/interface/data/loader.ts';
 import {
-  load,
   loadCheckpoint,
   save,
   saveCheckpoint,
@@ -17,6 +16,7 @@ import {
 } from '../../src/interface/io/checkpoint.ts';
 import { parseSafetensors, serializeSafetensors } from '../../src/interface/io/safetensors.ts';
 import { type Tensor, fromHostArray } from '../../src/interface/io/tensors.ts';
+import { load } from '../../src/interface/io/weights.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -66,7 +66,7 @@ describe('state dicts', () => {
   it('hold tensors only', async () => {
     const error = await failure(serialize({ a: 3 } as never));
     expect(error).toBeInstanceOf(ArgumentError);
-    expect(error.message).toContain("save: 'a' is not a Tensor");
+    expect(error.message).toContain("serialize: 'a' is not a Tensor");
   });
 });
 

@@ -22,6 +22,23 @@ export interface RunOptions {
   readonly fusion?: boolean;
   /** How schedules are chosen; by estimate if nothing is said. */
   readonly algorithms?: AlgorithmPolicy;
+  /** Products of bfloat16, in plain C where the processor has no units for them. */
+  readonly pairs?: boolean;
+}
+
+/** Chooses one schedule by name, whatever the estimates; `seen` gets the names of all usable ones. */
+export function only(name: string, seen: Set<string>): AlgorithmPolicy {
+  class Times extends Map<string, number> {
+    override has(): boolean {
+      return true;
+    }
+    override get(schedule: string): number {
+      seen.add(schedule);
+      return schedule === name ? 0 : 1;
+    }
+  }
+  const tuner = { lookup: () => new Times(), measure: () => null, remember: () => undefined };
+  return { reproducible: false, workspaceLimit: Infinity, tuner };
 }
 
 /** Host memory of a tensor, as devices take it. */
@@ -56,7 +73,11 @@ export function runGraph(
   linear.reset();
   const computed = [...new Set(roots)].filter((root) => root.op.lower.kind !== 'leaf');
   for (const root of computed) linear.add(root);
-  const target = device.target(options.numerics ?? 'fast');
+  const { pairs = false } = options;
+  const target = {
+    ...(pairs && { pairSpeed: 1 }),
+    ...device.target(options.numerics ?? 'fast', pairs),
+  };
   const program = {
     nodes: linear.nodes.slice(),
     leaves: linear.leaves.slice(),

@@ -9,7 +9,14 @@ import {
 } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
 import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
-import type { For, Kernel, Statement, Store } from '../../ir/kernel.ts';
+import {
+  type For,
+  type Kernel,
+  type MultiplyPairs,
+  PAIRS,
+  type Statement,
+  type Store,
+} from '../../ir/kernel.ts';
 import { printExpression } from '../../ir/print.ts';
 import { forEachStatement } from '../../ir/walk.ts';
 import {
@@ -158,6 +165,8 @@ export class InterpreterProgram {
       }
       case 'store':
         return this.#store(statement);
+      case 'multiplyPairs':
+        return this.#multiplyPairs(statement);
       case 'barrier':
         return () => {};
       default:
@@ -193,6 +202,37 @@ export class InterpreterProgram {
       const at = index() as number;
       const memory = this.#at(buffer, at, lanes.length, statement.index);
       for (const [lane, number] of lanes.entries()) memory[at + lane] = encode(number);
+    };
+  }
+
+  #multiplyPairs(statement: MultiplyPairs): Execute {
+    const { sums, sumsStride, left, right } = statement;
+    const { rows, columns, depth } = PAIRS;
+    const at = this.#expression(statement.sumsIndex);
+    const leftAt = this.#expression(statement.leftIndex);
+    const rightAt = this.#expression(statement.rightIndex);
+    const steps = this.#expression(statement.steps);
+    return () => {
+      const [to, fromLeft, fromRight, count] = [at(), leftAt(), rightAt(), steps()] as number[];
+      const [first, a, b] = [to ?? 0, fromLeft ?? 0, fromRight ?? 0];
+      const words = (count ?? 0) * depth;
+      const memory = this.#at(sums, first, (rows - 1) * sumsStride + columns, statement.sumsIndex);
+      const lefts = this.#at(left, a, words * rows, statement.leftIndex);
+      const rights = this.#at(right, b, words * columns, statement.rightIndex);
+      for (let row = 0; row < rows; row++) {
+        for (let column = 0; column < columns; column++) {
+          const target = first + row * sumsStride + column;
+          let sum = Number(memory[target]);
+          for (let word = 0; word < words; word++) {
+            const step = Math.floor(word / depth);
+            const x = Number(lefts[a + (step * rows + row) * depth + (word % depth)]);
+            const y = Number(rights[b + word * columns + column]);
+            sum = Math.fround(sum + fromBfloat16Bits(x & 0xffff) * fromBfloat16Bits(y & 0xffff));
+            sum = Math.fround(sum + fromBfloat16Bits(x >>> 16) * fromBfloat16Bits(y >>> 16));
+          }
+          memory[target] = sum;
+        }
+      }
     };
   }
 

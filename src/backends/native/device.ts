@@ -31,6 +31,9 @@ export interface NativeDeviceOptions {
   readonly queueFrom?: number;
 }
 
+/** Of the units that multiply bfloat16: none, vectors (AVX-512 BF16), tiles (AMX). */
+const PAIR_SPEEDS = [{}, { pairSpeed: 2 }, { pairSpeed: 15 }] as const;
+
 /** Counters since the device was made. */
 export interface NativeStatistics {
   /** Kernels executed: dispatches of all runs. */
@@ -116,7 +119,7 @@ export class NativeDevice implements Device {
     this.#scratch = this.#pool.take(0);
   }
 
-  target(numerics: 'fast' | 'strict'): Target {
+  target(numerics: 'fast' | 'strict', pairs = false): Target {
     const { vectorBytes, registers, fma, cacheBytes } = this.#host.toolchain;
     return {
       name: 'native',
@@ -128,6 +131,7 @@ export class NativeDevice implements Device {
       mulHigh: true,
       workgroups: false,
       cacheBytes,
+      ...(pairs && PAIR_SPEEDS[this.#host.pairUnit()]),
     };
   }
 

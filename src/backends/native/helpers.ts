@@ -3,6 +3,7 @@
 import type { DType } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
 import type { ValueType } from '../../ir/expression.ts';
+import { PAIRS_SOURCE } from './pairs.ts';
 
 const REGISTER: Readonly<Record<ValueType, string>> = {
   f32: 'float',
@@ -219,6 +220,12 @@ export class CHelpers {
     if (dtype === 'bfloat16') return `${this.#toBfloat()}(${value})`;
     if (dtype === 'bool') return `(${value} != 0)`;
     return isStoredWhole(dtype) ? value : `(${STORED[dtype]})(${value})`;
+  }
+
+  /** Products of bfloat16, on whatever unit this processor has for them. */
+  multiplyPairs(): string {
+    this.#add('multiply_pairs', () => PAIRS_SOURCE);
+    return 'multiply_pairs';
   }
 
   #fromHalf(): string {

@@ -5,6 +5,7 @@ import type { Kernel } from '../../ir/kernel.ts';
 import { type CompileCache, missingTools, sharedCompileCache } from './compile-cache.ts';
 import { requireForeign } from './foreign.ts';
 import { unitOf } from './kernel-units.ts';
+import { PAIR_UNIT_SOURCE, PAIRS_SOURCE } from './pairs.ts';
 import { RUNTIME_SOURCE } from './runtime-source.ts';
 import { requireToolchain, type Toolchain } from './toolchain.ts';
 
@@ -31,6 +32,8 @@ export interface NativeHost {
   done(ticket: number): boolean;
   wait(ticket: number): void;
   waitAsync(ticket: number): Promise<void>;
+  /** What multiplies bfloat16: 0 for nothing, 1 for vectors, 2 for tiles. Found out when first asked. */
+  pairUnit(): 0 | 1 | 2;
   /** Asks for large pages; the system may ignore it. */
   useLargePages(address: number, bytes: number): void;
 }
@@ -83,10 +86,12 @@ function openHost(): NativeHost {
   const signature = { parameters: ['u32'], result: 'i32' } as const;
   const wait = runtime.function('tengen_wait', signature);
   const waitAsync = foreign.asyncFunctionAt(runtime.address('tengen_wait'), signature);
+  let pairUnit: 0 | 1 | 2 | undefined;
   return {
     toolchain: requireToolchain(),
     cache,
     start,
+    pairUnit: () => (pairUnit ??= findPairUnit(cache)),
     kernels: (kernels) => loadKernels(cache, kernels),
     run,
     submit,
@@ -97,6 +102,20 @@ function openHost(): NativeHost {
       if (done(ticket) === 0) await waitAsync(ticket);
     },
   };
+}
+
+/** Kernels are compiled as this probe is, so what works here works there. */
+function findPairUnit(cache: CompileCache): 0 | 1 | 2 {
+  const [unit] = cache.load([
+    {
+      declarations: [PAIRS_SOURCE],
+      definition: PAIR_UNIT_SOURCE,
+      exports: ['pair_unit'],
+      alone: true,
+    },
+  ]);
+  const found = unit?.function('pair_unit', { parameters: [], result: 'i32' })();
+  return found === 1 || found === 2 ? found : 0;
 }
 
 function loadKernels(cache: CompileCache, kernels: readonly Kernel[]): LoadedKernels {

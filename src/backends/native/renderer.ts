@@ -196,6 +196,19 @@ class KernelRenderer {
       case 'store':
         put(`${this.#store(statement)};`);
         break;
+      case 'multiplyPairs': {
+        const { sums, sumsIndex, sumsStride, left, leftIndex, right, rightIndex } = statement;
+        const name = this.#helpers.multiplyPairs();
+        const places = [
+          this.#address(sums, sumsIndex),
+          String(sumsStride),
+          this.#address(left, leftIndex),
+          this.#address(right, rightIndex),
+          this.#text(statement.steps),
+        ];
+        put(`${name}(${places.join(', ')});`);
+        break;
+      }
       case 'barrier':
         // One invocation for each grid item: nobody to wait for.
         break;

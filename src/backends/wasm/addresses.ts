@@ -296,6 +296,7 @@ class Analysis implements AddressPlan {
         this.#access(statement.buffer, statement.index);
         this.#value(statement.value);
         break;
+      case 'multiplyPairs':
       case 'barrier':
         break;
       default:

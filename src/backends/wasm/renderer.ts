@@ -262,6 +262,8 @@ class KernelRenderer implements Context {
       case 'store':
         emitStore(this, statement);
         break;
+      case 'multiplyPairs':
+        throw internalError('WebAssembly has no products of bfloat16');
       case 'barrier':
         // One invocation per grid item: nobody to wait for.
         break;
@@ -380,6 +382,7 @@ class KernelRenderer implements Context {
         break;
       case 'assign':
       case 'store':
+      case 'multiplyPairs':
       case 'barrier':
         break;
       default:

@@ -223,6 +223,8 @@ class ShaderRenderer {
       case 'store':
         put(`${this.#store(statement)};`);
         break;
+      case 'multiplyPairs':
+        throw internalError('WGSL has no products of bfloat16');
       case 'barrier':
         put('workgroupBarrier();');
         break;

@@ -5,6 +5,7 @@ import { KeyWriter } from '../../graph/op.ts';
 import type { Buffer, Expression, ValueType, Variable } from '../../ir/expression.ts';
 import { operandsOf } from '../../ir/expression.ts';
 import type { Kernel, Statement } from '../../ir/kernel.ts';
+import { rootsOf } from '../../ir/walk.ts';
 
 const TYPES: Readonly<Record<ValueType, number>> = { f32: 0, f64: 1, i32: 2, u32: 3, bool: 4 };
 const KINDS: Readonly<Record<Expression['kind'], number>> = {
@@ -29,6 +30,7 @@ const STATEMENTS: Readonly<Record<Statement['kind'], number>> = {
   assign: 24,
   store: 25,
   barrier: 26,
+  multiplyPairs: 27,
 };
 
 const numbers = new Float64Array(1);
@@ -124,6 +126,13 @@ class KernelKeyWriter {
         this.#key.push(this.#known.get(statement.buffer) ?? -1);
         this.#expression(statement.index);
         this.#expression(statement.value);
+        break;
+      case 'multiplyPairs':
+        for (const buffer of [statement.sums, statement.left, statement.right]) {
+          this.#key.push(this.#known.get(buffer) ?? -1);
+        }
+        this.#key.push(statement.sumsStride);
+        for (const index of rootsOf(statement)) this.#expression(index);
         break;
       case 'barrier':
         break;

@@ -8,6 +8,7 @@ import { implicitProduct } from '../schedule/convolution.ts';
 import { dotFilter } from '../schedule/dot-filter.ts';
 import { dotProduct } from '../schedule/dot-product.ts';
 import { packedProduct } from '../schedule/matmul.ts';
+import { pairProduct } from '../schedule/pair-product.ts';
 import { unpackedProduct } from '../schedule/unpacked-product.ts';
 import { winograd2, winograd4 } from '../schedule/winograd.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
@@ -33,6 +34,7 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   dotProduct,
   implicitProduct,
   packedProduct,
+  pairProduct,
   unpackedProduct,
   winograd2,
   winograd4,

@@ -1,72 +1,125 @@
 // What can be computed once and kept: kernels that read nothing but parameters which the plan leaves
-// alone - packed weights, tables of offsets - and write scratch that only later kernels read. They make
-// a plan of their own, which runs again when such a parameter has changed.
+// alone, and numbers - packed weights, tables of offsets, what batch norm makes of its statistics - and
+// write what only later kernels read. They make a plan of their own, which runs again when such a
+// parameter or number has changed.
 import { byteSize } from '../../base/dtype.ts';
+import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Binding, Plan } from '../../runtime/plan.ts';
+import { isLoop, type Item, type ListedStep, stepsIn } from '../listing.ts';
 import type { Memory, Scratch } from '../lower/kernel-builder.ts';
-import type { Step } from './plan-memory.ts';
 
 export interface Prepared {
   /** To be run before the plan itself, with the same bindings. */
   readonly plan: Plan;
   /** Bindings whose contents are kept from run to run. */
   readonly kept: readonly number[];
-  /** Leaves that it reads. */
+  /** Leaves and scalar slots that it reads. */
   readonly leaves: readonly number[];
+  readonly scalars: readonly number[];
 }
+
+/** Memory that outlives a run: scratch, or a value that would lie in the arena. */
+export type Kept = Scratch | Node;
 
 export interface Separated {
   /** Steps that can be run ahead, and the others. */
-  readonly ahead: readonly Step[];
-  readonly rest: readonly Step[];
-  /** Scratch that outlives a run, in the order in which it is first written. */
-  readonly kept: readonly Scratch[];
+  readonly ahead: readonly ListedStep[];
+  readonly rest: readonly Item[];
+  /** What the others read of it, in the order in which it is first written. */
+  readonly kept: readonly Kept[];
 }
 
-/** Finds the steps that depend on nothing but values for which `isConstant` holds. */
-export function separateConstant(
-  steps: readonly Step[],
-  isConstant: (node: Node) => boolean,
-): Separated {
-  const written = writers(steps);
-  const known = new Set<Scratch>();
-  const ahead: Step[] = [];
-  const rest: Step[] = [];
-  for (const step of steps) {
+/** A value that is kept may be larger than what it is made of, up to this: masks, not expanded data. */
+const GROWTH_BYTES = 1024 * 1024;
+
+/** What the compiler knows of a value. */
+export interface ValueFacts {
+  /** A parameter that the plan leaves alone. */
+  isConstant(node: Node): boolean;
+  /** A number that is likely the same in the next run, as an epsilon is. */
+  isNumber(node: Node): boolean;
+  /** It has a place that the caller gave it, and its step stays in the plan. */
+  isBound(node: Node): boolean;
+}
+
+/** Finds the steps that depend on nothing but parameters, and on numbers beside them. */
+export function separateConstant(items: readonly Item[], facts: ValueFacts): Separated {
+  const written = writers(stepsIn(items));
+  const known = new Set<Kept>();
+  const ahead: ListedStep[] = [];
+  const rest: Item[] = [];
+  for (const step of items) {
+    if (isLoop(step)) {
+      rest.push(step);
+      continue;
+    }
     const { kernel, memory } = step.stage;
-    const results: Scratch[] = [];
+    const results: Kept[] = [];
+    let bytesRead = 0;
+    let valueBytes = 0;
     const fits = memory.every((place, i) => {
-      const reads = kernel.buffers[i]?.access === 'read';
-      if (place.kind === 'value') return reads && isConstant(place.node);
-      if (place.kind === 'binding') return false;
-      if (reads) return known.has(place.scratch);
-      results.push(place.scratch);
-      return written.get(place.scratch) === 1;
+      const kept = keptOf(place);
+      if (kept === null || place.kind === 'moving') return false;
+      if (kernel.buffers[i]?.access === 'read') {
+        if (place.kind === 'value' && facts.isNumber(place.node)) return true;
+        bytesRead += bytesOf(kept);
+        return known.has(kept) || (place.kind === 'value' && facts.isConstant(place.node));
+      }
+      if (place.kind === 'value') {
+        if (facts.isBound(place.node)) return false;
+        valueBytes += bytesOf(kept);
+      }
+      results.push(kept);
+      return written.get(kept) === 1;
     });
-    if (!fits || results.length === 0) {
+    const large = valueBytes > Math.max(bytesRead, GROWTH_BYTES);
+    const ofNumbers = valueBytes > 0 && bytesRead === 0;
+    if (!fits || results.length === 0 || large || ofNumbers) {
       rest.push(step);
       continue;
     }
     ahead.push(step);
-    for (const scratch of results) known.add(scratch);
+    for (const result of results) known.add(result);
   }
-  return { ahead, rest, kept: [...known] };
+  const wanted = new Set(memoryOf(rest).map(keptOf));
+  return { ahead, rest, kept: [...known].filter((each) => wanted.has(each)) };
 }
 
-/** How many steps write each scratch. */
-function writers(steps: readonly Step[]): Map<Scratch, number> {
-  const counts = new Map<Scratch, number>();
+/** Everything that is touched, conditions of loops too. */
+function memoryOf(items: readonly Item[]): Memory[] {
+  return items.flatMap((item) => {
+    if (!isLoop(item)) return item.stage.memory;
+    const condition = item.condition === null ? [] : [item.condition.memory];
+    return [...condition, ...memoryOf(item.items)];
+  });
+}
+
+function keptOf(memory: Memory): Kept | null {
+  const place = memory.kind === 'moving' ? memory.of : memory;
+  if (place.kind === 'binding') return null;
+  return place.kind === 'value' ? place.node : place.scratch;
+}
+
+/** How many steps write each value and scratch. */
+function writers(steps: readonly ListedStep[]): Map<Kept, number> {
+  const counts = new Map<Kept, number>();
   for (const { stage } of steps) {
-    stage.memory.forEach((place: Memory, i) => {
-      if (place.kind !== 'scratch' || stage.kernel.buffers[i]?.access === 'read') return;
-      counts.set(place.scratch, (counts.get(place.scratch) ?? 0) + 1);
+    stage.memory.forEach((place, i) => {
+      const kept = keptOf(place);
+      if (kept === null || stage.kernel.buffers[i]?.access === 'read') return;
+      counts.set(kept, (counts.get(kept) ?? 0) + 1);
     });
   }
   return counts;
 }
 
-/** The binding of a scratch that is kept. */
-export function bindingOf({ dtype, length }: Scratch, access: Binding['access']): Binding {
-  return { bytes: length * byteSize(dtype), access };
+function bytesOf(kept: Kept): number {
+  const length = 'shape' in kept ? sizeOf(kept.shape) : kept.length;
+  return length * byteSize(kept.dtype);
+}
+
+/** The binding of what is kept. */
+export function bindingOf(kept: Kept, access: Binding['access']): Binding {
+  return { bytes: bytesOf(kept), access };
 }

@@ -1,5 +1,6 @@
 // How a node reads its inputs: how often each element is evaluated, and whether the element at a
 // row-major position needs only the input's element at that same position.
+import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { OpDef, ReadContext } from '../../graph/op.ts';
@@ -19,7 +20,7 @@ export interface Access {
 /** The kinds that are always computed once, into a kernel of their own. */
 export function isMainOp(op: OpDef): boolean {
   const { kind } = op.lower;
-  return kind === 'reduce' || kind === 'matmul' || kind === 'convolution' || kind === 'custom';
+  return kind !== 'elementwise' && kind !== 'indexed' && kind !== 'leaf';
 }
 
 /** Finds accesses once per node. */
@@ -51,6 +52,8 @@ export class AccessMap {
       case 'indexed':
         return this.#probe(node, lower.emit.bind(lower));
       case 'reduce':
+      case 'region':
+      case 'result':
         return node.inputs.map((input) => ({ input, multiplicity: 1, samePosition: false }));
       case 'matmul':
         // Packed once per block of the other operand.
@@ -66,6 +69,8 @@ export class AccessMap {
           samePosition: false,
         }));
       }
+      case 'host':
+        throw internalError(`${node.op.name} is computed on the host, not in a plan`);
       case 'leaf':
         return [];
       default:

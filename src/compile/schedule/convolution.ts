@@ -172,6 +172,100 @@ function filterProblem(node: Node, geometry: ConvolutionGeometry): ProductProble
   };
 }
 
+/** y[image, group * O + m, position] = sum over (channel, tap) of weight * x under that tap. */
+function forwardProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
+  const d = dimensionsOf(node, geometry);
+  const depth = [d.inputs, ...d.kernel];
+  const width = [d.images, ...d.result];
+  return {
+    sizes: { batch: d.groups, m: d.outputs, n: sizeOf(width), k: sizeOf(depth) },
+    dtype: node.dtype,
+    readA: (kernel, batch, m, k) => {
+      const { builder } = kernel;
+      const output = builder.add(builder.scale(batch, d.outputs), m);
+      return kernel.read(1, [output, ...unflatten(builder, k, depth)]);
+    },
+    readB: (kernel, batch, k, n) => {
+      const { builder } = kernel;
+      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const [input, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
+      const { indices, inside } = tapPosition(builder, geometry, d, at, tap);
+      const from = builder.add(builder.scale(batch, d.inputs), input);
+      return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
+    },
+    store: (kernel, batch, m, n, value) => {
+      const { builder } = kernel;
+      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const output = builder.add(builder.scale(batch, d.outputs), m);
+      return kernel.writeElement([image, output, ...at], value);
+    },
+  };
+}
+
+/** dx[image, group * I + m, position] = sum over (output, tap) of weight * dy where that tap hit it. */
+function dataProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
+  const d = dimensionsOf(node, geometry);
+  const depth = [d.outputs, ...d.kernel];
+  const width = [d.images, ...d.space];
+  return {
+    sizes: { batch: d.groups, m: d.inputs, n: sizeOf(width), k: sizeOf(depth) },
+    dtype: node.dtype,
+    readA: (kernel, batch, m, k) => {
+      const { builder } = kernel;
+      const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
+      const from = builder.add(builder.scale(batch, d.outputs), output);
+      return kernel.read(1, [from, m, ...tap]);
+    },
+    readB: (kernel, batch, k, n) => {
+      const { builder } = kernel;
+      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
+      let inside: Expression = builder.constant(1, 'bool');
+      const indices = at.map((position, axis) => {
+        const stride = geometry.stride[axis] as number;
+        const padding = geometry.padding[2 * axis] as number;
+        const reach = builder.scale(tap[axis] as Expression, geometry.dilation[axis] as number);
+        const distance = builder.sub(builder.offset(position, padding), reach);
+        const size = d.result[axis] as number;
+        const require = (condition: Expression): void => {
+          inside = builder.and(inside, condition);
+        };
+        if (stride === 1) return clampInside(builder, distance, size, require);
+        // Division is of what is not negative.
+        require(builder.compare('ge', distance, builder.constant(0)));
+        const whole = builder.max(distance, builder.constant(0));
+        const by = builder.constant(stride);
+        require(builder.compare('eq', builder.rem(whole, by), builder.constant(0)));
+        return clampInside(builder, builder.div(whole, by), size, require);
+      });
+      const from = builder.add(builder.scale(batch, d.outputs), output);
+      return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
+    },
+    store: (kernel, batch, m, n, value) => {
+      const { builder } = kernel;
+      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const input = builder.add(builder.scale(batch, d.inputs), m);
+      return kernel.writeElement([image, input, ...at], value);
+    },
+  };
+}
+
+/** Any convolution as a product, whichever role it plays. */
+export function convolutionProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
+  const { role } = geometry;
+  switch (role) {
+    case 'forward':
+      return pointwiseProblem(node, geometry) ?? forwardProblem(node, geometry);
+    case 'backwardData':
+      return pointwiseProblem(node, geometry) ?? dataProblem(node, geometry);
+    case 'backwardFilter':
+      return filterProblem(node, geometry);
+    default:
+      role satisfies never;
+      throw internalError('unknown role of a convolution');
+  }
+}
+
 /** The geometry of a convolution node, or null for other nodes. */
 export function geometryOf(node: Node): ConvolutionGeometry | null {
   const { lower } = node.op;

@@ -34,7 +34,7 @@ export interface ProductTiles {
   /** Rows and columns of the block that one grid item computes; multiples of the tile. */
   readonly blockRows: number;
   readonly blockColumns: number;
-  /** Length of the slices of k that stay in cache. */
+  /** Steps along k of the slices that stay in cache. */
   readonly blockDepth: number;
 }
 
@@ -129,34 +129,58 @@ export function productStages(
 ): Stage[] {
   const { sizes } = problem;
   const accumulator = accumulatorOf(problem.dtype);
-  const context: Context = {
+  const lanes = Math.max(1, contraction.target.vectorBytes / (accumulator === 'float64' ? 8 : 4));
+  const width = tiles.vectors * lanes;
+  const context: ProductContext = {
     contraction,
     problem,
     tiles,
     dtype: accumulator,
     type: valueTypeOf(accumulator),
-    lanes: Math.max(1, contraction.target.vectorBytes / (accumulator === 'float64' ? 8 : 4)),
-    batchA: isShared(contraction, problem, 'A') ? 1 : sizes.batch,
-    batchB: isShared(contraction, problem, 'B') ? 1 : sizes.batch,
+    width,
+    steps: sizes.k,
+    stepA: tiles.rows,
+    stepB: width,
+    ...sharedOperands(contraction, problem),
+    multiply: (builder, buffers, at) => registerTile(context, lanes, builder, buffers, at),
   };
-  const width = tiles.vectors * context.lanes;
-  const panelsA = Math.ceil(sizes.m / tiles.rows);
-  const panelsB = Math.ceil(sizes.n / width);
-  const packedA: Scratch = {
-    name: 'packedA',
-    dtype: accumulator,
-    length: context.batchA * panelsA * sizes.k * tiles.rows,
-  };
-  const packedB: Scratch = {
-    name: 'packedB',
-    dtype: accumulator,
-    length: context.batchB * panelsB * sizes.k * width,
-  };
+  const { packedA, packedB } = panelsOf(context, accumulator);
   return [
-    packStage(context, 'A', packedA, panelsA, tiles.rows),
-    packStage(context, 'B', packedB, panelsB, width),
-    multiplyStage(context, packedA, packedB, panelsA, panelsB),
+    packStage(context, 'A', packedA, tiles.rows),
+    packStage(context, 'B', packedB, width),
+    multiplyStage(context, packedA, packedB),
   ];
+}
+
+/** How many matrices each operand has, those that are the same for every batch counted once. */
+export function sharedOperands(
+  contraction: ContractionContext,
+  problem: ProductProblem,
+): Pick<ProductContext, 'batchA' | 'batchB'> {
+  const { batch } = problem.sizes;
+  return {
+    batchA: isShared(contraction, problem, 'A') ? 1 : batch,
+    batchB: isShared(contraction, problem, 'B') ? 1 : batch,
+  };
+}
+
+/** Memory for both operands in panels. */
+export function panelsOf(
+  context: ProductContext,
+  dtype: DType,
+): { readonly packedA: Scratch; readonly packedB: Scratch } {
+  const { steps, stepA, stepB, batchA, batchB } = context;
+  return {
+    packedA: { name: 'packedA', dtype, length: batchA * panelCount(context, 'A') * steps * stepA },
+    packedB: { name: 'packedB', dtype, length: batchB * panelCount(context, 'B') * steps * stepB },
+  };
+}
+
+/** Panels of one matrix. */
+export function panelCount({ problem, tiles, width }: ProductContext, side: 'A' | 'B'): number {
+  return side === 'A'
+    ? Math.ceil(problem.sizes.m / tiles.rows)
+    : Math.ceil(problem.sizes.n / width);
 }
 
 /** Whether an operand is the same matrix for every batch: then it is packed once. */
@@ -176,16 +200,39 @@ function isShared(
   return !dependsOn(value, batch);
 }
 
-interface Context {
+/** A product, and how its tiles are multiplied. */
+export interface ProductContext {
   readonly contraction: ContractionContext;
   readonly problem: ProductProblem;
   readonly tiles: ProductTiles;
-  /** dtype of sums and packed operands. */
+  /** dtype of the sums. */
   readonly dtype: DType;
   readonly type: ValueType;
-  readonly lanes: number;
+  /** Columns of the register tile. */
+  readonly width: number;
+  /** Steps along k, and the elements that a panel of each operand holds for one. */
+  readonly steps: number;
+  readonly stepA: number;
+  readonly stepB: number;
   readonly batchA: number;
   readonly batchB: number;
+  /** Adds some steps of two panels to a tile of the block. */
+  multiply(builder: Builder, buffers: TileBuffers, at: TilePlaces): readonly Statement[];
+}
+
+export interface TileBuffers {
+  readonly packedA: Buffer;
+  readonly packedB: Buffer;
+  readonly block: Buffer;
+}
+
+/** Where the panels begin, the steps from and to which they are multiplied, and the tile's corner. */
+export interface TilePlaces {
+  readonly a: Expression;
+  readonly b: Expression;
+  readonly start: Expression;
+  readonly end: Expression;
+  readonly corner: Expression;
 }
 
 /**
@@ -193,13 +240,13 @@ interface Context {
  * panel p goes to ((batch * panels + p) * K + k) * width + along. Beyond the edge stand zeros.
  */
 function packStage(
-  context: Context,
+  context: ProductContext,
   side: 'A' | 'B',
   scratch: Scratch,
-  panels: number,
   width: number,
 ): Stage {
   const { contraction, problem } = context;
+  const panels = panelCount(context, side);
   const { sizes } = problem;
   const batch = side === 'A' ? context.batchA : context.batchB;
   const kernel = contraction.newKernel(`${contraction.name}_pack${side}`);
@@ -290,20 +337,19 @@ function packStage(
 }
 
 /** One grid item computes one block of one product: all depth slices, then the epilogue. */
-function multiplyStage(
-  context: Context,
+export function multiplyStage(
+  context: ProductContext,
   scratchA: Scratch,
   scratchB: Scratch,
-  panelsA: number,
-  panelsB: number,
 ): Stage {
-  const { contraction, problem, tiles, dtype, lanes } = context;
+  const { contraction, problem, tiles, dtype, width } = context;
+  const panelsA = panelCount(context, 'A');
+  const panelsB = panelCount(context, 'B');
   const { sizes } = problem;
   const kernel = contraction.newKernel(`${contraction.name}_multiply`);
   const { builder } = kernel;
   const packedA = kernel.scratch(scratchA, 'read');
   const packedB = kernel.scratch(scratchB, 'read');
-  const width = tiles.vectors * lanes;
   const cells = tiles.blockRows * tiles.blockColumns;
   const block = kernel.privateArray('block', dtype, cells);
   const blocksM = Math.ceil(sizes.m / tiles.blockRows);
@@ -371,14 +417,12 @@ interface BlockPanels {
 
 /** Clears the block and adds every depth slice of every register tile to it. */
 function multiplySlices(
-  context: Context,
+  context: ProductContext,
   builder: Builder,
-  buffers: { packedA: Buffer; packedB: Buffer; block: Buffer },
+  buffers: TileBuffers,
   panels: BlockPanels,
 ): readonly Statement[] {
-  const { tiles, lanes, type } = context;
-  const { sizes } = context.problem;
-  const width = tiles.vectors * lanes;
+  const { tiles, width, type, steps } = context;
   const cells = tiles.blockRows * tiles.blockColumns;
   const clear = loopIndex(builder, 'clear', cells);
   const clearing = loop(
@@ -388,22 +432,22 @@ function multiplySlices(
     [{ kind: 'store', buffer: buffers.block, index: clear, value: builder.constant(0, type) }],
     true,
   );
-  const slices = Math.ceil(sizes.k / tiles.blockDepth);
+  const slices = Math.ceil(steps / tiles.blockDepth);
   const slice = loopIndex(builder, 'slice', slices);
   const column = loopIndex(builder, 'tileColumn', tiles.blockColumns / width);
   const row = loopIndex(builder, 'tileRow', tiles.blockRows / tiles.rows);
   const start = builder.scale(slice, tiles.blockDepth);
   const end =
-    sizes.k % tiles.blockDepth === 0
+    steps % tiles.blockDepth === 0
       ? builder.offset(start, tiles.blockDepth)
-      : builder.min(builder.offset(start, tiles.blockDepth), builder.constant(sizes.k));
+      : builder.min(builder.offset(start, tiles.blockDepth), builder.constant(steps));
   const corner = builder.add(
     builder.scale(row, tiles.rows * tiles.blockColumns),
     builder.scale(column, width),
   );
-  const body = registerTile(context, builder, buffers, {
-    a: builder.scale(panels.a(row), sizes.k * tiles.rows),
-    b: builder.scale(panels.b(column), sizes.k * width),
+  const body = context.multiply(builder, buffers, {
+    a: builder.scale(panels.a(row), steps * context.stepA),
+    b: builder.scale(panels.b(column), steps * context.stepB),
     start,
     end,
     corner,
@@ -417,19 +461,18 @@ function multiplySlices(
 
 /** rows x vectors named accumulators: loaded from the block, summed over k, stored back. */
 function registerTile(
-  context: Context,
+  context: ProductContext,
+  lanes: number,
   builder: Builder,
-  buffers: { packedA: Buffer; packedB: Buffer; block: Buffer },
-  at: { a: Expression; b: Expression; start: Expression; end: Expression; corner: Expression },
+  buffers: TileBuffers,
+  at: TilePlaces,
 ): readonly Statement[] {
-  const { tiles, lanes, type } = context;
-  const { sizes } = context.problem;
+  const { tiles, type, width, steps } = context;
   const { target } = context.contraction;
-  const width = tiles.vectors * lanes;
   const before: Statement[] = [];
   const inner: Statement[] = [];
   const after: Statement[] = [];
-  const k = builder.variable('k', 'i32', { min: 0, max: sizes.k - 1 });
+  const k = builder.variable('k', 'i32', { min: 0, max: steps - 1 });
   const fromB: Variable[] = [];
   for (let v = 0; v < tiles.vectors; v++) {
     const index = builder.offset(builder.add(at.b, builder.scale(k, width)), v * lanes);

@@ -1,6 +1,6 @@
 // Scaled dot-product attention.
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { formatShape } from '../../base/shape.ts';
+import { broadcastShapes, formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
@@ -39,9 +39,44 @@ function maskScores(scores: Node, options: AttentionOptions): Node {
   return ops.add(scores, castNode(mask, scores.dtype));
 }
 
+/** With fewer queries than this, scores take less room than blocks: docs/decisions/0008-attention.md. */
+const FUSED_QUERIES = 32;
+
+/** The op that never stores all scores; halves are computed as float32. */
+function fused(
+  op: string,
+  [q, k, v]: readonly [Node, Node, Node],
+  scale: number,
+  options: AttentionOptions,
+): Node {
+  const dtype = q.dtype === 'float64' ? 'float64' : 'float32';
+  let mask: Node | null = null;
+  if (options.attnMask !== undefined && options.attnMask !== null) {
+    mask = nodeOf(op, options.attnMask);
+    const hidden = ops.constant(-Infinity, dtype);
+    mask =
+      mask.dtype === 'bool'
+        ? ops.select(mask, ops.constant(0, dtype), hidden)
+        : castNode(mask, dtype);
+  }
+  const parts = mask === null ? [q, k, v] : [q, k, v, mask];
+  const batch = broadcastShapes(op, ...parts.map(({ shape }) => shape.slice(0, -2)));
+  const wide = (node: Node, plane: Shape): Node =>
+    ops.expand(castNode(node, dtype), [...batch, ...plane]);
+  const [wideQ, wideK, wideV] = [q, k, v].map((x) => wide(x, x.shape.slice(-2)));
+  const plane = [q.shape.at(-2)!, k.shape.at(-2)!];
+  const attrs = { scale, causal: options.isCausal === true };
+  const added = mask === null ? null : wide(mask, plane);
+  return castNode(ops.attention(wideQ!, wideK!, wideV!, added, attrs), q.dtype);
+}
+
 /**
  * softmax(q kᵀ · scale + mask) v (Vaswani et al. 2017): query [.., L, E], key [.., S, E], value
  * [.., S, V] give [.., L, V]. A query that may see nothing gives NaN, as in PyTorch.
+ *
+ * The [.., L, S] scores are not stored, forward or backward (FlashAttention: Dao et al. 2022,
+ * arXiv:2205.14135), except with dropout, with fewer than 32 queries, where a float mask wants a
+ * gradient, and in gradients of gradients.
  */
 export function scaledDotProductAttention(
   query: Tensor,
@@ -71,6 +106,10 @@ export function scaledDotProductAttention(
     throw new ArgumentError('give isCausal or attnMask, not both', { op });
   }
   const scale = options.scale ?? 1 / Math.sqrt(size);
+  const isEmpty = [q, k, v].some(({ shape }) => sizeOf(shape) === 0);
+  if (dropoutP === 0 && q.shape.at(-2)! >= FUSED_QUERIES && !isEmpty) {
+    return wrap(fused(op, [q, k, v], scale, options));
+  }
   const scaled = ops.mul(q, numberNode(scale, q.dtype));
   const scores = maskScores(matmulNode(op, scaled, ops.transpose(k)), options);
   let weights = softmaxNode(scores, scores.shape.length - 1);

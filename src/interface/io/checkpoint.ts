@@ -12,7 +12,7 @@ import {
   unflattenTree,
 } from './checkpoint-tree.ts';
 import { withFileName } from './file-errors.ts';
-import { bytesOf, isTypedArray, type TypedHostArray } from './host-array.ts';
+import { bytesOf, isTypedArray, ownedArray, type TypedHostArray } from './host-array.ts';
 import { FILE_DTYPE_OF } from './safetensors-header.ts';
 import {
   type PendingTensor,
@@ -32,7 +32,8 @@ export type StateDict = ReadonlyMap<string, Tensor> | Readonly<Record<string, Te
 /** What `loadCheckpoint` gives: the tree that was saved. */
 export type Checkpoint = Record<string, CheckpointValue>;
 
-const KIND_KEY = 'tengen.kind';
+/** Names the kind of a safetensors file that is more than a state dict. */
+export const KIND_KEY = 'tengen.kind';
 const VERSION_KEY = 'tengen.version';
 const TREE_KEY = 'tengen.tree';
 const CHECKPOINT_KIND = 'checkpoint';
@@ -50,20 +51,25 @@ function pendingDeviceTensor(name: string, value: Tensor): PendingTensor {
   };
 }
 
-function pendingStateDict(state: StateDict): PendingTensor[] {
+/** The tensors of a state dict. Throws ArgumentError for anything else. */
+export function checkStateDict(op: string, state: StateDict): [string, Tensor][] {
   if (typeof state !== 'object' || state === null || 'stateDict' in state) {
     throw new ArgumentError(`expected a state dict, got ${describeValue(state)}`, {
-      op: 'save',
-      hint: 'save(path, model.stateDict())',
+      op,
+      hint: `${op}(${op.startsWith('save') ? 'path, ' : ''}model.stateDict())`,
     });
   }
   return entriesOf<unknown>(state).map(([name, value]) => {
-    if (isTensor(value)) return pendingDeviceTensor(name, value);
+    if (isTensor(value)) return [name, value];
     throw new ArgumentError(`'${name}' is not a Tensor`, {
-      op: 'save',
+      op,
       hint: 'a state dict maps names to tensors; saveCheckpoint() takes trees of anything',
     });
   });
+}
+
+function pendingStateDict(op: string, state: StateDict): PendingTensor[] {
+  return checkStateDict(op, state).map(([name, value]) => pendingDeviceTensor(name, value));
 }
 
 /**
@@ -79,7 +85,7 @@ export async function save(
   options: SafetensorsWriteOptions = {},
 ): Promise<void> {
   checkPath(path, 'save(path, state)');
-  await writePending(path, pendingStateDict(state), readMetadata('save', options));
+  await writePending(path, pendingStateDict('save', state), readMetadata('save', options));
 }
 
 /** The bytes {@link save} would write, for places without files. */
@@ -87,39 +93,7 @@ export async function serialize(
   state: StateDict,
   options: SafetensorsWriteOptions = {},
 ): Promise<Uint8Array> {
-  return serializePending(pendingStateDict(state), readMetadata('serialize', options));
-}
-
-/**
- * Loads the tensors of any safetensors file: from a path, an address, bytes or a Blob.
- *
- * @throws FormatError if the file is damaged, or is a checkpoint.
- * @example sketch: the model is the reader's
- * model.loadStateDict(await load('model.safetensors'));
- */
-export async function load(input: ByteInput): Promise<Map<string, Tensor>> {
-  const file = await SafetensorsFile.open(input);
-  try {
-    const kind = file.metadata.get(KIND_KEY);
-    if (kind !== undefined) {
-      throw new FormatError(`${file.label} is a ${kind.slice(0, 40)}, not a plain state dict`, {
-        hint: 'use loadCheckpoint(), and take the part you need',
-      });
-    }
-    const tensors = new Map<string, Tensor>();
-    for (const name of file.tensors.keys()) {
-      tensors.set(name, adoptHostArray(owned(await file.read(name))));
-    }
-    return tensors;
-  } finally {
-    await file.close();
-  }
-}
-
-/** The array in memory of its own: what was read from a larger piece is copied out of it. */
-function owned(array: TypedHostArray): TypedHostArray {
-  const { data } = array;
-  return data.byteLength === data.buffer.byteLength ? array : { ...array, data: data.slice() };
+  return serializePending(pendingStateDict('serialize', state), readMetadata('serialize', options));
 }
 
 function checkpointParts(state: Readonly<Record<string, unknown>>): {
@@ -185,7 +159,7 @@ export async function loadCheckpoint<T = Checkpoint>(input: ByteInput): Promise<
   try {
     const json = checkpointJson(file);
     const arrays = new Map<string, TypedHostArray>();
-    for (const name of file.tensors.keys()) arrays.set(name, owned(await file.read(name)));
+    for (const name of file.tensors.keys()) arrays.set(name, ownedArray(await file.read(name)));
     const tree = unflattenTree(json, arrayLookup(file, arrays));
     return tree as T;
   } catch (error) {

@@ -80,3 +80,9 @@ export function typedHostArray(op: string, array: HostArray): TypedHostArray {
 export function bytesOf(data: TypedArray): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
+
+/** The array in memory of its own: what was read from a larger piece is copied out of it. */
+export function ownedArray(array: TypedHostArray): TypedHostArray {
+  const { data } = array;
+  return data.byteLength === data.buffer.byteLength ? array : { ...array, data: data.slice() };
+}

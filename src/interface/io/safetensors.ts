@@ -1,19 +1,13 @@
 // safetensors files: read from memory or by ranges of a file, and written deterministically.
-import { type TypedArray, viewTypedArray } from '../../base/dtype.ts';
+import type { TypedArray } from '../../base/dtype.ts';
 import { checkKeys, describeValue } from '../../base/checks.ts';
-import {
-  ArgumentError,
-  DisposedError,
-  FormatError,
-  internalError,
-  ShapeError,
-} from '../../base/errors.ts';
+import { ArgumentError, DisposedError, ShapeError } from '../../base/errors.ts';
 import { writeFileAtomically } from './atomic-file.ts';
 import { type ByteInput, type ByteSource, openSource } from './byte-source.ts';
+import { decodeElements, requireLittleEndian } from './elements.ts';
 import { withFileName } from './file-errors.ts';
 import { type HostArray, type TypedHostArray, bytesOf, typedHostArray } from './host-array.ts';
 import {
-  FILE_DTYPE_INFO,
   FILE_DTYPE_OF,
   type HeaderTensor,
   METADATA_KEY,
@@ -160,75 +154,9 @@ export async function readSafetensors(input: ByteInput): Promise<Safetensors> {
   }
 }
 
-function requireLittleEndian(): void {
-  if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1) {
-    throw new ArgumentError('safetensors files need a little-endian machine');
-  }
-}
-
 function decodeTensor(entry: TensorEntry, bytes: Uint8Array): TypedHostArray {
-  const { fileDType, dtype, shape, byteOffset } = entry;
-  const itemSize = FILE_DTYPE_INFO[fileDType].bytes;
-  const aligned = bytes.byteOffset % itemSize === 0 ? bytes : bytes.slice();
-  const count = entry.byteLength / itemSize;
-  switch (fileDType) {
-    case 'I64':
-    case 'U64':
-      return { data: narrow(entry, aligned, count), shape, dtype };
-    case 'U16':
-      return {
-        data: Int32Array.from(new Uint16Array(aligned.buffer, aligned.byteOffset, count)),
-        shape,
-        dtype,
-      };
-    case 'BOOL': {
-      const wrong = aligned.findIndex((value) => value > 1);
-      if (wrong >= 0) {
-        throw new FormatError(`tensor '${entry.name}': a BOOL of ${aligned[wrong]}`, {
-          offset: byteOffset + wrong,
-        });
-      }
-      return { data: aligned, shape, dtype };
-    }
-    case 'F64':
-    case 'F32':
-    case 'F16':
-    case 'BF16':
-    case 'I32':
-    case 'I16':
-    case 'I8':
-    case 'U32':
-    case 'U8':
-      return {
-        data: viewTypedArray(dtype, aligned.buffer, aligned.byteOffset, count),
-        shape,
-        dtype,
-      };
-    default:
-      fileDType satisfies never;
-      throw internalError('unknown file dtype');
-  }
-}
-
-/** 64-bit integers as 32-bit ones: the high word may only repeat the sign. */
-function narrow(entry: TensorEntry, bytes: Uint8Array, count: number): Int32Array | Uint32Array {
-  const signed = entry.fileDType === 'I64';
-  const words = new Int32Array(bytes.buffer, bytes.byteOffset, count * 2);
-  const result = signed ? new Int32Array(count) : new Uint32Array(count);
-  for (let index = 0; index < count; index++) {
-    const low = words[2 * index] as number;
-    const high = words[2 * index + 1] as number;
-    if (high !== (signed ? low >> 31 : 0)) {
-      const value = new DataView(bytes.buffer, bytes.byteOffset + 8 * index, 8);
-      const exact = signed ? value.getBigInt64(0, true) : value.getBigUint64(0, true);
-      throw new FormatError(
-        `tensor '${entry.name}': element ${index} is ${exact}, outside ${entry.dtype}`,
-        { offset: entry.byteOffset + 8 * index },
-      );
-    }
-    result[index] = low;
-  }
-  return result;
+  const { name, fileDType, dtype, shape, byteOffset } = entry;
+  return { data: decodeElements(name, fileDType, bytes, byteOffset), shape, dtype };
 }
 
 /** A tensor whose bytes are asked for only when it is written. */

@@ -107,18 +107,22 @@ export class MultiheadAttention extends Module {
       Tensor,
       Tensor,
     ];
-    const mask = this.#mask(q, k, options);
     const dropoutP = this.training ? this.dropout : 0;
     let weights: Tensor | null = null;
     let heads: Tensor;
     if (needWeights) {
+      const mask = this.#mask(q, k, options);
       const scores = q.mul(1 / Math.sqrt(q.shape[3] ?? 1)).matmul(k.transpose(-2, -1));
       const all = F.softmax(mask === null ? scores : scores.add(mask), -1);
       const kept = dropoutP > 0 ? F.dropout(all, { p: dropoutP, training: true }) : all;
       heads = kept.matmul(v);
       weights = averageAttnWeights ? kept.mean(1) : kept;
     } else {
-      heads = F.scaledDotProductAttention(q, k, v, { attnMask: mask, dropoutP });
+      const { isCausal = false, attnMask = null, keyPaddingMask = null } = options;
+      // Where the order is all that hides keys, half of the blocks are left out.
+      const isOrder = isCausal && attnMask === null && keyPaddingMask === null;
+      const seen = isOrder ? { isCausal } : { attnMask: this.#mask(q, k, options) };
+      heads = F.scaledDotProductAttention(q, k, v, { ...seen, dropoutP });
     }
     const output = this.outProj.forward(this.#joinHeads(heads));
     if (isBatched) return [this.batchFirst ? output : output.transpose(0, 1), weights];

@@ -98,6 +98,12 @@ function newArray(name: ArrayName, length: number): Exclude<ElementData, readonl
   return new CONSTRUCTORS[name](length);
 }
 
+/** A zeroed host array for `count` elements of a type; strings are empty. */
+export function newElements(type: ElementType, count: number): ElementData {
+  if (type === 'string') return new Array<string>(count).fill('');
+  return newArray(ELEMENT_TYPES[type].array, count * entriesPerElement(type));
+}
+
 /** Number of elements, or a FormatError for sizes that are no sizes. */
 function countOf(name: string, dims: readonly number[]): number {
   let count = 1;

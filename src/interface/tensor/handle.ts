@@ -15,6 +15,7 @@ import { formatShape, type Shape, sameShape, sizeOf } from '../../base/shape.ts'
 import type { Node } from '../../graph/node.ts';
 import { cast, full, input, scalar } from '../../graph/ops/index.ts';
 import { Storage } from '../../runtime/storage.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import { encodeNumbers } from './encode.ts';
 import { type AssignOptions, engine, type NodeHolder } from './engine.ts';
 import type { Tensor } from './tensor.ts';
@@ -191,7 +192,7 @@ export function tensorOn(node: Node): Tensor {
 
 /** Wraps the result of a public operation, and lets a step compute it if nothing uses it. */
 export function wrap(node: Node): Tensor {
-  engine().created(node);
+  if (openBodies().length === 0) engine().created(node);
   return tensorOn(node);
 }
 
@@ -265,8 +266,13 @@ export function numberOf(op: string, value: unknown, expected = 'a number'): num
  * `values` in the dtypes of `targets`, computed: what cannot be read fails here, before any of it is
  * copied. Halves are read as raw bits, so that conversion is the device's business.
  */
-export function readyToCopy(values: readonly Tensor[], targets: readonly Tensor[]): Tensor[] {
-  const nodes = values.map(({ node }, i) => castNode(node, (targets[i] as Tensor).dtype));
+export function readyToCopy(
+  values: readonly Tensor[],
+  targets: readonly { readonly dtype: DType }[],
+): Tensor[] {
+  const nodes = values.map(({ node }, i) =>
+    castNode(node, (targets[i] as { readonly dtype: DType }).dtype),
+  );
   engine().evaluate(nodes);
   return nodes.map(tensorOn);
 }

@@ -14,10 +14,12 @@ export class Ahead {
   /** Numbers, not the storages: a plan must not keep a dropped model. Empty before the first run. */
   readonly #storageIds: number[] = [];
   readonly #versions: number[] = [];
+  readonly #numbers: Float64Array;
   #ran = false;
 
   private constructor(prepared: Prepared, device: Device) {
-    const { plan, kept } = prepared;
+    const { plan, kept, scalars } = prepared;
+    this.#numbers = new Float64Array(scalars.length);
     this.#prepared = prepared;
     this.#device = device;
     this.#executable = device.load(plan);
@@ -51,6 +53,12 @@ export class Ahead {
       if (this.#storageIds[i] === storageId && this.#versions[i] === version) return;
       this.#storageIds[i] = storageId;
       this.#versions[i] = version;
+      changed = true;
+    });
+    this.#prepared.scalars.forEach((slot, i) => {
+      const number = scalars[slot] as number;
+      if (Object.is(this.#numbers[i], number)) return;
+      this.#numbers[i] = number;
       changed = true;
     });
     if (!changed) return 0;

@@ -2,6 +2,7 @@
 import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatExplanation } from '../../compile/explain.ts';
+import type { Device } from '../../runtime/device.ts';
 import {
   configureDevice,
   defaultDeviceName,
@@ -18,6 +19,9 @@ import { settings } from './settings.ts';
 
 /** `fast`: fused multiply-add where there is one. `strict`: the same bits on every CPU device. */
 export type Numerics = 'fast' | 'strict';
+
+/** What products and convolutions of float32 may be computed in. */
+export type Precision = 'float32' | 'bfloat16';
 
 /**
  * Computes tensors now, together, as one plan. Reading a value does the same for that value alone.
@@ -49,6 +53,33 @@ export function setNumerics(numerics: Numerics): void {
 }
 
 /**
+ * Whether products and convolutions of float32 may be computed of operands rounded to bfloat16 (8 bits
+ * of precision), with float32 sums: several times as fast on processors with units for it (AMX,
+ * AVX-512 BF16), and used where it is estimated, or measured, to be the fastest way. Never on by
+ * itself. `strict` numerics do not use it. `env().precision` says what is done here, and why.
+ *
+ * @throws ArgumentError if it is neither 'float32' nor 'bfloat16'.
+ *
+ * @example
+ * ```ts
+ * setPrecision('bfloat16');
+ * const product = randn([64, 64]).matmul(randn([64, 64]));
+ * product.dtype; // => 'float32'
+ * setPrecision('float32');
+ * env().precision; // => 'float32'
+ * ```
+ */
+export function setPrecision(precision: Precision): void {
+  if (precision !== 'float32' && precision !== 'bfloat16') {
+    throw new ArgumentError(
+      `the precision is 'float32' or 'bfloat16', got '${String(precision)}'`,
+      { op: 'setPrecision' },
+    );
+  }
+  settings.precision = precision;
+}
+
+/**
  * The device on which values without one are computed; `'auto'` goes back to the preferred one.
  * Throws DeviceError if it does not exist or cannot run here.
  */
@@ -62,13 +93,16 @@ export interface Configuration {
   /** Threads of that device, the caller's included. */
   readonly threads?: number | undefined;
   readonly numerics?: Numerics | undefined;
+  /** Of products and convolutions: see `setPrecision`. */
+  readonly precision?: Precision | undefined;
 }
 
-/** Chooses device, threads and numerics at the start of a program, before anything is computed. */
+/** Chooses device, threads, numerics and precision at the start of a program, before anything is computed. */
 export function configure(options: Configuration): void {
-  checkKeys('configure', options, ['device', 'threads', 'numerics']);
+  checkKeys('configure', options, ['device', 'threads', 'numerics', 'precision']);
   const name = options.device ?? defaultDeviceName();
   if (options.numerics !== undefined) setNumerics(options.numerics);
+  if (options.precision !== undefined) setPrecision(options.precision);
   if (options.threads !== undefined) {
     checkInteger('configure', 'threads', options.threads, 1);
     configureDevice(name, { threads: options.threads });
@@ -85,6 +119,10 @@ export interface Environment {
   /** Whether kernels use fused multiply-add of relaxed SIMD (device `wasm`, fast numerics). */
   readonly relaxedSimd: boolean;
   readonly numerics: Numerics;
+  /** What products and convolutions of float32 are computed in. */
+  readonly precision: Precision;
+  /** Why: what was asked for, and what the device has. */
+  readonly precisionReason: string;
   /** All devices, the preferred one first, and why any cannot run. */
   readonly devices: readonly { readonly name: string; readonly unavailable: string | null }[];
 }
@@ -98,8 +136,24 @@ export function env(): Environment {
     threadsReason: threadsAvailable().reason,
     relaxedSimd: device.name === 'wasm' && device.target('fast').fma,
     numerics: settings.numerics,
+    ...precisionHere(device),
     devices: listBackends(),
   };
+}
+
+function precisionHere(device: Device): Pick<Environment, 'precision' | 'precisionReason'> {
+  if (settings.precision === 'float32') {
+    return { precision: 'float32', precisionReason: 'nothing else was asked for' };
+  }
+  const precisionReason =
+    settings.numerics === 'strict'
+      ? "'bfloat16' was asked for, but not with strict numerics"
+      : device.target('fast', true).pairSpeed === undefined
+        ? `'bfloat16' was asked for, but ${device.name} has no units for it here (AMX or AVX-512 BF16)`
+        : null;
+  return precisionReason === null
+    ? { precision: 'bfloat16', precisionReason: 'asked for, where it is faster' }
+    : { precision: 'float32', precisionReason };
 }
 
 export interface MemoryUse {

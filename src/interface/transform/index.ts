@@ -9,6 +9,7 @@ export {
   valueAndGrad,
   vjp,
 } from './autodiff.ts';
+export { cond, scan, type ScanOptions, whileLoop, type WhileOptions } from './control-flow.ts';
 export {
   clearPlans,
   type Configuration,
@@ -23,9 +24,11 @@ export {
   memory,
   type MemoryUse,
   type Numerics,
+  type Precision,
   resetStats,
   setDefaultDevice,
   setNumerics,
+  setPrecision,
   stats,
 } from './controls.ts';
 export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';

@@ -9,8 +9,8 @@ import type { Storage } from '../../runtime/storage.ts';
 import { Ahead } from './ahead.ts';
 import { policyFor, policyKey } from './algorithms.ts';
 import type { Entry, Results } from './entry.ts';
-import { guardsOf } from './index-checks.ts';
-import { settings } from './settings.ts';
+import { guardsOf } from './promises.ts';
+import { settings, targetOf } from './settings.ts';
 import { compiledOnce } from './stored-programs.ts';
 
 /** Counters that looking up and compiling add to. */
@@ -89,7 +89,8 @@ export class Plans {
   }
 
   #shelfFor(device: Device): Shelf {
-    const name = `${device.name}:${settings.numerics}:${settings.fusion ? 1 : 0}:${policyKey()}`;
+    const { numerics, precision, fusion } = settings;
+    const name = `${device.name}:${numerics}:${precision}:${fusion ? 1 : 0}:${policyKey()}`;
     let shelf = this.#shelves.get(name);
     if (shelf === undefined) {
       const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
@@ -134,7 +135,7 @@ export class Plans {
       linear,
       { device, policy, shelf: name, roots: program.roots, constantLeaves: constant },
       () =>
-        compile(program, device.target(settings.numerics), {
+        compile(program, targetOf(device), {
           fusion: settings.fusion,
           algorithms: policy,
           constantLeaves: constant,

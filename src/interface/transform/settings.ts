@@ -1,8 +1,12 @@
 // Process-wide settings that change how pending graphs are computed.
+import type { Target } from '../../ir/kernel.ts';
+import type { Device } from '../../runtime/device.ts';
 
 export interface Settings {
   /** `fast`: fused multiply-add where there is one. `strict`: the same bits on every device. */
   numerics: 'fast' | 'strict';
+  /** `bfloat16`: products and convolutions of float32 may be computed of operands rounded to it. */
+  precision: 'float32' | 'bfloat16';
   /** Compute every operation as soon as it is made: for debugging. */
   eager: boolean;
   /** Throw at the first operation that makes a NaN or an infinity: computes each at once. */
@@ -17,9 +21,16 @@ export interface Settings {
 
 export const settings: Settings = {
   numerics: 'fast',
+  precision: 'float32',
   eager: false,
   checkNaN: false,
   fusion: true,
   profiling: false,
   planCacheSize: 256,
 };
+
+/** What plans for a device are compiled for under these settings. */
+export function targetOf(device: Device): Target {
+  const { numerics, precision } = settings;
+  return device.target(numerics, numerics === 'fast' && precision === 'bfloat16');
+}

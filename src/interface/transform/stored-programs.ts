@@ -6,7 +6,7 @@ import type { Linearization } from '../../graph/linearize.ts';
 import type { Device } from '../../runtime/device.ts';
 import type { Plan } from '../../runtime/plan.ts';
 import type { ProgramKey } from '../../runtime/program-store.ts';
-import { settings } from './settings.ts';
+import { targetOf } from './settings.ts';
 
 /** What is kept of a program beside its plans. */
 interface Rest extends Omit<CompiledProgram, 'plan' | 'prepared' | 'stored'> {
@@ -27,7 +27,7 @@ export interface Circumstances {
 /**
  * The program as an earlier process compiled it, or as `compile` does now, which is kept for the
  * next. Sources that run unbuilt may have changed meanwhile: they keep nothing. Nor does a policy
- * that measures, whose choices are not the program's alone.
+ * that measures, whose choices are not the program's alone, nor a program with an op from outside.
  */
 export function compiledOnce(
   linear: Linearization,
@@ -36,7 +36,8 @@ export function compiledOnce(
 ): { readonly compiled: CompiledProgram; readonly keep: () => void } {
   const { device, policy } = circumstances;
   const store = device.programs ?? null;
-  if (store === null || BUILD === null || policy.tuner !== undefined) {
+  const isOurs = !linear.nodes.some(({ op }) => op.isOwn === true);
+  if (store === null || BUILD === null || policy.tuner !== undefined || !isOurs) {
     return { compiled: compile(), keep: () => undefined };
   }
   const key = keyOf(linear, circumstances, BUILD);
@@ -51,7 +52,7 @@ export function compiledOnce(
 
 function keyOf(linear: Linearization, circumstances: Circumstances, build: string): ProgramKey {
   const { device, shelf, roots, constantLeaves } = circumstances;
-  const target = device.target(settings.numerics);
+  const target = targetOf(device);
   return {
     context: JSON.stringify([build, shelf, target, roots, constantLeaves]),
     words: linear.key.words.slice(0, linear.key.length),

@@ -1,0 +1,71 @@
+// Whether a result agrees with what the test expects: type, shape and elements.
+import { formatShape, sameShape } from '../../src/base/shape.ts';
+import type { ElementArray } from '../../src/interface/onnx/tensor-data.ts';
+import {
+  type Value,
+  decodeValues,
+  isFloatType,
+  isWideInteger,
+} from '../../src/interface/onnx/values.ts';
+import type { ExpectedValue } from './folder.ts';
+
+/** The tolerances of ONNX's own runner. */
+const RELATIVE = 1e-3;
+const ABSOLUTE = 1e-7;
+
+/** What differs, or null if nothing does. */
+export function difference(
+  name: string,
+  got: Value | null,
+  expected: ExpectedValue,
+): string | null {
+  if (expected.kind === 'empty')
+    return got === null || isEmpty(got) ? null : `${name} is not empty`;
+  if (got === null) return `${name} is missing`;
+  if (got.kind === 'optional') {
+    return got.value === null ? `${name} is empty` : difference(name, got.value, expected);
+  }
+  if (expected.kind === 'sequence') {
+    if (got.kind !== 'sequence') return `${name} is no sequence`;
+    if (got.items.length !== expected.items.length) {
+      return `${name} has ${got.items.length} items, expected ${expected.items.length}`;
+    }
+    for (const [index, item] of expected.items.entries()) {
+      const problem = difference(`${name}[${index}]`, got.items[index] ?? null, item);
+      if (problem !== null) return problem;
+    }
+    return null;
+  }
+  if (got.kind !== 'tensor') return `${name} is a ${got.kind}, expected a tensor`;
+  return arrayDifference(name, got.read(), expected.array);
+}
+
+const isEmpty = (value: Value): boolean => value.kind === 'optional' && value.value === null;
+
+function arrayDifference(name: string, got: ElementArray, expected: ElementArray): string | null {
+  if (got.type !== expected.type) return `${name} is ${got.type}, expected ${expected.type}`;
+  if (!sameShape(got.shape, expected.shape)) {
+    return `${name} is ${formatShape(got.shape)}, expected ${formatShape(expected.shape)}`;
+  }
+  const exact = expected.type === 'string' || isWideInteger(expected.type);
+  const [a, b] = exact ? [got.data, expected.data] : [decodeValues(got), decodeValues(expected)];
+  for (let index = 0; index < b.length; index++) {
+    const [x, y] = [a[index], b[index]];
+    if (x === y || agrees(expected, Number(x), Number(y))) continue;
+    return `${name}[${index}] is ${String(x)}, expected ${String(y)}`;
+  }
+  return null;
+}
+
+/**
+ * One unit in the last of the 8 bits of a bfloat16: releases before 1.13 made their vectors by cutting
+ * off the rest of a float32, which differs from rounding to nearest by that much.
+ */
+const BFLOAT16_UNIT = 2 ** -7;
+
+function agrees({ type }: ElementArray, x: number, y: number): boolean {
+  if (!isFloatType(type)) return false;
+  if (Number.isNaN(y)) return Number.isNaN(x);
+  const relative = type === 'bfloat16' ? BFLOAT16_UNIT : RELATIVE;
+  return Math.abs(x - y) <= ABSOLUTE + relative * Math.abs(y);
+}

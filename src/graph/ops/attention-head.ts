@@ -1,0 +1,228 @@
+// One head of attention in blocks: queries and keys as the kernels read them, masked scores.
+import { sizeOf } from '../../base/shape.ts';
+import type { Expression, Variable } from '../../ir/expression.ts';
+import { branch, type Statement } from '../../ir/kernel.ts';
+import { dependsOn } from '../../ir/linear.ts';
+import type { Node } from '../node.ts';
+import type { KernelContext } from '../op.ts';
+import { type Block, BlockWriter, COLUMN_UNIT, roundUp } from './attention-blocks.ts';
+import { unflatten } from './emit.ts';
+
+export interface AttentionAttrs {
+  readonly scale: number;
+  readonly causal: boolean;
+}
+
+/** Keys of a block, and queries at most. Sums depend on it, so it is the same on every target. */
+export const BLOCK = 64;
+/** Vectors that the softmax of a block works on at once. */
+const TOGETHER = 4;
+
+/** Queries of a block: equal blocks, not one that is nearly empty at the end. */
+export function queriesOfBlock(queries: number): number {
+  const blocks = Math.ceil(Math.max(queries, 1) / BLOCK);
+  return roundUp(Math.max(1, Math.ceil(queries / blocks)), COLUMN_UNIT);
+}
+
+/** What both kernels know and do: one head's queries and keys in blocks. */
+export class HeadWriter extends BlockWriter {
+  readonly attrs: AttentionAttrs;
+  /** Index of the mask among the inputs; it may be missing. */
+  readonly mask: number;
+  readonly masked: boolean;
+  readonly queries: number;
+  readonly keys: number;
+  /** Size of a query and of a value. */
+  readonly size: number;
+  readonly valueSize: number;
+  readonly blockQueries: number;
+  readonly scores: Block;
+  readonly gridIndex: Variable;
+  readonly gridSize: number;
+  /** Indices of the batch axes, and the number of the grid item among those of its head. */
+  readonly lead: readonly Expression[];
+  readonly part: Expression;
+
+  constructor(
+    context: KernelContext,
+    attrs: AttentionAttrs,
+    node: Node,
+    grid: { readonly perHead: number; readonly mask: number },
+  ) {
+    super(context, node.dtype);
+    const { builder } = this;
+    const [q, k, v] = node.inputs as [Node, Node, Node];
+    const batch = q.shape.slice(0, -2);
+    this.attrs = attrs;
+    this.mask = grid.mask;
+    this.masked = grid.mask < node.inputs.length;
+    this.queries = q.shape.at(-2)!;
+    this.keys = k.shape.at(-2)!;
+    this.size = q.shape.at(-1)!;
+    this.valueSize = v.shape.at(-1)!;
+    this.blockQueries = queriesOfBlock(this.queries);
+    this.scores = this.block('scores', BLOCK, this.blockQueries);
+    this.gridSize = sizeOf(batch) * grid.perHead;
+    this.gridIndex = builder.variable('item', 'i32', { min: 0, max: this.gridSize - 1 });
+    const perHead = builder.constant(grid.perHead);
+    this.lead = unflatten(builder, builder.div(this.gridIndex, perHead), batch);
+    this.part = builder.rem(this.gridIndex, perHead);
+  }
+
+  /** `limit` rows from `first`, or as many as there are. */
+  rest(first: Expression, limit: number, all: number): Expression {
+    const { builder } = this;
+    const left = builder.sub(builder.constant(all), first);
+    return builder.max(builder.min(builder.constant(limit), left), builder.constant(0));
+  }
+
+  /** Elements of keys or values from row `first` on; what lies beyond is any other element. */
+  reader(input: 1 | 2, first: Expression): (row: Expression, column: Expression) => Expression {
+    const { builder, context } = this;
+    const last = builder.constant(this.keys - 1);
+    const lastColumn = builder.constant((input === 1 ? this.size : this.valueSize) - 1);
+    return (row, column) =>
+      context.read(input, [
+        ...this.lead,
+        builder.min(builder.add(first, row), last),
+        builder.min(column, lastColumn),
+      ]);
+  }
+
+  /** An input at a query; beyond the last one it is repeated. */
+  readQuery(input: number, query: Expression, column: Expression): Expression {
+    const { builder, context, lead } = this;
+    const at = builder.min(query, builder.constant(this.queries - 1));
+    const value = context.read(input, [...lead, at, column]);
+    return input === 0 ? builder.mul(value, this.number(this.attrs.scale)) : value;
+  }
+
+  /** A block of queries, or of what has a row for each, with one query a row or one a column. */
+  copyQueries(
+    input: number,
+    first: Expression,
+    to: Block,
+    size: number,
+    as: 'rows' | 'columns',
+  ): Statement {
+    const { builder } = this;
+    const copy = (query: Expression): Statement =>
+      this.loop(
+        'element',
+        size,
+        (column) => {
+          const value = this.readQuery(input, builder.add(first, query), column);
+          return [
+            as === 'rows'
+              ? this.store(to, query, column, value)
+              : this.store(to, column, query, value),
+          ];
+        },
+        as === 'rows' ? { vector: true } : {},
+      );
+    return this.loop('query', this.blockQueries, (query) => [copy(query)]);
+  }
+
+  /** Scores of `count` keys from `firstKey`, one a row, masked. */
+  score(
+    firstQuery: Expression,
+    firstKey: Expression,
+    count: Expression,
+    query: Block,
+  ): readonly Statement[] {
+    const { builder, scores } = this;
+    const each = (change: (score: Expression, q: Expression, k: Expression) => Expression) =>
+      this.loop('maskRow', count, (row) => [
+        this.loop(
+          'maskColumn',
+          this.blockQueries,
+          (column) => {
+            const [q, k] = [builder.add(firstQuery, column), builder.add(firstKey, row)];
+            return [this.store(scores, row, column, change(this.load(scores, row, column), q, k))];
+          },
+          { vector: true },
+        ),
+      ]);
+    const statements: Statement[] = [
+      this.product({
+        rows: count,
+        depth: builder.constant(this.size),
+        a: this.reader(1, firstKey),
+        b: query,
+        c: scores,
+        columns: this.blockQueries,
+        start: () => this.number(0, this.lanes),
+      }),
+    ];
+    if (this.masked) {
+      const { before, read } = this.#maskReader(firstQuery, firstKey, count);
+      statements.push(...before);
+      statements.push(each((score, q, k) => builder.add(score, read(q, k))));
+    }
+    if (this.attrs.causal) {
+      const hide = each((score, q, k) =>
+        builder.select(builder.compare('le', k, q), score, this.number(-Infinity)),
+      );
+      const lastKey = builder.offset(firstKey, BLOCK - 1);
+      statements.push(branch(builder.compare('gt', lastKey, firstQuery), [hide]));
+    }
+    return statements;
+  }
+
+  /** How the mask is read; one that differs between queries is turned a block at a time. */
+  #maskReader(firstQuery: Expression, firstKey: Expression, count: Expression) {
+    const { builder, blockQueries } = this;
+    const read = (q: Expression, k: Expression): Expression => this.readQuery(this.mask, q, k);
+    const probe = builder.variable('probe', 'i32', { min: 0, max: this.queries });
+    if (!dependsOn(read(probe, firstKey), probe)) return { before: [], read };
+    const turned = this.block('mask', BLOCK, blockQueries);
+    const turn = this.loop('maskQuery', blockQueries, (query) => [
+      this.loop('maskKey', count, (key) => {
+        const value = read(builder.add(firstQuery, query), builder.add(firstKey, key));
+        return [this.store(turned, key, query, value)];
+      }),
+    ]);
+    const readTurned = (q: Expression, k: Expression): Expression =>
+      this.load(turned, builder.sub(k, firstKey), builder.sub(q, firstQuery));
+    return { before: [turn], read: readTurned };
+  }
+
+  /** Blocks of keys, of `limit`, that the queries from `firstQuery` on may see. */
+  seenBlocks(firstQuery: Expression, firstKey: Expression, limit: number): Expression {
+    const { builder } = this;
+    const all = builder.constant(limit);
+    if (!this.attrs.causal) return all;
+    const reach = builder.sub(builder.offset(firstQuery, this.blockQueries + BLOCK - 1), firstKey);
+    return builder.min(
+      builder.div(builder.max(reach, builder.constant(0)), builder.constant(BLOCK)),
+      all,
+    );
+  }
+
+  /** Groups of vectors that lie side by side in a row of queries, each with its columns. */
+  groups(name: string, body: (columns: readonly Expression[]) => readonly Statement[]): Statement {
+    const { builder, lanes } = this;
+    const vectors = this.blockQueries / lanes;
+    let together = TOGETHER;
+    while (vectors % together !== 0) together--;
+    const width = together * lanes;
+    return this.loop(name, this.blockQueries / width, (group) =>
+      body(
+        Array.from({ length: together }, (_, v) =>
+          builder.offset(builder.scale(group, width), v * lanes),
+        ),
+      ),
+    );
+  }
+
+  /** A fresh variable and its declaration. */
+  declare(name: string, value: Expression) {
+    const { type, lanes } = value;
+    const variable = this.builder.variable(name, type, { lanes, mutable: true });
+    return { variable, statement: { kind: 'declare', variable, value } as const };
+  }
+
+  exp(value: Expression): Expression {
+    return this.builder.unary('exp', value);
+  }
+}

@@ -1,0 +1,342 @@
+// Scaled dot-product attention in blocks, and its gradient: neither stores all scores.
+import { isFloat } from '../../base/dtype.ts';
+import { DTypeError, ShapeError } from '../../base/errors.ts';
+import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
+import type { Node } from '../node.ts';
+import { type AttrsOf, defineOp, makeNode, type ReferenceTensor, type Sample } from '../op.ts';
+import { add, mul, sub } from './arithmetic.ts';
+import { keyParts, lowerAttentionBackward } from './attention-backward.ts';
+import { lowerAttention } from './attention-forward.ts';
+import { reshape, sum } from './broadcast.ts';
+import { greaterEqual, select } from './compare.ts';
+import { constant, iota } from './creation.ts';
+import { exp } from './math.ts';
+import { matmul } from './matmul.ts';
+import { transpose } from './permute.ts';
+import { randomTensor } from './samples.ts';
+import { narrowAxis, pad } from './slicing.ts';
+
+const ATTENTION = { scale: 'float', causal: 'flag' } as const;
+type AttentionAttrs = AttrsOf<typeof ATTENTION>;
+
+/** Throws unless the inputs are floats of one dtype with these shapes. */
+function check(op: string, inputs: readonly Node[], shapes: readonly Shape[]): void {
+  const { dtype } = inputs[0]!;
+  if (!isFloat(dtype) || inputs.some((input) => input.dtype !== dtype)) {
+    const dtypes = inputs.map((input) => input.dtype).join(', ');
+    throw new DTypeError(`takes floats of one dtype, not ${dtypes}`, { op });
+  }
+  const found = inputs.map(({ shape }) => formatShape(shape)).join(', ');
+  const wanted = shapes.slice(0, inputs.length).map(formatShape).join(', ');
+  if (found !== wanted) throw new ShapeError(`got ${found}, not ${wanted}`, { op });
+}
+
+/** Batch, L, S, E and V of query, key and value. */
+function sizesOf([q, k, v]: readonly { readonly shape: Shape }[]) {
+  return {
+    batch: q!.shape.slice(0, -2),
+    queries: q!.shape.at(-2)!,
+    keys: k!.shape.at(-2)!,
+    size: q!.shape.at(-1)!,
+    valueSize: v!.shape.at(-1)!,
+  };
+}
+
+const attentionOp = defineOp({
+  name: 'attention',
+  summary: 'softmax(scale q kᵀ + mask) v; the last column is the log-sum-exp of the scores',
+  attrs: ATTENTION,
+  infer: (inputs) => {
+    const { batch, queries, keys, size, valueSize } = sizesOf(inputs);
+    check('attention', inputs, [
+      [...batch, queries, size],
+      [...batch, keys, size],
+      [...batch, keys, valueSize],
+      [...batch, queries, keys],
+    ]);
+    return { shape: [...batch, queries, valueSize + 1], dtype: inputs[0]!.dtype };
+  },
+  gradient: ({ node, inputs, attrs, grad, needs }) => {
+    const [q, k, v, mask] = inputs as [Node, Node, Node, Node?];
+    const { valueSize } = sizesOf(inputs);
+    const [result, logSum] = [columns(node, 0, valueSize), columns(node, valueSize, 1)];
+    const [g, byLogSum] = [columns(grad, 0, valueSize), columns(grad, valueSize, 1)];
+    const share = sub(sum(mul(g, result), -1, true), byLogSum);
+    const tail = mask === undefined ? [] : [mask];
+    const all = [q, k, v, g, logSum, share, ...tail];
+    const { byQuery, byKey, byValue } = unpack(makeNode(backwardOp, all, attrs), q, k, v);
+    const gradients: (Node | null)[] = [sum(byQuery, -3), byKey, byValue];
+    if (mask !== undefined) gradients.push(needs(3) ? composite(all, attrs).slopes : null);
+    return gradients;
+  },
+  lower: {
+    kind: 'custom',
+    evaluations: (_attrs, node) => {
+      const blocks = node.shape.at(-2)! / 32;
+      return [1, blocks, blocks, 1];
+    },
+    lower: lowerAttention,
+  },
+  reference: (inputs, attrs) => {
+    const { queries, valueSize } = sizesOf(inputs);
+    const [, , v] = inputs;
+    const data: number[] = [];
+    forEachRow(inputs, attrs, inputs[3], (scores, head, _i, keys) => {
+      const top = Math.max(...scores);
+      const total = scores.reduce((all, score) => all + Math.exp(score - top), 0);
+      for (let c = 0; c < valueSize; c++) {
+        let value = 0;
+        for (let j = 0; j < keys; j++) {
+          value +=
+            (Math.exp(scores[j]! - top) / total) * v!.data[(head * keys + j) * valueSize + c]!;
+        }
+        data.push(value);
+      }
+      data.push(top + Math.log(total));
+    });
+    return Float64Array.from(queries === 0 ? [] : data);
+  },
+  samples: () => GEOMETRIES.map((geometry) => sample(geometry)),
+});
+
+const backwardOp = defineOp({
+  name: 'attentionBackward',
+  summary: 'gradients of attention for parts of the keys: rows of queries, keys, values',
+  attrs: ATTENTION,
+  infer: (inputs) => {
+    const { batch, queries, keys, size, valueSize } = sizesOf(inputs);
+    check('attentionBackward', inputs, [
+      [...batch, queries, size],
+      [...batch, keys, size],
+      [...batch, keys, valueSize],
+      [...batch, queries, valueSize],
+      [...batch, queries, 1],
+      [...batch, queries, 1],
+      [...batch, queries, keys],
+    ]);
+    const { parts, keysOfPart } = keyParts(sizeOf(batch), keys);
+    const shape = [...batch, parts, queries + 2 * keysOfPart, Math.max(size, valueSize)];
+    return { shape, dtype: inputs[0]!.dtype };
+  },
+  gradient: ({ inputs, attrs, grad }) => secondGradients(inputs, attrs, grad),
+  lower: {
+    kind: 'custom',
+    evaluations: (_attrs, node) => {
+      const blocks = node.inputs[0]!.shape.at(-2)! / 16;
+      const parts = node.shape.at(-3)!;
+      return [2 * parts, blocks, blocks, 2 * parts, parts, parts, 1];
+    },
+    lower: lowerAttentionBackward,
+  },
+  reference: backwardReference,
+  samples: () => GEOMETRIES.map((geometry) => backwardSample(geometry)),
+});
+
+function columns(x: Node, start: number, count: number): Node {
+  return narrowAxis(x, -1, start, count);
+}
+
+/** [.., parts, keys of a part, n] as [.., keys, n]. */
+function joinParts(x: Node, keys: number): Node {
+  const [parts, keysOfPart, n] = x.shape.slice(-3) as [number, number, number];
+  return narrowAxis(reshape(x, [...x.shape.slice(0, -3), parts * keysOfPart, n]), -2, 0, keys);
+}
+
+/** [.., keys, n] as [.., parts, keys of a part, n], with zeros at the end. */
+function splitParts(x: Node, parts: number, keysOfPart: number): Node {
+  const [rows, width] = x.shape.slice(-2) as [number, number];
+  const batch = x.shape.slice(0, -2);
+  const none = x.shape.map(() => 0);
+  const padded = pad(x, none, [...batch.map(() => 0), parts * keysOfPart - rows, 0]);
+  return reshape(padded, [...batch, parts, keysOfPart, width]);
+}
+
+/** What lies in the result of the backward op; `byQuery` for each part of the keys. */
+function unpack(packed: Node, q: Node, k: Node, v: Node) {
+  const { queries, keys, size, valueSize } = sizesOf([q, k, v]);
+  const keysOfPart = (packed.shape.at(-2)! - queries) / 2;
+  const rows = (start: number, count: number, width: number): Node =>
+    columns(narrowAxis(packed, -2, start, count), 0, width);
+  return {
+    byQuery: rows(0, queries, size),
+    byKey: joinParts(rows(queries, keysOfPart, size), keys),
+    byValue: joinParts(rows(queries + keysOfPart, keysOfPart, valueSize), keys),
+  };
+}
+
+/** Weights and gradients of the scores as a graph that stores them. */
+function composite(inputs: readonly Node[], { scale, causal }: AttentionAttrs) {
+  const [q, k, v, g, logSum, share, mask] = inputs as [Node, Node, Node, Node, Node, Node, Node?];
+  let scores = mul(matmul(q, transpose(k)), constant(scale, q.dtype));
+  if (mask !== undefined) scores = add(scores, mask);
+  if (causal) {
+    const plane = scores.shape.slice(-2);
+    const seen = greaterEqual(iota(plane, 0, 'int32'), iota(plane, 1, 'int32'));
+    scores = select(seen, scores, constant(-Infinity, q.dtype));
+  }
+  const weights = exp(sub(scores, logSum));
+  const excess = sub(matmul(g, transpose(v)), share);
+  return { weights, excess, slopes: mul(weights, excess) };
+}
+
+/** Gradients of the backward op: of dS = P ∘ (g vᵀ - share), dq = dS k, dk = dSᵀ q, dv = Pᵀ g. */
+function secondGradients(inputs: readonly Node[], attrs: AttentionAttrs, grad: Node): Node[] {
+  const [q, k, v, g] = inputs as [Node, Node, Node, Node];
+  const { weights, excess, slopes } = composite(inputs, attrs);
+  const { byQuery: a, byKey: b, byValue: c } = unpack(grad, q, k, v);
+  const [parts, keys] = [a.shape.at(-3)!, k.shape.at(-2)!];
+  const keysOfPart = (grad.shape.at(-2)! - q.shape.at(-2)!) / 2;
+  const scaled = (x: Node): Node => mul(x, constant(attrs.scale, x.dtype));
+  // The parts of a meet the keys of their part only.
+  const byPart = matmul(splitParts(k, parts, keysOfPart), transpose(a));
+  const together = transpose(joinParts(byPart, keys));
+  const slopesGrad = scaled(add(together, matmul(q, transpose(b))));
+  const excessGrad = mul(slopesGrad, weights);
+  const weightsGrad = add(mul(slopesGrad, excess), matmul(g, transpose(c)));
+  const scoresGrad = mul(weightsGrad, weights);
+  const slopesByKey = splitParts(transpose(slopes), parts, keysOfPart);
+  const result = [
+    scaled(add(matmul(scoresGrad, k), matmul(slopes, b))),
+    scaled(add(matmul(transpose(scoresGrad), q), joinParts(matmul(slopesByKey, a), keys))),
+    matmul(transpose(excessGrad), g),
+    add(matmul(excessGrad, v), matmul(weights, c)),
+    mul(sum(scoresGrad, -1, true), constant(-1, q.dtype)),
+    mul(sum(excessGrad, -1, true), constant(-1, q.dtype)),
+    scoresGrad,
+  ];
+  return result.slice(0, inputs.length);
+}
+
+// ---- reference and samples --------------------------------------------------------------------
+
+/** Visits the scores of every query of every head. */
+function forEachRow(
+  inputs: readonly ReferenceTensor[],
+  { scale, causal }: AttentionAttrs,
+  mask: ReferenceTensor | undefined,
+  visit: (scores: number[], head: number, query: number, keys: number) => void,
+): void {
+  const [q, k] = inputs;
+  const { batch, queries, keys, size } = sizesOf(inputs);
+  for (let head = 0; head < sizeOf(batch); head++) {
+    for (let i = 0; i < queries; i++) {
+      const row = head * queries + i;
+      const scores = Array.from({ length: keys }, (_, j) => {
+        if (causal && j > i) return -Infinity;
+        let product = 0;
+        for (let e = 0; e < size; e++) {
+          product += q!.data[row * size + e]! * k!.data[(head * keys + j) * size + e]!;
+        }
+        return scale * product + (mask?.data[row * keys + j] ?? 0);
+      });
+      visit(scores, head, i, keys);
+    }
+  }
+}
+
+function backwardReference(
+  inputs: readonly ReferenceTensor[],
+  attrs: AttentionAttrs,
+  output: { readonly shape: Shape },
+): Float64Array {
+  const [q, k, v, g, logSum, share, mask] = inputs as ReferenceTensor[];
+  const { queries, size, valueSize } = sizesOf(inputs);
+  const [parts, rows, width] = output.shape.slice(-3) as [number, number, number];
+  const keysOfPart = (rows - queries) / 2;
+  const data = new Float64Array(sizeOf(output.shape));
+  forEachRow(inputs, attrs, mask, (scores, head, i, keys) => {
+    const row = head * queries + i;
+    scores.forEach((score, j) => {
+      const weight = Math.exp(score - logSum!.data[row]!);
+      const at = head * keys + j;
+      const part = Math.floor(j / keysOfPart);
+      const add = (line: number, column: number, value: number): void => {
+        data[((head * parts + part) * rows + line) * width + column]! += value;
+      };
+      const byKey = queries + (j % keysOfPart);
+      let product = 0;
+      for (let c = 0; c < valueSize; c++) {
+        const slope = g!.data[row * valueSize + c]!;
+        product += slope * v!.data[at * valueSize + c]!;
+        add(byKey + keysOfPart, c, weight * slope);
+      }
+      const slope = attrs.scale * weight * (product - share!.data[row]!);
+      for (let e = 0; e < size; e++) {
+        add(i, e, slope * k!.data[at * size + e]!);
+        add(byKey, e, slope * q!.data[row * size + e]!);
+      }
+    });
+  });
+  return data;
+}
+
+interface Geometry {
+  readonly batch: Shape;
+  /** L, S, E, V. */
+  readonly sizes: readonly [number, number, number, number];
+  readonly causal?: boolean;
+  readonly masked?: boolean;
+  readonly dtype?: 'float32' | 'float64';
+}
+
+const GEOMETRIES: readonly Geometry[] = [
+  { batch: [], sizes: [1, 1, 1, 1] },
+  { batch: [2], sizes: [5, 7, 4, 4] },
+  { batch: [2, 3], sizes: [9, 9, 8, 8], causal: true },
+  { batch: [1], sizes: [18, 70, 9, 5], masked: true },
+  { batch: [1], sizes: [70, 66, 3, 17], causal: true },
+  { batch: [2], sizes: [6, 5, 4, 2], masked: true, dtype: 'float64' },
+  { batch: [1], sizes: [3, 80, 2, 2], causal: true, dtype: 'float64' },
+  { batch: [0], sizes: [3, 4, 2, 2] },
+  { batch: [1], sizes: [2, 300, 2, 2] },
+];
+
+function sample({
+  batch,
+  sizes,
+  causal = false,
+  masked = false,
+  dtype = 'float32',
+}: Geometry): Sample<AttentionAttrs> {
+  const [queries, keys, size, valueSize] = sizes;
+  const shapes = [
+    [queries, size],
+    [keys, size],
+    [keys, valueSize],
+    [queries, keys],
+  ];
+  const inputs = shapes
+    .slice(0, masked ? 4 : 3)
+    .map((shape, seed) => randomTensor([...batch, ...shape], { dtype, seed }));
+  return { inputs, attrs: { scale: 0.5, causal } };
+}
+
+function backwardSample(geometry: Geometry): Sample<AttentionAttrs> {
+  const { inputs, attrs } = sample(geometry);
+  const { batch, sizes, dtype = 'float32' } = geometry;
+  const [queries, , , valueSize] = sizes;
+  const random = (width: number, options: { low: number; high: number; seed: number }) =>
+    randomTensor([...batch, queries, width], { dtype, ...options });
+  const more = [
+    random(valueSize, { low: -1, high: 1, seed: 7 }),
+    random(1, { low: 6, high: 8, seed: 8 }),
+    random(1, { low: -1, high: 1, seed: 9 }),
+  ];
+  return { inputs: [...inputs.slice(0, 3), ...more, ...inputs.slice(3)], attrs };
+}
+
+/**
+ * softmax(scale * q kᵀ + mask) v without storing the scores (FlashAttention: Dao et al. 2022,
+ * arXiv:2205.14135): q [.., L, E], k [.., S, E], v [.., S, V] and the mask [.., L, S], of equal batch
+ * sizes, give [.., L, V]. `causal`: query i sees keys 0 to i only.
+ */
+export function attention(
+  q: Node,
+  k: Node,
+  v: Node,
+  mask: Node | null,
+  attrs: AttentionAttrs,
+): Node {
+  const packed = makeNode(attentionOp, mask === null ? [q, k, v] : [q, k, v, mask], attrs);
+  return columns(packed, 0, v.shape.at(-1)!);
+}

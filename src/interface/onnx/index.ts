@@ -1,0 +1,5 @@
+// The public face of ONNX: import.
+export { UnsupportedError } from './errors.ts';
+export { type LoadOptions, load } from './load.ts';
+export { type Dimension, type ModelInput, OnnxModel, type ValueInfo } from './model.ts';
+export { type ElementType } from './tensor-data.ts';

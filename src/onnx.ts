@@ -1,0 +1,2 @@
+// Entry `tengen/onnx`: models in the ONNX format.
+export * from './interface/onnx/index.ts';

@@ -15,6 +15,7 @@ import { pooling } from './pooling.ts';
 import { quantization } from './quantization.ts';
 import { recurrents } from './recurrent.ts';
 import { reductions } from './reduction.ts';
+import { regions } from './regions.ts';
 import { resizing } from './resize.ts';
 import { sequences } from './sequences.ts';
 import { shaping } from './shape.ts';
@@ -38,6 +39,7 @@ export const OPERATORS: readonly Operator[] = [
   ...recurrents,
   ...quantization,
   ...resizing,
+  ...regions,
   ...detection,
   ...signals,
   ...attentions,

@@ -43,6 +43,10 @@ export class TraceError extends TengenError {
 export class ArgumentError extends TengenError {
   override name = 'ArgumentError';
 }
+/** A matrix that does not have what was asked for: an inverse, a decomposition. */
+export class LinAlgError extends TengenError {
+  override name = 'LinAlgError';
+}
 /** More memory was asked for than the device or the budget has. */
 export class OutOfMemoryError extends TengenError {
   override name = 'OutOfMemoryError';

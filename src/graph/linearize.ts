@@ -4,7 +4,6 @@ import { dtypeIndex } from '../base/dtype.ts';
 import { internalError } from '../base/errors.ts';
 import { newMark, type Node } from './node.ts';
 import { KeyWriter, writeAttrs } from './op.ts';
-import { rangeChecked } from './ops/checked-index.ts';
 
 const LEAF = -1;
 
@@ -15,7 +14,7 @@ export class Linearization {
   readonly leaves: Node[] = [];
   /** Scalar slots in order of first use. */
   readonly scalars: Node[] = [];
-  /** Promises that indices are in range. */
+  /** Nodes that promise something of their values. */
   readonly promises: Node[] = [];
   /** Nodes that are best computed with others. */
   readonly related: Node[] = [];
@@ -85,7 +84,7 @@ export class Linearization {
     }
     key.push(node.op.id);
     if (node.siblings !== null) this.related.push(node);
-    if (rangeChecked(node) !== null) this.promises.push(node);
+    if (node.op.promise !== undefined) this.promises.push(node);
     if (node.op.lower.kind === 'leaf') {
       if (node.op.name !== 'scalar') {
         throw internalError(`${node.op.name} node ${node.id} has no value to start from`);

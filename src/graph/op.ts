@@ -179,6 +179,19 @@ export function unionOf(parts: readonly (Bounds | null)[]): Bounds | null {
   return union;
 }
 
+// ---- promises ---------------------------------------------------------------------------------
+
+/**
+ * What an op promises of its values and only a run can find out: the evaluator computes the smallest
+ * and the largest of some numbers with the run, and nothing of a run that breaks a promise is kept.
+ */
+export interface RunPromise {
+  /** The numbers that tell, of the dtype of the node's first input. */
+  watched(node: Node): Node;
+  /** Throws if the promise is broken. */
+  check(bounds: Bounds, node: Node): void;
+}
+
 // ---- definition -------------------------------------------------------------------------------
 
 /** What the package needs of an op. */
@@ -191,6 +204,8 @@ interface OpParts<S extends AttrSchema> {
   readonly lower: Lowering<AttrsOf<S>>;
   /** Bounds of the values from those of the inputs; null: not known from the graph. */
   bounds?(inputs: readonly (Bounds | null)[], attrs: AttrsOf<S>, node: Node): Bounds | null;
+  /** What a run has to check. */
+  readonly promise?: RunPromise;
   /**
    * Rough arithmetic per output element of an elementwise or indexed op (1 = an add, 20 = an exp):
    * decides between computing again and storing.

@@ -107,7 +107,11 @@ const sameDType = rule('cast-to-same', ['cast'], (node) =>
 );
 
 /** A copy is the value itself; roots that need memory of their own are copied at the end. */
-const copies = rule('copy', ['copy', 'customGradient', 'checkedIndex'], (node) => operand(node, 0));
+const copies = rule(
+  'copy',
+  ['copy', 'customGradient', 'checkedIndex', 'checkedFactor', 'pseudoInverse'],
+  (node) => operand(node, 0),
+);
 
 const reshapes = rule('reshape', ['reshape'], (node, context) => {
   const inner = operand(node, 0);

@@ -1,7 +1,7 @@
 // Index tensors: their dtype and their range. What the host knows is checked on the caller's line;
-// what is computed on the device is checked by the run that uses it (transform/index-checks.ts).
+// what is computed on the device is checked by the run that uses it (transform/promises.ts).
 import { isFloat, isInteger, viewTypedArray } from '../../base/dtype.ts';
-import { DTypeError, ShapeError } from '../../base/errors.ts';
+import { DTypeError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import { valueBounds } from '../../graph/bounds.ts';
 import type { Node } from '../../graph/node.ts';
@@ -11,20 +11,6 @@ import type { Storage } from '../../runtime/storage.ts';
 import { nodeOf } from './arguments.ts';
 import { castNode } from './handle.ts';
 import type { Tensor } from './tensor.ts';
-
-/** Which function promised a range, for the message when it is broken. */
-const promisedBy = new WeakMap<ops.IndexRange, string>();
-
-/** Throws ShapeError where one of the values is outside `range`. */
-export function checkBounds(values: Bounds, range: ops.IndexRange): void {
-  const { lowest, size } = range;
-  const index = values.min < lowest ? values.min : values.max;
-  if (index >= lowest && index < size) return;
-  throw new ShapeError(`index ${index} is out of range for size ${size}`, {
-    op: promisedBy.get(range) ?? 'index',
-    ...(size > 0 ? { hint: `valid indices are ${lowest} to ${size - 1}` } : {}),
-  });
-}
 
 /** Smallest and largest of stored integers, as of one version of their storage. */
 interface StoredBounds extends Bounds {
@@ -53,7 +39,7 @@ export function checkStored(leaf: Node, range: ops.IndexRange, bytes: () => Uint
     known = { version, except, min, max };
     storedBounds.set(storage, known);
   }
-  if (known.min <= known.max) checkBounds(known, range);
+  if (known.min <= known.max) ops.checkBounds(known, range);
 }
 
 /** Ops whose result has just the values of their operand. */
@@ -85,13 +71,12 @@ export function rangeNode(
   { lowest = 0, except = lowest }: { readonly lowest?: number; readonly except?: number } = {},
 ): Node {
   if (sizeOf(index.shape) === 0) return index;
-  const range: ops.IndexRange = { lowest, size, except };
-  promisedBy.set(range, op);
+  const range = ops.promiseRange(op, { lowest, size, except });
   const bounds = valueBounds(index);
   if (bounds !== null && bounds.min >= lowest && bounds.max < size) return index;
   // Of a constant nothing else is possible.
   if (bounds !== null && bounds.min === bounds.max && bounds.min !== except) {
-    checkBounds(bounds, range);
+    ops.checkBounds(bounds, range);
   }
   const stored = storedIndex(index);
   if (stored !== null) {

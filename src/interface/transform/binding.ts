@@ -10,8 +10,8 @@ import { allocateFor } from './values.ts';
 
 /** Copies of the same host bytes after which they move to the device for good. */
 const UPLOADS_BEFORE_PROMOTION = 3;
-/** Of any integer. */
-const GUARD_BYTES = 4;
+/** Of any number. */
+const GUARD_BYTES = 8;
 
 /** Binds the stored values that a plan reads. */
 export function bindLeaves(entry: Entry, device: Device, leaves: readonly Node[]): void {

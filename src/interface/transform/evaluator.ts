@@ -13,7 +13,7 @@ import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
-import { checkGuards, checkStoredIndices } from './index-checks.ts';
+import { checkGuards, checkStoredIndices } from './promises.ts';
 import { LearnedValues } from './learning.ts';
 import { Plans } from './plans.ts';
 import { settings } from './settings.ts';

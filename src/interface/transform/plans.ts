@@ -9,7 +9,7 @@ import type { Storage } from '../../runtime/storage.ts';
 import { Ahead } from './ahead.ts';
 import { policyFor, policyKey } from './algorithms.ts';
 import type { Entry, Results } from './entry.ts';
-import { guardsOf } from './index-checks.ts';
+import { guardsOf } from './promises.ts';
 import { settings, targetOf } from './settings.ts';
 import { compiledOnce } from './stored-programs.ts';
 

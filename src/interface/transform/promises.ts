@@ -1,29 +1,31 @@
-// Keeps the promises that indices are in range: of stored indices before a run, of computed ones
-// by two more results of it. A run that breaks one changes nothing that outlives it.
+// Keeps what ops promise of their values, such as that indices are in range: of stored indices before
+// a run, of what is computed by two more results of it. A run that breaks one changes nothing that
+// outlives it.
 import { viewTypedArray } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
+import type { RunPromise } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
 import type { Storage } from '../../runtime/storage.ts';
-import { checkBounds, checkStored, storedIndex } from '../tensor/index-values.ts';
+import { checkStored, storedIndex } from '../tensor/index-values.ts';
 import { valueAt } from './values.ts';
 
-function rangeOf(node: Node): ops.IndexRange {
-  const range = ops.rangeChecked(node);
-  if (range === null) throw internalError(`${node.op.name} promises no range`);
-  return range;
+function promiseOf({ op }: Node): RunPromise {
+  if (op.promise === undefined) throw internalError(`${op.name} promises nothing`);
+  return op.promise;
 }
 
 /**
- * Checks those of `promises` (checkedIndex nodes) whose values are stored; returns the others.
+ * Checks those of `promises` that are of stored indices; returns the others.
  *
  * @throws ShapeError for an index out of range.
  */
 export function checkStoredIndices(promises: readonly Node[]): Node[] {
   return promises.filter((promise) => {
-    const leaf = storedIndex(promise);
-    if (leaf === null) return true;
-    checkStored(leaf, rangeOf(promise), () => bytesNow(leaf));
+    const range = ops.rangeChecked(promise);
+    const leaf = range === null ? null : storedIndex(promise);
+    if (range === null || leaf === null) return true;
+    checkStored(leaf, range, () => bytesNow(leaf));
     return false;
   });
 }
@@ -39,22 +41,12 @@ function bytesNow(leaf: Node): Uint8Array {
 /** For each promise two results of the run that tell whether it was kept: minimum and maximum. */
 export function guardsOf(promises: readonly Node[]): Node[] {
   return promises.flatMap((promise) => {
-    const { lowest, except } = rangeOf(promise);
-    const index = promise.inputs[0] as Node;
-    const constant = (value: number): Node => ops.constant(value, index.dtype);
-    const values =
-      except === lowest
-        ? index
-        : ops.select(ops.equal(index, constant(except)), constant(lowest), index);
-    return [ops.min(values), ops.max(values)];
+    const watched = promiseOf(promise).watched(promise);
+    return [ops.min(watched), ops.max(watched)];
   });
 }
 
-/**
- * Checks what the guards of `promises` hold after a run.
- *
- * @throws ShapeError for an index out of range.
- */
+/** Checks what the guards of `promises` hold after a run; throws what the first broken one says. */
 export function checkGuards(promises: readonly Node[], guards: readonly Uint8Array[]): void {
   promises.forEach((promise, i) => {
     const [min, max] = [guards[2 * i], guards[2 * i + 1]].map((bytes) => {
@@ -62,6 +54,6 @@ export function checkGuards(promises: readonly Node[], guards: readonly Uint8Arr
       const [value] = viewTypedArray((promise.inputs[0] as Node).dtype, buffer, byteOffset, 1);
       return value as number;
     });
-    checkBounds({ min: min as number, max: max as number }, rangeOf(promise));
+    promiseOf(promise).check({ min: min as number, max: max as number }, promise);
   });
 }

@@ -1,0 +1,2 @@
+// Entry 'tengen/linalg': decompositions, systems of equations, norms and functions of matrices.
+export * from './interface/linalg/index.ts';

@@ -66,6 +66,8 @@ export function compile(
   const grouping = formGroups(flow, accesses, materialisation, fusion);
   const order = orderGroups(flow, grouping);
 
+  const { constantLeaves } = options;
+  const constants = constantLeaves && constantValues(flow, constantLeaves);
   const bindings = bindRoots(program, flow, order.direct);
   const read = readElsewhere(grouping);
   const stored = new Set<Node>();
@@ -74,7 +76,8 @@ export function compile(
   for (const group of order.groups) {
     const outputs = outputsOf(group, bindings, read, target);
     for (const { node } of outputs) stored.add(node);
-    const view = viewOf(group, flow, grouping, target, outputs, options.algorithms);
+    const { algorithms } = options;
+    const view = viewOf(group, flow, grouping, target, outputs, { algorithms, constants });
     const lowered = memo.lower(group, view);
     const { stages } = lowered;
     kernels.push(...explainStages(group, flow, accesses, grouping, outputs, lowered));
@@ -94,7 +97,6 @@ export function compile(
     steps.push({ stage, mayShare: () => false });
     kernels.push(explanation);
   }
-  const { constantLeaves } = options;
   const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const separated: Separated =
     constantLeaves === undefined
@@ -104,8 +106,7 @@ export function compile(
             const leaf = flow.leaves.get(node);
             return leaf !== undefined && constantLeaves[leaf] === true;
           },
-          // Integers count: the position of random numbers is another one in each run.
-          isNumber: (node) => flow.scalars.has(node) && isFloat(node.dtype),
+          isNumber: (node) => isNumber(node, flow),
           isBound: (node) => fixed(node) !== null,
         });
   const { rest } = separated;
@@ -136,6 +137,27 @@ export function compile(
     stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
     arenaLowerBound: memory.lowerBound,
   };
+}
+
+/** A number that is likely the same in every run. Integers count: where random numbers are, say. */
+function isNumber(node: Node, flow: Flow): boolean {
+  return flow.scalars.has(node) && isFloat(node.dtype);
+}
+
+/** Everything that is computed from nothing but parameters and numbers. */
+function constantValues(flow: Flow, constantLeaves: readonly boolean[]): ReadonlySet<Node> {
+  const constants = new Set<Node>();
+  for (const node of flow.nodes) {
+    const leaf = flow.leaves.get(node);
+    const constant =
+      leaf !== undefined
+        ? constantLeaves[leaf] === true
+        : flow.scalars.has(node)
+          ? isNumber(node, flow)
+          : node.inputs.every((input) => constants.has(input));
+    if (constant) constants.add(node);
+  }
+  return constants;
 }
 
 /** The plan of what is computed once, or null if there is nothing. */
@@ -263,6 +285,7 @@ function copyStage({ node, binding }: LateCopy, target: Target) {
       anchors: [copied],
       outputs: [{ node: copied, memory: { kind: 'binding', index: binding } }],
       isInMemory: (other) => other === node,
+      isConstant: () => false,
       name: 'copy',
     },
     6,

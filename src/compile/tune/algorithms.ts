@@ -119,7 +119,7 @@ function measured(
   view: GroupView,
   tuner: Tuner,
 ): ReadonlyMap<string, number> {
-  const key = choiceKey(node, candidates.map(stagesOf));
+  const key = choiceKey(node, candidates.map(stagesOf), view);
   const known = tuner.lookup(key);
   if (known !== undefined && candidates.every(({ schedule }) => known.has(schedule.name))) {
     return known;
@@ -139,8 +139,10 @@ function measured(
  * Text that is equal only for the same operation on the same shapes by the same kernels: a new
  * version of a schedule makes other kernels, and is measured again.
  */
-function choiceKey(node: Node, lowered: readonly (readonly Stage[])[]): string {
+function choiceKey(node: Node, lowered: readonly (readonly Stage[])[], view: GroupView): string {
   const operand = ({ dtype, shape }: Node): string => `${dtype}${formatShape(shape)}`;
+  const input = (each: Node): string =>
+    `${operand(each)}${view.isConstant(each) ? ' constant' : ''}`;
   let hash = 0x811c9dc5;
   for (const stages of lowered) {
     for (const { kernel } of stages) {
@@ -148,6 +150,6 @@ function choiceKey(node: Node, lowered: readonly (readonly Stage[])[]): string {
     }
   }
   const kernels = (hash >>> 0).toString(16).padStart(8, '0');
-  const operands = node.inputs.map(operand).join(' ');
+  const operands = node.inputs.map(input).join(' ');
   return `${node.op.name} ${operands} -> ${operand(node)} ${JSON.stringify(node.attrs)} ${kernels}`;
 }

@@ -1,5 +1,5 @@
 // A plan of one group alone, to measure a schedule with: every value it reads or writes is a binding.
-import { byteSize, type DType } from '../../base/dtype.ts';
+import { byteSize, type DType, isFloat } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -9,6 +9,7 @@ import type { Binding, Location, Plan } from '../../runtime/plan.ts';
 import type { GroupView } from '../lower/emit.ts';
 import type { Memory, Stage } from '../lower/kernel-builder.ts';
 import { planMemory } from '../memory/plan-memory.ts';
+import { separateConstant } from '../memory/prepared.ts';
 
 export function trialPlan(stages: readonly Stage[], view: GroupView): Plan {
   const bindings: Binding[] = [];
@@ -51,10 +52,16 @@ export function trialPlan(stages: readonly Stage[], view: GroupView): Plan {
     };
   });
   const steps = rebound.map((stage) => ({ stage, mayShare: () => false }));
-  const { locations, arenaBytes } = planMemory(steps, valueAt);
+  // What is kept from run to run has no part in the time of one.
+  const { rest } = separateConstant(steps, {
+    isConstant: (node) => view.isConstant(node),
+    isNumber: (node) => node.op === scalarOp && isFloat(node.dtype),
+    isBound: (node) => view.outputs.some((output) => output.node === node),
+  });
+  const { locations, arenaBytes } = planMemory(rest, valueAt);
   return {
-    kernels: stages.map(({ kernel }) => prepareKernel(kernel, view.target)),
-    dispatches: stages.map((_, i) => ({ kernel: i, arguments: locations[i] ?? [] })),
+    kernels: rest.map(({ stage }) => prepareKernel(stage.kernel, view.target)),
+    dispatches: rest.map((_, i) => ({ kernel: i, arguments: locations[i] ?? [] })),
     arenaBytes,
     bindings,
     scalars,

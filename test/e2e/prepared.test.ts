@@ -133,7 +133,7 @@ test('what many plans keep is bounded, and computed again after it gave way', ()
   const first = rows.map(product);
   const runs = (which: number): number => kernelsOf(() => product(rows[which] as Tensor));
   const kept = [0, 1, 2].map(runs);
-  expect(explain(1)).toMatch(/1 more kernels run once/);
+  expect(explain({ plans: 1 })).toMatch(/1 more kernels run once/);
   const { keptBytes } = settings;
   try {
     // Room for one of them.

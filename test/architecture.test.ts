@@ -32,6 +32,7 @@ const INTERFACE: Record<string, readonly string[]> = {
   vision: ['tensor', 'transform', 'functional', 'nn', 'data', 'io'],
   text: ['tensor', 'transform', 'functional', 'nn', 'data', 'io'],
   terminal: ['tensor'],
+  extend: ['tensor', 'transform', 'functional'],
   linalg: ['tensor', 'transform', 'functional'],
   fft: ['tensor', 'transform', 'functional'],
   onnx: ['tensor', 'transform', 'functional', 'nn', 'io'],

@@ -1,7 +1,7 @@
 // Trains the digit reader on MNIST, or on drawn digits, from the command line: see --help.
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { ArgumentError, configure, env, type Numerics, TengenError } from 'tengen';
+import { ArgumentError, configure, env, type Numerics } from 'tengen';
 import {
   type Dataset,
   datasets,
@@ -11,7 +11,16 @@ import {
 } from 'tengen/data';
 import { save } from 'tengen/io';
 import { formatBytes, formatPercent, ProgressBar } from 'tengen/terminal';
-import { checkWritable } from './files.ts';
+import {
+  abortedByInterrupt,
+  checkpointBeside,
+  joinNegative,
+  median,
+  numberAfter,
+  runCommand,
+  withoutUndefined,
+} from '../command.ts';
+import { checkWritable } from '../files.ts';
 import { greyLevels } from './pixels.ts';
 import { type Result, type RunOptions, type Settings, TrainingRun } from './training.ts';
 
@@ -64,30 +73,6 @@ function readFlags() {
   return parseArgs({ args: joinNegative(process.argv.slice(2)), options: OPTIONS }).values;
 }
 
-/** `--batch -1` as `--batch=-1`: what is wrong with the number is for us to say, not for parseArgs. */
-function joinNegative(args: readonly string[]): string[] {
-  const joined: string[] = [];
-  for (const arg of args) {
-    const last = joined.at(-1);
-    if (/^-[\d.]/.test(arg) && last?.startsWith('--') === true)
-      joined.splice(-1, 1, `${last}=${arg}`);
-    else joined.push(arg);
-  }
-  return joined;
-}
-
-/** The number after a flag. Throws ArgumentError unless it is one, and at least `low`. */
-function numberAfter(flags: Flags, name: keyof Flags & string, low: number): number | undefined {
-  const text = flags[name];
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  const isRate = name === 'lr';
-  const fits = isRate ? Number.isFinite(value) : Number.isSafeInteger(value);
-  if (text !== '' && fits && value >= low) return value;
-  const kind = isRate ? 'a number' : 'a whole number';
-  throw new ArgumentError(`--${name} ${String(text)}: expected ${kind} of at least ${low}`);
-}
-
 /** Shows one bar per file that is being fetched. */
 function downloadBars(): (state: DownloadProgress) => void {
   let file = '';
@@ -131,43 +116,12 @@ async function openData(flags: Flags): Promise<Pick<RunOptions, 'train' | 'test'
 
 /** Settings from flags; those left out are undefined. */
 function givenSettings(flags: Flags): Partial<Settings> {
-  const given = {
+  return withoutUndefined<Settings>({
     epochs: numberAfter(flags, 'epochs', 1),
     batch: numberAfter(flags, 'batch', 2),
-    lr: numberAfter(flags, 'lr', 0),
+    lr: numberAfter(flags, 'lr', 0, 'a number'),
     seed: numberAfter(flags, 'seed', 0),
-  };
-  const entries = Object.entries(given).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as Partial<Settings>;
-}
-
-/** `digits.safetensors` has its checkpoint in `digits.checkpoint.safetensors`. */
-function checkpointBeside(file: string): string {
-  return `${file.replace(/\.safetensors$/, '')}.checkpoint.safetensors`;
-}
-
-/** One key press may arrive several times: from the terminal, from npm, from tsx. */
-const SAME_KEY_PRESS_MS = 1000;
-
-/** Aborted by a first Ctrl-C; a second one ends the process at once. */
-function abortedByInterrupt(): AbortSignal {
-  const controller = new AbortController();
-  let first = 0;
-  process.on('SIGINT', () => {
-    if (!controller.signal.aborted) {
-      first = performance.now();
-      console.error('\nfinishing the step; once more to stop at once');
-      controller.abort();
-    } else if (performance.now() - first > SAME_KEY_PRESS_MS) process.exit(130);
   });
-  return controller.signal;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
 }
 
 /** What --json writes. */
@@ -231,15 +185,8 @@ async function main(flags: Flags): Promise<void> {
   console.log(`weights         ${flags.save}`);
 }
 
-try {
+await runCommand(async () => {
   const flags = readFlags();
   if (flags.help) console.log(HELP);
   else await main(flags);
-} catch (error) {
-  // A mistake in the command line or in a file needs no stack; a bug does.
-  const { code, message } = error as Error & { code?: string };
-  const isUsage = code?.startsWith('ERR_PARSE_ARGS') === true;
-  if (isUsage) console.error(`${message.split('\n')[0]}\nhint: --help lists what there is`);
-  else console.error(error instanceof TengenError || code !== undefined ? message : error);
-  process.exitCode = 1;
-}
+});

@@ -3,6 +3,7 @@ import { ArgumentError, defaultGenerator, manualSeed, type nn, optim, stats } fr
 import { DataLoader, type Dataset, type LabelledImage, type LoaderState } from 'tengen/data';
 import { loadCheckpoint, saveCheckpoint } from 'tengen/io';
 import { formatPercent, type ProgressBar, progress } from 'tengen/terminal';
+import { checkSettings, recentMean } from '../command.ts';
 import { DigitNet, evaluate, trainEpoch } from './model.ts';
 
 /** What decides the result of a run, bit for bit on one kind of machine. */
@@ -91,13 +92,7 @@ export class TrainingRun {
     given: Partial<Settings> = {},
   ): Promise<TrainingRun> {
     const saved = await loadCheckpoint<Checkpoint>(file);
-    for (const [name, value] of Object.entries(given)) {
-      const then = saved.settings[name as keyof Settings];
-      if (value === undefined || value === then) continue;
-      throw new ArgumentError(`${name} is ${value}, the run in ${file} has ${then}`, {
-        hint: 'leave it out: a resumed run keeps its settings',
-      });
-    }
+    checkSettings(file, saved.settings, given);
     const run = new TrainingRun(saved.settings, options);
     if (saved.loader.epoch >= saved.settings.epochs) {
       throw new ArgumentError(
@@ -194,10 +189,4 @@ export class TrainingRun {
       format: { accuracy: formatPercent },
     });
   }
-}
-
-/** Mean of the last values: single steps jump too much to be read. */
-function recentMean(values: readonly number[], count = 20): number {
-  const recent = values.slice(-count);
-  return recent.reduce((sum, value) => sum + value, 0) / recent.length;
 }

@@ -36,7 +36,7 @@ def rounded(values, shape):
 def fill(model, scale=0.9):
     for index, (name, tensor) in enumerate(model.state_dict().items()):
         last = name.split(".")[-1]
-        if last in ("num_batches_tracked", "mask"):
+        if last in ("num_batches_tracked", "mask", "relative_position_index"):
             continue
         u = draw(index, tensor.numel())
         if tensor.ndim >= 2:
@@ -243,7 +243,28 @@ def squeezenet():
     return {"models": {name: record(plain(name)) for name in names}}
 
 
-FAMILIES = {"resnet": resnet, "mobile": mobile, "gpt": gpt, "vgg": vgg, "squeezenet": squeezenet}
+def transformers():
+    names = {"vitB16": "vit_b_16", "vitB32": "vit_b_32", "swinT": "swin_t"}
+    models = {name: record(plain(build), numbers=False) for name, build in names.items()}
+    vit = dict(image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=48, num_classes=5)
+    models["vit"] = record(lambda: tv.VisionTransformer(**vit), size=32)
+    models["vit representation"] = record(lambda: tv.VisionTransformer(representation_size=12, **vit), size=32)
+    swin = dict(patch_size=[4, 4], embed_dim=8, num_heads=[2, 4], num_classes=5)
+    for size in (32, 44):  # 11 patches a side are no whole windows, nor pairs
+        models[f"swin {size}"] = record(
+            lambda: tv.SwinTransformer(depths=[2, 2], window_size=[4, 4], **swin), size=size
+        )
+    return {"models": models}
+
+
+FAMILIES = {
+    "resnet": resnet,
+    "mobile": mobile,
+    "gpt": gpt,
+    "vgg": vgg,
+    "squeezenet": squeezenet,
+    "transformers": transformers,
+}
 
 
 def main(folder, *families):

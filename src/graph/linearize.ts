@@ -18,6 +18,8 @@ export class Linearization {
   readonly promises: Node[] = [];
   /** Nodes that are best computed with others. */
   readonly related: Node[] = [];
+  /** Nodes that no plan can compute: functions on the host. */
+  readonly hosts: Node[] = [];
   readonly key: KeyWriter = new KeyWriter();
   #mark = 0;
   readonly #stack: Node[] = [];
@@ -30,6 +32,7 @@ export class Linearization {
     this.scalars.length = 0;
     this.promises.length = 0;
     this.related.length = 0;
+    this.hosts.length = 0;
     this.key.length = 0;
     this.#mark = newMark();
   }
@@ -85,7 +88,9 @@ export class Linearization {
     key.push(node.op.id);
     if (node.siblings !== null) this.related.push(node);
     if (node.op.promise !== undefined) this.promises.push(node);
-    if (node.op.lower.kind === 'leaf') {
+    const { kind } = node.op.lower;
+    if (kind === 'host') this.hosts.push(node);
+    if (kind === 'leaf') {
       if (node.op.name !== 'scalar') {
         throw internalError(`${node.op.name} node ${node.id} has no value to start from`);
       }
@@ -106,6 +111,7 @@ export class Linearization {
     this.scalars.length = 0;
     this.promises.length = 0;
     this.related.length = 0;
+    this.hosts.length = 0;
     this.#stack.length = 0;
   }
 }

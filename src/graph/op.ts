@@ -2,7 +2,7 @@
 // look, what shape it gives, its gradient, how it becomes a kernel, its reference in plain
 // TypeScript, and inputs to test it with. Everything else (conformance, gradient checks, tables,
 // backends) enumerates OpDefs.
-import { type DType, dtypeIndex } from '../base/dtype.ts';
+import { type DType, dtypeIndex, type TypedArray } from '../base/dtype.ts';
 import { DeviceError, ShapeError } from '../base/errors.ts';
 import { formatShape, type Shape, sizeOf } from '../base/shape.ts';
 import type { Builder } from '../ir/builder.ts';
@@ -78,6 +78,13 @@ export interface Reduction {
   finish(builder: Builder, values: readonly Expression[]): Expression;
 }
 
+/** A tensor on the host: row-major, in the array that stores its dtype (halves as their bits). */
+export interface HostTensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly data: TypedArray;
+}
+
 /** Geometry of an n-d convolution or of its derivatives; all arrays have one entry per space axis. */
 export interface ConvolutionGeometry {
   readonly role: 'forward' | 'backwardData' | 'backwardFilter';
@@ -96,6 +103,7 @@ export interface ConvolutionGeometry {
  * - `matmul`: [...batch, m, k] @ [...batch, k, n], equal batch shapes.
  * - `convolution`: see ConvolutionGeometry.
  * - `custom`: writes its own loops.
+ * - `host`: no kernel at all, a function on the host. Plans end before it and begin behind it.
  * - `leaf`: has no computation: a stored value, or a scalar slot.
  */
 export type Lowering<A> =
@@ -119,6 +127,11 @@ export type Lowering<A> =
        * what leads to it is computed on the spot or stored first.
        */
       evaluations?(attrs: A, node: Node): readonly number[];
+    }
+  | {
+      readonly kind: 'host';
+      /** Fills the output, which is zeros; the arrays are its own. */
+      run(inputs: readonly HostTensor[], output: HostTensor, attrs: A): void;
     }
   | { readonly kind: 'leaf' };
 
@@ -211,6 +224,8 @@ interface OpParts<S extends AttrSchema> {
    * decides between computing again and storing.
    */
   readonly cost?: number;
+  /** Defined outside of this package: what it compiles to may differ from process to process. */
+  readonly isOwn?: boolean;
 }
 
 /** What tests and tables read of an op. The build leaves it out: no other code may count on it. */
@@ -300,8 +315,13 @@ let trackingEnabled = true;
 
 /** Runs `body` with nodes made inside it not remembering their history. */
 export function withoutTracking<T>(body: () => T): T {
+  return withTracking(body, false);
+}
+
+/** Runs `body` with nodes made inside it remembering their history, or not. */
+export function withTracking<T>(body: () => T, enabled = true): T {
   const before = trackingEnabled;
-  trackingEnabled = false;
+  trackingEnabled = enabled;
   try {
     return body();
   } finally {

@@ -1,4 +1,4 @@
-// Runs the MNIST example as a user does: in a process of its own.
+// Runs examples as a user does: in a process of their own.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -19,9 +19,9 @@ export interface Running {
 
 const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
-/** Starts `examples/mnist/mnist.ts` with these arguments. */
-export function startMnist(...args: readonly (string | number)[]): Running {
-  const command = ['--import', loader, 'examples/mnist/mnist.ts', ...args.map(String)];
+/** Starts a script of `examples` with these arguments. */
+export function startExample(script: string, args: readonly (string | number)[]): Running {
+  const command = ['--import', loader, `examples/${script}`, ...args.map(String)];
   const child = spawn(process.execPath, command, {
     cwd: root,
     env: { ...process.env, NO_COLOR: '1', TERM: 'dumb' },
@@ -36,6 +36,10 @@ export function startMnist(...args: readonly (string | number)[]): Running {
     child.on('close', (code) => resolve({ code, output, errors }));
   });
   return { child, finished };
+}
+
+export function startMnist(...args: readonly (string | number)[]): Running {
+  return startExample('mnist/mnist.ts', args);
 }
 
 /** Runs it to its end. */

@@ -99,7 +99,7 @@ function rangeOf(
 /** Fills weights and statistics as the reference did. */
 export function fill(model: nn.Module, scale = 0.9): void {
   for (const [index, [name, value]] of Object.entries(model.stateDict()).entries()) {
-    if (name.endsWith('num_batches_tracked') || name === 'mask') continue;
+    if (/(num_batches_tracked|relative_position_index|^mask)$/.test(name)) continue;
     const [factor, offset] = rangeOf(name, value, scale);
     value.setData(draw(index, value.size).map((u) => u * factor + offset));
   }

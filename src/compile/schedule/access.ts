@@ -1,5 +1,6 @@
 // How a node reads its inputs: how often each element is evaluated, and whether the element at a
 // row-major position needs only the input's element at that same position.
+import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { OpDef, ReadContext } from '../../graph/op.ts';
@@ -66,6 +67,8 @@ export class AccessMap {
           samePosition: false,
         }));
       }
+      case 'host':
+        throw internalError(`${node.op.name} is computed on the host, not in a plan`);
       case 'leaf':
         return [];
       default:

@@ -5,6 +5,7 @@ export {
   MultiheadAttention,
   type MultiheadAttentionOptions,
 } from './attention.ts';
+export { AveragedModel, type AveragedModelOptions, updateBatchNorm } from './averaged-model.ts';
 export * from './containers.ts';
 export * from './convolution.ts';
 export * from './dropout.ts';

@@ -25,7 +25,8 @@ export interface BatchNormOptions {
 abstract class ChannelNorm extends Module {
   readonly numFeatures: number;
   readonly eps: number;
-  readonly momentum: number | null;
+  /** May be changed, as PyTorch's. */
+  momentum: number | null;
   readonly affine: boolean;
   readonly trackRunningStats: boolean;
   readonly weight: Parameter | null;

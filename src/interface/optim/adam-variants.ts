@@ -69,7 +69,7 @@ export class Adamax extends AdamVariant<AdamVariantOptions> {
     const norms = this.stateOf(param, 'expInf');
     const norm = norms.mul(slot(beta2, param)).maximum(direction.abs().add(slot(eps, param)));
     this.setState(norms, norm);
-    param.assign(param.sub(mean.div(norm).mul(slot(lr / (1 - beta1 ** step), param))));
+    this.assign(param, param.sub(mean.div(norm).mul(slot(lr / (1 - beta1 ** step), param))));
   }
 }
 
@@ -112,7 +112,7 @@ export class NAdam extends AdamVariant<NAdamOptions> {
     const scale = square.mul(slot(1 / (1 - beta2 ** step), param)).sqrt();
     const gradientShare = direction.mul(slot((lr * (1 - now)) / (1 - product), param));
     const meanShare = mean.mul(slot((lr * next) / (1 - product * next), param));
-    param.assign(param.sub(gradientShare.add(meanShare).div(scale.add(slot(eps, param)))));
+    this.assign(param, param.sub(gradientShare.add(meanShare).div(scale.add(slot(eps, param)))));
   }
 }
 
@@ -151,6 +151,6 @@ export class RAdam extends AdamVariant<AdamVariantOptions> {
     const adaptive = slot(rectification * Math.sqrt(correction2), param)
       .div(square.sqrt().add(slot(eps, param)))
       .add(slot(trusted ? 0 : 1, param));
-    param.assign(param.sub(mean.mul(adaptive).mul(slot(lr / (1 - beta1 ** step), param))));
+    this.assign(param, param.sub(mean.mul(adaptive).mul(slot(lr / (1 - beta1 ** step), param))));
   }
 }

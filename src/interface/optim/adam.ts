@@ -45,7 +45,7 @@ export class Adam extends Optimizer<AdamOptions> {
     step: number,
   ): void {
     const direction = this.direction(param, grad, group);
-    param.assign(param.sub(this.delta(param, direction, group, step)));
+    this.assign(param, param.sub(this.delta(param, direction, group, step)));
   }
 
   /** Updates both moments; what is to be subtracted from the parameter. */
@@ -94,6 +94,6 @@ export class AdamW extends Adam {
   ): void {
     const direction = group.maximize ? grad.neg() : grad;
     const shrunk = param.mul(slot(1 - group.lr * group.weightDecay, param));
-    param.assign(shrunk.sub(this.delta(param, direction, group, step)));
+    this.assign(param, shrunk.sub(this.delta(param, direction, group, step)));
   }
 }

@@ -59,7 +59,7 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
       step = buffer.mul(slot(momentum, param)).add(step);
       this.setState(buffer, step);
     }
-    param.assign(param.sub(step.mul(slot(lr, param))));
+    this.assign(param, param.sub(step.mul(slot(lr, param))));
   }
 }
 
@@ -104,7 +104,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
     const sum = sums.add(direction.mul(direction));
     this.setState(sums, sum);
     const rate = slot(lr / (1 + (step - 1) * lrDecay), param);
-    param.assign(param.sub(direction.div(sum.sqrt().add(slot(eps, param))).mul(rate)));
+    this.assign(param, param.sub(direction.div(sum.sqrt().add(slot(eps, param))).mul(rate)));
   }
 }
 
@@ -145,6 +145,6 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
     const delta = scale.div(square.add(slot(eps, param)).sqrt()).mul(direction);
     this.setState(squares, square);
     this.setState(deltas, movingMean(deltas, delta.mul(delta), rho));
-    param.assign(param.sub(delta.mul(slot(lr, param))));
+    this.assign(param, param.sub(delta.mul(slot(lr, param))));
   }
 }

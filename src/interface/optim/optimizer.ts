@@ -5,13 +5,16 @@ import {
   checkOption,
   describeValue,
   type OptionRule,
+  POSITIVE,
 } from '../../base/checks.ts';
-import { newTypedArray } from '../../base/dtype.ts';
+import { type DType, newTypedArray } from '../../base/dtype.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { formatShape, sameShape } from '../../base/shape.ts';
+import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts';
 import { withoutTracking } from '../../graph/op.ts';
+import type { Node } from '../../graph/node.ts';
 import { input, scalar } from '../../graph/ops/leaf.ts';
 import { Storage } from '../../runtime/storage.ts';
+import { where } from '../tensor/arithmetic.ts';
 import { engine } from '../tensor/engine.ts';
 import { isTensor, listOf, notTensor, readyToCopy, tensorOn } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -22,8 +25,14 @@ export type Hyperparameters = Record<string, number | boolean>;
 /** Parameters that share hyperparameters. */
 export type ParameterGroup<H extends Hyperparameters> = H & { params: Tensor[] };
 
-/** Settings as users give them: `betas` as a pair, like PyTorch. */
-type Settings<H extends Hyperparameters> = Partial<H> & { betas?: readonly [number, number] };
+type Pair = readonly [number, number];
+
+/** Settings as users give them: `betas` and the like as pairs, as in PyTorch. */
+type Settings<H extends Hyperparameters> = Partial<H> & {
+  betas?: Pair;
+  etas?: Pair;
+  stepSizes?: Pair;
+};
 
 type GroupArgument<H extends Hyperparameters> = { params: Iterable<Tensor> } & Settings<H>;
 
@@ -56,6 +65,23 @@ const RULES: Readonly<Record<string, OptionRule>> = {
   lrDecay: [0],
   momentumDecay: [0],
   initialAccumulatorValue: [0],
+  lambd: [0],
+  t0: [0],
+  etaMinus: [0, 1],
+  etaPlus: [1],
+  stepMin: [0],
+  stepMax: [0],
+  eps1: [0],
+  eps2: [0],
+  beta2Decay: [-Infinity, 0],
+  clipThreshold: POSITIVE,
+};
+
+/** What is given as a pair, and the settings that it stands for. */
+const PAIRS: Readonly<Record<string, readonly [string, string]>> = {
+  betas: ['beta1', 'beta2'],
+  etas: ['etaMinus', 'etaPlus'],
+  stepSizes: ['stepMin', 'stepMax'],
 };
 
 export abstract class Optimizer<H extends Hyperparameters> {
@@ -64,6 +90,8 @@ export abstract class Optimizer<H extends Hyperparameters> {
   /** Per parameter: its state tensors and its count of steps. */
   protected readonly tensors = new Map<Tensor, Map<string, Tensor>>();
   protected readonly steps = new Map<Tensor, number>();
+  /** The float32 copy that a parameter of half precision is trained as: it takes its place here. */
+  readonly #masters = new Map<Tensor, { readonly copy: Tensor; seen: Node }>();
 
   readonly #defaults: H;
 
@@ -84,15 +112,23 @@ export abstract class Optimizer<H extends Hyperparameters> {
   #read(given: Settings<H>): H {
     const op = this.constructor.name;
     const names = Object.keys(this.#defaults);
-    checkKeys(op, given, 'beta1' in this.#defaults ? ['betas', ...names] : names);
-    const { betas, ...rest } = given;
-    if (betas !== undefined && !(Array.isArray(betas) && betas.length === 2)) {
-      throw new ArgumentError(`betas must be a pair, got ${describeValue(betas)}`, { op });
+    const pairs = Object.entries(PAIRS).filter(([, [first]]) => first in this.#defaults);
+    checkKeys(op, given, [...pairs.map(([name]) => name), ...names]);
+    const settings: Hyperparameters = { ...this.#defaults };
+    const rest: Record<string, unknown> = { ...given };
+    for (const [name, [first, second]] of pairs) {
+      const pair = rest[name];
+      delete rest[name];
+      if (pair === undefined) continue;
+      if (!(Array.isArray(pair) && pair.length === 2)) {
+        throw new ArgumentError(`${name} must be a pair, got ${describeValue(pair)}`, { op });
+      }
+      settings[first] = pair[0] as number;
+      settings[second] = pair[1] as number;
     }
-    const pair = betas === undefined ? {} : { beta1: betas[0], beta2: betas[1] };
-    const settings = { ...this.#defaults, ...pair, ...rest };
-    this.#check(settings);
-    return settings;
+    Object.assign(settings, rest);
+    this.#check(settings as H);
+    return settings as H;
   }
 
   #check(settings: H): void {
@@ -105,9 +141,8 @@ export abstract class Optimizer<H extends Hyperparameters> {
   /** Adds a group; settings that it leaves out are those of the optimizer. */
   addParamGroup(group: GroupArgument<H>): void {
     const op = this.constructor.name;
-    const hint = 'pass model.parameters(), or groups: { params, lr }';
     if (!isGroup(group)) {
-      throw new ArgumentError(`${describeValue(group)} is not a group`, { op, hint });
+      throw new ArgumentError(`${describeValue(group)} is not a group`, { op, hint: GROUPS });
     }
     const { params: list, ...given } = group;
     const params = listParameters(op, list);
@@ -116,12 +151,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
       if (known.has(param)) {
         throw new ArgumentError('a parameter appears in two groups', { op });
       }
-      if (!isTensor(param) || !param.tracked || !param.isLeaf) {
-        throw new ArgumentError(`${describeValue(param)} is not a parameter`, {
-          op,
-          hint: isTensor(param) ? 'wrap it with new nn.Parameter(x)' : hint,
-        });
-      }
+      checkParameter(op, param);
       known.add(param);
     }
     const settings = this.#read(given as Settings<H>);
@@ -163,16 +193,58 @@ export abstract class Optimizer<H extends Hyperparameters> {
           if (param.grad === null) continue;
           const step = (this.steps.get(param) ?? 0) + 1;
           this.steps.set(param, step);
-          this.update(param, param.grad, group, step);
+          this.#updateOne(param, param.grad, group, step);
         }
       }
     });
     engine().step();
+    for (const [param, master] of this.#masters) master.seen = param.node;
+  }
+
+  /** Halves would lose most updates to rounding: they are made on a float32 copy, then rounded. */
+  #updateOne(param: Tensor, grad: Tensor, group: ParameterGroup<H>, step: number): void {
+    const master = this.trained(param);
+    if (master === param) this.update(param, grad, group, step);
+    else {
+      this.update(master, grad.float(), group, step);
+      param.assign(master.to(param.dtype));
+    }
+  }
+
+  /** What a parameter is trained as: itself, or its float32 copy. */
+  protected trained(param: Tensor): Tensor {
+    if (!isHalf(param.dtype)) return param;
+    let master = this.#masters.get(param);
+    if (master === undefined) {
+      const copy = newState('float32', param.shape, MASTER, 0);
+      copy.setData(param.float().dataSync());
+      master = { copy, seen: param.node };
+      this.#masters.set(param, master);
+    }
+    const { copy } = master;
+    if (master.seen !== param.node) {
+      // Somebody else wrote to the parameter: what the copy still rounds to stays, the rest is taken.
+      const same = copy.to(param.dtype).eq(param);
+      copy.assign(where(same, copy, param.float()), { inPlace: true });
+      master.seen = param.node;
+    }
+    return copy;
+  }
+
+  /** Gives a parameter, or the copy that it is trained as, its new value. */
+  protected assign(param: Tensor, value: Tensor): void {
+    // Nobody but this optimizer names the copy: no earlier version needs to be kept.
+    param.assign(value, { inPlace: !param.tracked });
   }
 
   /** Forgets all gradients. */
   zeroGrad(): void {
     for (const group of this.paramGroups) for (const param of group.params) param.grad = null;
+  }
+
+  /** The shape of a state tensor: that of its parameter, unless a subclass knows better. */
+  protected stateShape(param: Tensor, _name: string): Shape {
+    return param.shape;
   }
 
   /** A state tensor of `param`, `initial` at first; updated in place, so it costs one buffer. */
@@ -184,7 +256,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
     }
     let state = states.get(name);
     if (state === undefined) {
-      state = newState(param, name, initial);
+      state = newState(param.dtype, this.stateShape(param, name), name, initial);
       states.set(name, state);
     }
     return state;
@@ -204,7 +276,9 @@ export abstract class Optimizer<H extends Hyperparameters> {
     params.forEach((param, i) => {
       const step = this.steps.get(param);
       if (step === undefined) return;
-      state[i] = { step, ...Object.fromEntries(this.tensors.get(param) ?? []) };
+      const master = this.#masters.get(param)?.copy;
+      const own = Object.fromEntries(this.tensors.get(master ?? param) ?? []);
+      state[i] = { step, ...own, ...(master === undefined ? {} : { [MASTER]: master }) };
     });
     let next = 0;
     const paramGroups = this.paramGroups.map(({ params: own, ...settings }) => ({
@@ -239,24 +313,52 @@ export abstract class Optimizer<H extends Hyperparameters> {
     }
     const settings = saved.paramGroups.map(({ params: _, ...given }) => this.#read(given as H));
     const params = this.paramGroups.flatMap((group) => group.params);
-    const states = params.map((param, i) => readState(op, param, i, saved.state[i]));
+    const states = params.map((param, i) =>
+      readState(op, param, i, (name) => this.stateShape(param, name), saved.state[i]),
+    );
+    // All of it is converted and computed before any of it is taken over.
     const entries = states.flatMap(({ values }) => values);
+    const targets = entries.map(([param]) => (isHalf(param.dtype) ? FLOAT32 : param));
     const values = readyToCopy(
       entries.map(([, , value]) => value),
-      entries.map(([param]) => param),
+      targets,
     );
     settings.forEach((given, i) => Object.assign(this.paramGroups[i] as object, given));
     params.forEach((param, i) => {
       const step = states[i]?.step;
-      this.tensors.delete(param);
+      this.tensors.delete(this.#masters.get(param)?.copy ?? param);
+      this.#masters.delete(param);
       if (step === undefined) this.steps.delete(param);
       else this.steps.set(param, step);
     });
     entries.forEach(([param, name], i) => {
-      this.stateOf(param, name).setData((values[i] as Tensor).dataSync());
+      const master = this.trained(param);
+      const target = name === MASTER && master !== param ? master : this.stateOf(master, name);
+      target.setData((values[i] as Tensor).dataSync());
     });
   }
 }
+
+/** Name of a float32 copy in a saved state. */
+const MASTER = 'master';
+/** Only its dtype is looked at. */
+const FLOAT32 = { dtype: 'float32' } as const;
+
+function isHalf(dtype: DType): boolean {
+  return dtype === 'float16' || dtype === 'bfloat16';
+}
+
+/** Throws ArgumentError for what cannot be trained. */
+export function checkParameter(op: string, param: unknown): void {
+  if (isTensor(param) && param.tracked && param.isLeaf) return;
+  throw new ArgumentError(`${describeValue(param)} is not a parameter`, {
+    op,
+    hint: isTensor(param) ? 'wrap it with new nn.Parameter(x)' : GROUPS,
+  });
+}
+
+/** What optimizers take, for messages. */
+const GROUPS = 'pass model.parameters(), or groups: { params, lr }';
 
 /** Whether something is meant as a group of parameters. */
 function isGroup(item: unknown): boolean {
@@ -278,13 +380,14 @@ function readState(
   op: string,
   param: Tensor,
   index: number,
+  shapeOf: (name: string) => Shape,
   entry?: Record<string, Tensor | number>,
 ): ParameterState {
   if (entry === undefined) return { step: undefined, values: [] };
   const { step, ...rest } = entry;
   const values = Object.entries(rest).map(([name, value]) => {
     if (!isTensor(value)) return notTensor(op, value, `a tensor as ${name} of parameter ${index}`);
-    if (!sameShape(value.shape, param.shape)) {
+    if (!sameShape(value.shape, shapeOf(name))) {
       throw new ShapeError(
         `${name} of parameter ${index} is ${formatShape(value.shape)}, the parameter ${formatShape(param.shape)}`,
         { op },
@@ -295,9 +398,8 @@ function readState(
   return { step: checkInteger(op, 'step', step, 0), values };
 }
 
-function newState(param: Tensor, name: string, initial: number): Tensor {
-  const { dtype, shape, size } = param;
-  const host = newTypedArray(dtype, size);
+function newState(dtype: DType, shape: Shape, name: string, initial: number): Tensor {
+  const host = newTypedArray(dtype, sizeOf(shape));
   if (initial !== 0) host.fill(initial);
   const storage = new Storage(host.byteLength, new Uint8Array(host.buffer));
   storage.persistent = true;

@@ -1,6 +1,7 @@
 // Learning-rate schedules, PyTorch's by name and formula. A schedule changes `group.lr`; rates are
 // scalar slots of the plan, so no schedule ever recompiles a step.
 import {
+  checkNumber,
   describeValue,
   type OptionRules,
   POSITIVE,
@@ -23,9 +24,22 @@ const WHOLE: Range = [0, Infinity, 'integer'];
 /** A rate, or a factor of rates. */
 const RATE: Range = [0];
 
-function checkOptimizer(op: string, optimizer: Scheduled): void {
+export function checkOptimizer(op: string, optimizer: Scheduled): void {
   if (Array.isArray((optimizer as Scheduled | undefined)?.paramGroups)) return;
   throw new ArgumentError(`expected an optimizer, got ${describeValue(optimizer)}`, { op });
+}
+
+/**
+ * The rate of each group before its first schedule: what all later schedules are based on too, as
+ * PyTorch's `initial_lr`.
+ */
+const initialRates = new WeakMap<object, number>();
+
+export function initialRate(group: { lr: number }): number {
+  const known = initialRates.get(group);
+  if (known !== undefined) return known;
+  initialRates.set(group, group.lr);
+  return group.lr;
 }
 
 /** Base of schedules that are a function of the epoch: `lr = rate(base, epoch)`. */
@@ -41,11 +55,11 @@ export abstract class Scheduler<O extends object = object> {
     checkOptimizer(this.constructor.name, optimizer);
     this.optimizer = optimizer;
     this.options = readOptions(this.constructor.name, options, rules);
-    this.baseRates = optimizer.paramGroups.map((group) => group.lr);
+    this.baseRates = optimizer.paramGroups.map(initialRate);
   }
 
-  /** The rate of a group at `epoch`, counted from 0. */
-  protected abstract rate(base: number, epoch: number): number;
+  /** The rate of a group at `epoch`, counted from 0, if `base` is its rate without a schedule. */
+  abstract rate(base: number, epoch: number): number;
 
   /** Sets the rates of the present epoch: constructors call it once. */
   protected apply(): void {
@@ -54,9 +68,20 @@ export abstract class Scheduler<O extends object = object> {
     });
   }
 
+  /** Whether it is this optimizer's rates that the schedule changes. */
+  drives(optimizer: Scheduled): boolean {
+    return this.optimizer === optimizer;
+  }
+
   /** Goes on to the next epoch. */
   step(): void {
     this.epoch++;
+    this.apply();
+  }
+
+  /** Goes to an epoch, wherever the schedule is. */
+  stepTo(epoch: number): void {
+    this.epoch = checkNumber(this.constructor.name, 'epoch', epoch, WHOLE);
     this.apply();
   }
 
@@ -96,7 +121,7 @@ export class StepLR extends Scheduler<StepOptions> {
     super(optimizer, options, { stepSize: [COUNT], gamma: [RATE, 0.1] });
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     const { stepSize, gamma } = this.options;
     return base * gamma ** Math.floor(epoch / stepSize);
   }
@@ -116,7 +141,7 @@ export class MultiStepLR extends Scheduler<MultiStepOptions> {
     super(optimizer, options, { milestones: ['integers'], gamma: [RATE, 0.1] });
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     const { milestones, gamma } = this.options;
     return base * gamma ** milestones.filter((milestone) => milestone <= epoch).length;
   }
@@ -134,7 +159,7 @@ export class ExponentialLR extends Scheduler<ExponentialOptions> {
     super(optimizer, options, { gamma: [RATE] });
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     return base * this.options.gamma ** epoch;
   }
 }
@@ -155,7 +180,7 @@ export class ConstantLR extends Scheduler<ConstantOptions> {
     this.apply();
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     const { factor, totalIters } = this.options;
     return epoch < totalIters ? base * factor : base;
   }
@@ -183,7 +208,7 @@ export class LinearLR extends Scheduler<LinearOptions> {
     this.apply();
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     const { startFactor, endFactor, totalIters } = this.options;
     const share = Math.min(epoch / totalIters, 1);
     return base * (startFactor + (endFactor - startFactor) * share);
@@ -205,7 +230,7 @@ export class PolynomialLR extends Scheduler<PolynomialOptions> {
     super(optimizer, options, { totalIters: [COUNT, 5], power: [RATE, 1] });
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     const { totalIters, power } = this.options;
     return base * (1 - Math.min(epoch / totalIters, 1)) ** power;
   }
@@ -225,7 +250,7 @@ export class CosineAnnealingLR extends Scheduler<CosineAnnealingOptions> {
     super(optimizer, options, { tMax: [COUNT], etaMin: [RATE, 0] });
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     const { tMax, etaMin } = this.options;
     const cosine = Math.cos((Math.PI * epoch) / tMax);
     return etaMin + ((base - etaMin) * (1 + cosine)) / 2;
@@ -249,7 +274,7 @@ export class CosineAnnealingWarmRestarts extends Scheduler<WarmRestartsOptions> 
     super(optimizer, options, { t0: [COUNT], tMult: [COUNT, 1], etaMin: [RATE, 0] });
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     const { t0, tMult, etaMin } = this.options;
     let period = t0;
     let within = epoch;
@@ -278,7 +303,7 @@ export class LambdaLR extends Scheduler {
     this.apply();
   }
 
-  protected rate(base: number, epoch: number): number {
+  rate(base: number, epoch: number): number {
     return base * this.#factor(epoch);
   }
 }
@@ -358,7 +383,7 @@ export class OneCycleLR extends Scheduler<OneCycleOptions> {
     return of(this.#phases[0] as Phase)[1];
   }
 
-  protected rate(_base: number, epoch: number): number {
+  rate(_base: number, epoch: number): number {
     if (epoch > this.options.totalSteps) {
       throw new ArgumentError(`step ${epoch} of ${this.options.totalSteps}`, {
         op: 'OneCycleLR',

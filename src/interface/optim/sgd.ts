@@ -65,6 +65,6 @@ export class SGD extends Optimizer<SGDOptions> {
       direction = nesterov ? direction.add(velocity.mul(slot(momentum, param))) : velocity;
       this.setState(buffer, velocity);
     }
-    param.assign(param.sub(direction.mul(slot(lr, param))));
+    this.assign(param, param.sub(direction.mul(slot(lr, param))));
   }
 }

@@ -265,8 +265,13 @@ export function numberOf(op: string, value: unknown, expected = 'a number'): num
  * `values` in the dtypes of `targets`, computed: what cannot be read fails here, before any of it is
  * copied. Halves are read as raw bits, so that conversion is the device's business.
  */
-export function readyToCopy(values: readonly Tensor[], targets: readonly Tensor[]): Tensor[] {
-  const nodes = values.map(({ node }, i) => castNode(node, (targets[i] as Tensor).dtype));
+export function readyToCopy(
+  values: readonly Tensor[],
+  targets: readonly { readonly dtype: DType }[],
+): Tensor[] {
+  const nodes = values.map(({ node }, i) =>
+    castNode(node, (targets[i] as { readonly dtype: DType }).dtype),
+  );
   engine().evaluate(nodes);
   return nodes.map(tensorOn);
 }

@@ -1,2 +1,4 @@
 // Language models.
+export { KeyValueCache } from './cache.ts';
+export * from './generate.ts';
 export * from './gpt.ts';

@@ -13,6 +13,7 @@ import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
+import { firstHosts, runOnHost } from './host-steps.ts';
 import { checkGuards, checkStoredIndices } from './promises.ts';
 import { LearnedValues } from './learning.ts';
 import { Plans } from './plans.ts';
@@ -226,6 +227,12 @@ export class Evaluator implements Engine {
     for (const assignment of this.#assignments.values()) {
       if (linear.has(assignment.node)) assigned.push(assignment);
     }
+    if (linear.hosts.length > 0) {
+      this.#computeHosts(assigned);
+      // Now they are leaves; those that need them come next.
+      this.#evaluateOnce(computed, scope, background);
+      return;
+    }
     const seen = newMark();
     const assignedNodes = new Set<Node>();
     for (const { node } of assigned) assignedNodes.add(node);
@@ -247,6 +254,19 @@ export class Evaluator implements Engine {
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
     this.#run(entry, device, results, background);
+  }
+
+  /** Runs the functions on the host that need no other, behind one plan for all that they take. */
+  #computeHosts(assigned: readonly Assignment[]): void {
+    const ready = firstHosts(this.#linear);
+    const inputs = ready.flatMap((node) => node.inputs);
+    try {
+      this.#evaluateOnce(inputs, 'values', false);
+      for (const node of ready) runOnHost(this, node);
+    } catch (error) {
+      this.#cancel(assigned);
+      throw error;
+    }
   }
 
   /** Adds gradients that belong to those that are computed. (A step fuses them with its updates.) */

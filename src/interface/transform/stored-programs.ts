@@ -27,7 +27,7 @@ export interface Circumstances {
 /**
  * The program as an earlier process compiled it, or as `compile` does now, which is kept for the
  * next. Sources that run unbuilt may have changed meanwhile: they keep nothing. Nor does a policy
- * that measures, whose choices are not the program's alone.
+ * that measures, whose choices are not the program's alone, nor a program with an op from outside.
  */
 export function compiledOnce(
   linear: Linearization,
@@ -36,7 +36,8 @@ export function compiledOnce(
 ): { readonly compiled: CompiledProgram; readonly keep: () => void } {
   const { device, policy } = circumstances;
   const store = device.programs ?? null;
-  if (store === null || BUILD === null || policy.tuner !== undefined) {
+  const isOurs = !linear.nodes.some(({ op }) => op.isOwn === true);
+  if (store === null || BUILD === null || policy.tuner !== undefined || !isOurs) {
     return { compiled: compile(), keep: () => undefined };
   }
   const key = keyOf(linear, circumstances, BUILD);

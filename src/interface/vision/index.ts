@@ -7,4 +7,15 @@ export * from './resnet.ts';
 export * from './shufflenet-v1.ts';
 export * from './shufflenet-v2.ts';
 export * from './squeezenet.ts';
+export * from './swin-transformer.ts';
 export * from './vgg.ts';
+export {
+  VisionTransformer,
+  type VisionTransformerLayout,
+  type VisionTransformerOptions,
+  vitB16,
+  vitB32,
+  vitH14,
+  vitL16,
+  vitL32,
+} from './vision-transformer.ts';

@@ -1,14 +1,13 @@
 // Which of several schedules computes a contraction: by estimate, or by measuring each once on the
 // device. The compiler asks; who measures and who remembers is the caller's business.
 import type { Node } from '../../graph/node.ts';
-import type { Plan } from '../../runtime/plan.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import type { GroupView } from '../lower/emit.ts';
 import { kernelKey } from '../lower/kernel-key.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
 import { byteSize } from '../../base/dtype.ts';
 import { formatShape } from '../../base/shape.ts';
-import { trialPlan } from './trial.ts';
+import { type Trial, trialPlan } from './trial.ts';
 
 /** How schedules are chosen. */
 export interface AlgorithmPolicy {
@@ -25,7 +24,7 @@ export interface Tuner {
   /** What was measured before for this key, by schedule name. */
   lookup(key: string): ReadonlyMap<string, number> | undefined;
   /** Milliseconds of a plan, or null if there is no time left to measure. */
-  measure(plan: Plan): number | null;
+  measure(trial: Trial): number | null;
   remember(key: string, times: ReadonlyMap<string, number>): void;
 }
 

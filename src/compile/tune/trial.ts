@@ -8,10 +8,17 @@ import { prepareKernel } from '../../ir/prepare.ts';
 import type { Binding, Location, Plan } from '../../runtime/plan.ts';
 import type { GroupView } from '../lower/emit.ts';
 import type { Memory, Stage } from '../lower/kernel-builder.ts';
-import { planMemory } from '../memory/plan-memory.ts';
-import { separateConstant } from '../memory/prepared.ts';
+import { planMemory, type Step } from '../memory/plan-memory.ts';
+import { bindingOf, type Kept, separateConstant } from '../memory/prepared.ts';
 
-export function trialPlan(stages: readonly Stage[], view: GroupView): Plan {
+export interface Trial {
+  /** What is measured. */
+  readonly plan: Plan;
+  /** To be run once before, with the same bindings: what is kept from run to run. */
+  readonly ahead: Plan | null;
+}
+
+export function trialPlan(stages: readonly Stage[], view: GroupView): Trial {
   const bindings: Binding[] = [];
   const scalars: DType[] = [];
   const places = new Map<Node | number, Location>();
@@ -52,18 +59,28 @@ export function trialPlan(stages: readonly Stage[], view: GroupView): Plan {
     };
   });
   const steps = rebound.map((stage) => ({ stage, mayShare: () => false }));
-  // What is kept from run to run has no part in the time of one.
-  const { rest } = separateConstant(steps, {
+  const { ahead, rest, kept } = separateConstant(steps, {
     isConstant: (node) => view.isConstant(node),
     isNumber: (node) => node.op === scalarOp && isFloat(node.dtype),
     isBound: (node) => view.outputs.some((output) => output.node === node),
   });
-  const { locations, arenaBytes } = planMemory(rest, valueAt);
-  return {
-    kernels: rest.map(({ stage }) => prepareKernel(stage.kernel, view.target)),
-    dispatches: rest.map((_, i) => ({ kernel: i, arguments: locations[i] ?? [] })),
-    arenaBytes,
-    bindings,
-    scalars,
+  const keptAt = new Map(
+    kept.map((each): [Kept, Location] => {
+      bindings.push({ ...bindingOf(each, 'readwrite') });
+      return [each, { space: 'binding', index: bindings.length - 1 }];
+    }),
+  );
+  const planOf = (some: readonly Step[]): Plan => {
+    const { locations, arenaBytes } = planMemory(some, valueAt, keptAt);
+    return {
+      kernels: some.map(({ stage }) => prepareKernel(stage.kernel, view.target)),
+      dispatches: some.map((_, i) => ({ kernel: i, arguments: locations[i] ?? [] })),
+      arenaBytes,
+      bindings,
+      scalars,
+    };
   };
+  // Both plans see the bindings of all values, so the places of the first are found with the second's.
+  const plan = planOf(rest);
+  return { plan, ahead: ahead.length === 0 ? null : planOf(ahead) };
 }

@@ -52,7 +52,7 @@ describe('the compiler', () => {
       plans,
       known,
       lookup: (key) => known.get(key),
-      measure: (plan) => {
+      measure: ({ plan }) => {
         plans.push(plan);
         return times[(plans.length - 1) % times.length]!;
       },

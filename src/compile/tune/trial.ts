@@ -8,6 +8,7 @@ import { prepareKernel } from '../../ir/prepare.ts';
 import type { Binding, Location, Plan } from '../../runtime/plan.ts';
 import type { GroupView } from '../lower/emit.ts';
 import type { Memory, Stage } from '../lower/kernel-builder.ts';
+import { isLoop } from '../listing.ts';
 import { planMemory, type Step } from '../memory/plan-memory.ts';
 import { bindingOf, type Kept, separateConstant } from '../memory/prepared.ts';
 
@@ -81,6 +82,6 @@ export function trialPlan(stages: readonly Stage[], view: GroupView): Trial {
     };
   };
   // Both plans see the bindings of all values, so the places of the first are found with the second's.
-  const plan = planOf(rest);
+  const plan = planOf(rest.filter((step) => !isLoop(step)));
   return { plan, ahead: ahead.length === 0 ? null : planOf(ahead) };
 }

@@ -10,6 +10,7 @@ export * from './checked-index.ts';
 export { cholesky, mirrorTriangle } from './cholesky.ts';
 export * from './compare.ts';
 export * from './copy.ts';
+export * from './control-flow.ts';
 export * from './convolution.ts';
 export * from './creation.ts';
 export * from './custom-gradient.ts';

@@ -82,6 +82,6 @@ export function trialPlan(stages: readonly Stage[], view: GroupView): Trial {
     };
   };
   // Both plans see the bindings of all values, so the places of the first are found with the second's.
-  const plan = planOf(rest.filter((step) => !isLoop(step)));
+  const plan = planOf(rest.flatMap((step) => (isLoop(step) ? [] : [step])));
   return { plan, ahead: ahead.length === 0 ? null : planOf(ahead) };
 }

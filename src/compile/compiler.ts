@@ -7,17 +7,8 @@ import type { Kernel, Target } from '../ir/kernel.ts';
 import type { Binding, Dispatch, Location, Loop, Plan } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
-import {
-  type Compilation,
-  copyStep,
-  isLoop,
-  type Item,
-  list,
-  type ListedLoop,
-  type ListedStep,
-  schedule,
-  stepsIn,
-} from './listing.ts';
+import { isLoop, type Item, type ListedLoop, type ListedStep, stepsIn } from './items.ts';
+import { type Compilation, copyStep, list, schedule } from './listing.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
 import { planMemory, type Step } from './memory/plan-memory.ts';

@@ -8,10 +8,10 @@ import { explainStages } from './explain.ts';
 import type { Flow } from './flow.ts';
 import { lowerElementwise } from './lower/elementwise.ts';
 import type { GroupOutput } from './lower/emit.ts';
+import type { Item, ListedStep } from './items.ts';
 import { viewOf } from './lower/group-view.ts';
 import type { Memory } from './lower/kernel-builder.ts';
 import type { LoweringMemo } from './lower/memo.ts';
-import type { Step } from './memory/plan-memory.ts';
 import type { Rule } from './passes/rewrite.ts';
 import type { KernelExplanation } from './program.ts';
 import { AccessMap } from './schedule/access.ts';
@@ -36,28 +36,6 @@ export interface Compilation {
     compilation: Compilation,
     depth: number,
   ) => Item[];
-}
-
-export interface ListedStep extends Step {
-  readonly explanation: KernelExplanation;
-}
-
-/** Steps that are repeated or left out. */
-export interface ListedLoop {
-  readonly items: readonly Item[];
-  readonly trips: number;
-  readonly condition: { readonly memory: Memory; readonly when: boolean } | null;
-}
-
-export type Item = ListedStep | ListedLoop;
-
-export function isLoop(item: object): item is ListedLoop {
-  return 'items' in item;
-}
-
-/** All steps of a list, those in loops too. */
-export function stepsIn(items: readonly Item[]): ListedStep[] {
-  return items.flatMap((item) => (isLoop(item) ? stepsIn(item.items) : [item]));
 }
 
 /** A flow whose kernels are decided: what fuses with what, and in which order they run. */

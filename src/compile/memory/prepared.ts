@@ -6,7 +6,7 @@ import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Binding, Plan } from '../../runtime/plan.ts';
-import { isLoop, type ListedLoop, type ListedStep, stepsIn } from '../listing.ts';
+import { isLoop, type ListedLoop, type ListedStep, stepsIn } from '../items.ts';
 import type { Memory, Scratch, Stage } from '../lower/kernel-builder.ts';
 
 export interface Prepared {

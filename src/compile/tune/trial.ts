@@ -8,7 +8,7 @@ import { prepareKernel } from '../../ir/prepare.ts';
 import type { Binding, Location, Plan } from '../../runtime/plan.ts';
 import type { GroupView } from '../lower/emit.ts';
 import type { Memory, Stage } from '../lower/kernel-builder.ts';
-import { isLoop } from '../listing.ts';
+import { isLoop } from '../items.ts';
 import { planMemory, type Step } from '../memory/plan-memory.ts';
 import { bindingOf, type Kept, separateConstant } from '../memory/prepared.ts';
 

@@ -3,18 +3,24 @@
 import { byteSize, type DType, isFloat } from '../base/dtype.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
-import { copy } from '../graph/ops/copy.ts';
 import type { Kernel, Target } from '../ir/kernel.ts';
-import type { Binding, Dispatch, Location } from '../runtime/plan.ts';
+import type { Binding, Dispatch, Location, Loop, Plan } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
-import { explainStages } from './explain.ts';
-import { lowerElementwise } from './lower/elementwise.ts';
-import type { GroupOutput } from './lower/emit.ts';
-import { viewOf } from './lower/group-view.ts';
+import {
+  type Compilation,
+  copyStep,
+  isLoop,
+  type Item,
+  list,
+  type ListedLoop,
+  type ListedStep,
+  schedule,
+  stepsIn,
+} from './listing.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
-import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
+import { planMemory, type Step } from './memory/plan-memory.ts';
 import {
   bindingOf,
   type Kept,
@@ -26,12 +32,9 @@ import { separateRoots } from './passes/copies.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { rewrite } from './passes/rewrite.ts';
 import { SIMPLIFICATIONS } from './passes/simplify.ts';
-import type { CompiledProgram, KernelExplanation, Program } from './program.ts';
-import { AccessMap } from './schedule/access.ts';
-import { formGroups, type Group, type Grouping, keepsRows } from './schedule/group.ts';
+import type { CompiledProgram, Program } from './program.ts';
+import { listRegion } from './regions.ts';
 import type { AlgorithmPolicy } from './tune/algorithms.ts';
-import { materialise } from './schedule/materialise.ts';
-import { orderGroups } from './schedule/order.ts';
 
 export interface CompileOptions {
   /** Whether kernels are fused (default). Without, every node is simplified by nothing and stored. */
@@ -57,49 +60,31 @@ export function compile(
   target: Target,
   options: CompileOptions = {},
 ): CompiledProgram {
-  const { fusion = true, memo = new LoweringMemo() } = options;
+  const { fusion = true, memo = new LoweringMemo(), algorithms, constantLeaves } = options;
   const rules = fusion ? [foldConstants(target), ...SIMPLIFICATIONS] : [];
+  const compilation: Compilation = { target, fusion, rules, algorithms, memo, listRegion };
   const rewritten = rewrite(program, rules, { numerics: target.numerics, common: fusion });
   const flow = separateRoots(rewritten.flow);
-  const accesses = new AccessMap(target);
-  const materialisation = materialise(flow, accesses, fusion);
-  const grouping = formGroups(flow, accesses, materialisation, fusion);
-  const order = orderGroups(flow, grouping);
-
-  const bindings = bindRoots(program, flow, order.direct);
-  const read = readElsewhere(grouping);
-  const stored = new Set<Node>();
-  const steps: Step[] = [];
-  const kernels: KernelExplanation[] = [];
-  for (const group of order.groups) {
-    const outputs = outputsOf(group, bindings, read, target);
-    for (const { node } of outputs) stored.add(node);
-    const view = viewOf(group, flow, grouping, target, outputs, options.algorithms);
-    const lowered = memo.lower(group, view);
-    const { stages } = lowered;
-    kernels.push(...explainStages(group, flow, accesses, grouping, outputs, lowered));
-    for (const stage of stages) {
-      steps.push({
-        stage,
-        mayShare: (result, operand) =>
-          group.reads.get(operand) === true &&
-          byteSize(result.dtype) === byteSize(operand.dtype) &&
-          sizeOf(result.shape) === sizeOf(operand.shape),
-      });
-    }
-  }
-  for (const late of bindings.late) {
-    const { stage, explanation } = copyStage(late, target);
-    if (stage === undefined) continue;
-    steps.push({ stage, mayShare: () => false });
-    kernels.push(explanation);
-  }
-  const { constantLeaves } = options;
+  const scheduled = schedule(flow, compilation);
+  const bindings = bindRoots(program, flow, scheduled.order.direct);
+  const { items, stored } = list(scheduled, compilation, 0);
+  // What could not overwrite its leaf before: everybody has read it now.
+  const late = bindings.late.flatMap(({ node, binding }) => {
+    const reason = 'the value that it overwrites is still needed when it is computed';
+    return copyStep(
+      node,
+      { kind: 'value', node },
+      { kind: 'binding', index: binding },
+      target,
+      reason,
+    );
+  });
+  const all = [...items, ...late];
   const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const separated: Separated =
     constantLeaves === undefined
-      ? { ahead: [], rest: steps, kept: [] }
-      : separateConstant(steps, {
+      ? { ahead: [], rest: all, kept: [] }
+      : separateConstant(all, {
           isConstant: (node) => {
             const leaf = flow.leaves.get(node);
             return leaf !== undefined && constantLeaves[leaf] === true;
@@ -108,51 +93,94 @@ export function compile(
           isNumber: (node) => flow.scalars.has(node) && isFloat(node.dtype),
           isBound: (node) => fixed(node) !== null,
         });
-  const { rest } = separated;
-  const ahead = new Set(separated.ahead);
   const kept = new Map<Kept, Location>(
     separated.kept.map((each, i) => [each, { space: 'binding', index: bindings.list.length + i }]),
   );
-  const memory = planMemory(rest, fixed, kept);
   const scalars = program.scalars.map(({ dtype }) => dtype);
+  const finish = (part: readonly Item[]): Finished => finishItems(part, fixed, kept, target, memo);
+  const main = finish(separated.rest);
   const keptBindings = separated.kept.map((each) => bindingOf(each, 'read'));
   return {
-    plan: {
-      ...shareKernels(rest, memory.locations, target, memo),
-      arenaBytes: memory.arenaBytes,
-      bindings: [...bindings.list, ...keptBindings],
-      scalars,
-    },
-    prepared: preparedPlan(separated, planMemory(separated.ahead, fixed, kept), {
+    plan: { ...main.parts, bindings: [...bindings.list, ...keptBindings], scalars },
+    prepared: preparedPlan(separated, finish(separated.ahead), {
       bindings: bindings.list,
       scalars,
-      target,
-      memo,
       leafOf: (node) => flow.leaves.get(node),
       slotOf: (node) => flow.scalars.get(node),
     }),
     rootBindings: bindings.ofRoot,
-    kernels: kernels.filter((_, i) => !ahead.has(steps[i] as Step)),
+    kernels: stepsIn(separated.rest).map(({ explanation }) => explanation),
     stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
-    arenaLowerBound: memory.lowerBound,
+    arenaLowerBound: main.lowerBound,
+  };
+}
+
+interface Finished {
+  readonly parts: Pick<Plan, 'kernels' | 'dispatches' | 'loops' | 'arenaBytes'>;
+  readonly lowerBound: number;
+}
+
+/** Places everything and shares kernels. */
+function finishItems(
+  items: readonly Item[],
+  fixed: (node: Node) => Location | null,
+  kept: ReadonlyMap<Kept, Location>,
+  target: Target,
+  memo: LoweringMemo,
+): Finished {
+  const steps: ListedStep[] = [];
+  const listed: (ListedLoop & { readonly first: number; end: number; readonly depth: number })[] =
+    [];
+  const flatten = (part: readonly Item[], depth: number): void => {
+    for (const item of part) {
+      if (!isLoop(item)) {
+        steps.push(item);
+        continue;
+      }
+      const loop = { ...item, first: steps.length, end: 0, depth };
+      listed.push(loop);
+      flatten(item.items, depth + 1);
+      loop.end = steps.length;
+    }
+  };
+  flatten(items, 0);
+  const ranges = listed.map(({ first, end, condition }) => ({
+    first,
+    end,
+    condition: condition?.memory ?? null,
+  }));
+  const { locations, conditions, arenaBytes, lowerBound } = planMemory(steps, fixed, kept, ranges);
+  const loops = listed.map(({ first, end, depth, trips, condition }, i): Loop => {
+    const location = conditions[i] ?? null;
+    return {
+      first,
+      end,
+      depth,
+      trips,
+      condition:
+        condition === null || location === null ? null : { location, when: condition.when },
+    };
+  });
+  const shared = shareKernels(steps, locations, target, memo);
+  return {
+    parts: { ...shared, ...(loops.length > 0 ? { loops } : {}), arenaBytes },
+    lowerBound,
   };
 }
 
 /** The plan of what is computed once, or null if there is nothing. */
 function preparedPlan(
   { ahead, kept }: Separated,
-  memory: MemoryPlan,
+  { parts }: Finished,
   main: {
     readonly bindings: readonly Binding[];
     readonly scalars: readonly DType[];
-    readonly target: Target;
-    readonly memo: LoweringMemo;
     leafOf(node: Node): number | undefined;
     slotOf(node: Node): number | undefined;
   },
 ): Prepared | null {
   if (ahead.length === 0) return null;
-  const { bindings, scalars, target, memo } = main;
+  const { bindings, scalars } = main;
   const leaves = new Set<number>();
   const slots = new Set<number>();
   for (const { stage } of ahead) {
@@ -168,8 +196,7 @@ function preparedPlan(
   const others = bindings.map(({ bytes }): Binding => ({ bytes, access: 'read' }));
   return {
     plan: {
-      ...shareKernels(ahead, memory.locations, target, memo),
-      arenaBytes: memory.arenaBytes,
+      ...parts,
       bindings: [...others, ...kept.map((each) => bindingOf(each, 'write'))],
       scalars,
     },
@@ -226,58 +253,6 @@ function fixedLocation(node: Node, flow: Flow, bindings: Bindings): Location | n
   if (slot !== undefined) return { space: 'scalar', slot };
   const index = flow.leaves.get(node) ?? bindings.ofValue.get(node);
   return index === undefined ? null : { space: 'binding', index };
-}
-
-// ---- outputs ----------------------------------------------------------------------------------
-
-/** Values that a group other than their own reads. */
-function readElsewhere({ groups }: Grouping): Set<Node> {
-  const read = new Set<Node>();
-  for (const group of groups) for (const node of group.reads.keys()) read.add(node);
-  return read;
-}
-
-/** What a group writes: roots and what others read. The rest stays in registers. */
-function outputsOf(
-  group: Group,
-  bindings: Bindings,
-  read: ReadonlySet<Node>,
-  target: Target,
-): readonly GroupOutput[] {
-  const reloaded = keepsRows(group, target) ? new Set<Node>() : group.reloaded;
-  const late = new Set(bindings.late.map(({ node }) => node));
-  return group.members
-    .filter(
-      (node) =>
-        read.has(node) || bindings.ofValue.has(node) || late.has(node) || reloaded.has(node),
-    )
-    .map((node) => ({ node, memory: { kind: 'value', node } }));
-}
-
-/** Writes over a leaf that could not be written before: everybody has read it now. */
-function copyStage({ node, binding }: LateCopy, target: Target) {
-  const copied = copy(node);
-  const [stage] = lowerElementwise(
-    {
-      target,
-      anchors: [copied],
-      outputs: [{ node: copied, memory: { kind: 'binding', index: binding } }],
-      isInMemory: (other) => other === node,
-      name: 'copy',
-    },
-    6,
-  );
-  const explanation: KernelExplanation = {
-    name: 'copy',
-    ops: ['copy'],
-    shape: node.shape,
-    schedule: 'elementwise',
-    flops: 0,
-    bytesRead: bytesOf(node),
-    bytesWritten: bytesOf(node),
-    reasons: ['the value that it overwrites is still needed when it is computed'],
-  };
-  return { stage, explanation };
 }
 
 // ---- kernels ----------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 // Turns the graph that leads to some roots into a flat program and the key that identifies its
 // structure. Runs on every step, so it allocates nothing per node.
 import { dtypeIndex } from '../base/dtype.ts';
-import { internalError } from '../base/errors.ts';
+import { internalError, TraceError } from '../base/errors.ts';
 import { newMark, type Node } from './node.ts';
 import { KeyWriter, writeAttrs } from './op.ts';
+import { guardsOf } from './ops/control-flow.ts';
+import { isParameter } from './subgraph.ts';
 
 const LEAF = -1;
 
@@ -90,7 +92,14 @@ export class Linearization {
     if (node.op.promise !== undefined) this.promises.push(node);
     const { kind } = node.op.lower;
     if (kind === 'host') this.hosts.push(node);
+    if (kind === 'region') this.promises.push(...guardsOf(node));
     if (kind === 'leaf') {
+      if (isParameter(node)) {
+        throw new TraceError('the value is known only while the loop runs', {
+          op: 'control flow',
+          hint: 'inside its functions compute with tensors: cond() in place of if, and read results outside',
+        });
+      }
       if (node.op.name !== 'scalar') {
         throw internalError(`${node.op.name} node ${node.id} has no value to start from`);
       }

@@ -9,15 +9,16 @@ import type { Builder } from '../ir/builder.ts';
 import type { Buffer, Expression, ValueType } from '../ir/expression.ts';
 import type { Statement, Target } from '../ir/kernel.ts';
 import { Node } from './node.ts';
+import type { Subgraph } from './subgraph.ts';
 
 // ---- attributes -------------------------------------------------------------------------------
 
-export type AttrValue = number | boolean | string | readonly number[];
+export type AttrValue = number | boolean | string | readonly number[] | Subgraph;
 /** Attributes as the graph carries them; each OpDef knows the precise type of its own. */
 export type Attrs = Readonly<Record<string, AttrValue>>;
 
 /** Kinds of attributes: they give the type, the plan key and the form in files. */
-export type AttrKind = 'int' | 'float' | 'ints' | 'flag' | 'dtype' | readonly string[];
+export type AttrKind = 'int' | 'float' | 'ints' | 'flag' | 'dtype' | 'graph' | readonly string[];
 export type AttrSchema = Readonly<Record<string, AttrKind>>;
 
 type AttrOf<K> = K extends 'int' | 'float'
@@ -28,9 +29,11 @@ type AttrOf<K> = K extends 'int' | 'float'
       ? boolean
       : K extends 'dtype'
         ? DType
-        : K extends readonly (infer E)[]
-          ? E
-          : never;
+        : K extends 'graph'
+          ? Subgraph
+          : K extends readonly (infer E)[]
+            ? E
+            : never;
 
 /** The precise type of the attributes that a schema describes. */
 export type AttrsOf<S extends AttrSchema> = { readonly [K in keyof S]: AttrOf<S[K]> };
@@ -95,6 +98,37 @@ export interface ConvolutionGeometry {
   readonly dilation: readonly number[];
 }
 
+/** How a value of a body changes with the iterations. */
+export type ParameterRole =
+  /** What an output made of it before; the input at first. */
+  | 'carry'
+  /** The part of the input at this place along its first axis. */
+  | 'slice'
+  /** The input. */
+  | 'same';
+
+/** Where a result of a region comes from. */
+export type RegionResult =
+  /** What a carry is in the end. */
+  | { readonly kind: 'final'; readonly carry: number }
+  /** A value of the body, one iteration after the other along a new first axis if it repeats. */
+  | { readonly kind: 'each'; readonly value: Node };
+
+/** A body and how often it runs. */
+export interface Region {
+  readonly body: Subgraph;
+  /** Most iterations, or -1 if only the condition ends it. */
+  readonly trips: number;
+  /** Whether slices, and values kept of each iteration, are counted from their end. */
+  readonly backwards: boolean;
+  /** For each parameter of the body, which input of the node it stands for, and how. */
+  readonly roles: readonly { readonly input: number; readonly role: ParameterRole }[];
+  /** A parameter, bool of shape [], that must be `when` for another iteration; null: always. */
+  readonly condition: { readonly parameter: number; readonly when: boolean } | null;
+  /** For each result of the node. */
+  readonly results: readonly RegionResult[];
+}
+
 /**
  * How an op becomes a kernel. The scheduler branches on this kind, never on op names:
  * - `elementwise`: one output element from the inputs' elements at the same (broadcast) index.
@@ -105,6 +139,8 @@ export interface ConvolutionGeometry {
  * - `custom`: writes its own loops.
  * - `host`: no kernel at all, a function on the host. Plans end before it and begin behind it.
  * - `leaf`: has no computation: a stored value, or a scalar slot.
+ * - `region`: runs other computations, one after the other; has several values, none of its own.
+ * - `result`: one of the values of the region that it reads.
  */
 export type Lowering<A> =
   | {
@@ -133,7 +169,9 @@ export type Lowering<A> =
       /** Fills the output, which is zeros; the arrays are its own. */
       run(inputs: readonly HostTensor[], output: HostTensor, attrs: A): void;
     }
-  | { readonly kind: 'leaf' };
+  | { readonly kind: 'leaf' }
+  | { readonly kind: 'region'; regions(attrs: A): readonly Region[] }
+  | { readonly kind: 'result' };
 
 // ---- gradient ---------------------------------------------------------------------------------
 
@@ -143,6 +181,8 @@ export interface GradientContext<A> {
   readonly inputs: readonly Node[];
   /** Gradient of the final result by this node: same shape and dtype as the node. */
   readonly grad: Node;
+  /** Of a region: the gradient by each of its results, or null; `grad` means nothing then. */
+  readonly grads: readonly (Node | null)[];
   /** Whether input `index` wants a gradient: others may be skipped. */
   needs(index: number): boolean;
 }
@@ -368,8 +408,9 @@ export function writeAttrs(op: OpDef, attrs: Attrs, key: KeyWriter): void {
     else if (typeof value === 'string') {
       key.push(kind === 'dtype' ? dtypeIndex[value as DType] : (kind as string[]).indexOf(value));
     } else if (value !== undefined) {
-      key.push(value.length);
-      for (let i = 0; i < value.length; i++) key.push(value[i] as number);
+      const words = 'key' in value ? value.key : value;
+      key.push(words.length);
+      for (let i = 0; i < words.length; i++) key.push(words[i] as number);
     }
   }
 }

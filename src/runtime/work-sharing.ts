@@ -1,6 +1,14 @@
 // Who runs each dispatch of a plan - all threads or the first alone - and where threads must meet.
 import type { Kernel } from '../ir/kernel.ts';
-import type { Dispatch, Location, Plan } from './plan.ts';
+import {
+  type Dispatch,
+  itemsOf,
+  type Location,
+  type Loop,
+  type LoopItem,
+  type Plan,
+  type PlanItem,
+} from './plan.ts';
 import { factsOf } from './kernel-work.ts';
 
 // Work is counted in instructions (see workPerItem), of which a core does about seven a nanosecond.
@@ -35,12 +43,28 @@ export interface Step {
   readonly itemsPerCall: number;
 }
 
+/** A loop. All threads go through a parallel one and meet before each iteration; else the first does. */
+export interface LoopStep {
+  readonly loop: Loop;
+  readonly steps: readonly PlanStep[];
+  readonly parallel: boolean;
+  /** Whether all threads must have finished what came before; of a parallel one always. */
+  readonly barrier: boolean;
+}
+
+export type PlanStep = Step | LoopStep;
+
 export interface Schedule {
-  readonly steps: readonly Step[];
+  readonly steps: readonly PlanStep[];
   /** Whether there is enough to do for more than one thread. */
   readonly parallel: boolean;
   /** Estimated work of all parallel steps. */
   readonly parallelWork: number;
+}
+
+/** All steps that dispatch, those in loops too. */
+export function dispatchesIn(steps: readonly PlanStep[]): Step[] {
+  return steps.flatMap((step) => ('loop' in step ? dispatchesIn(step.steps) : [step]));
 }
 
 interface Access {
@@ -52,49 +76,115 @@ interface Access {
   readonly parallel: boolean;
 }
 
+/** Iterations assumed of a loop that only a condition ends. */
+const UNKNOWN_TRIPS = 16;
+
 /** Plans barriers so that every pair of dispatches with a data hazard is separated by one. */
 export function scheduleOf(plan: Plan, limits: WorkLimits): Schedule {
-  const steps: Step[] = [];
-  let pending: Access[] = [];
-  let parallelWork = 0;
-  for (const dispatch of plan.dispatches) {
-    const kernel = plan.kernels[dispatch.kernel] as Kernel;
-    const { work, touched } = factsOf(kernel);
-    if (kernel.gridSize === 0) continue;
-    const total = work * kernel.gridSize;
-    const parallel = kernel.gridSize > 1 && total >= limits.dispatch;
-    if (parallel) parallelWork += total;
-    const accesses = accessesOf(kernel, dispatch, touched, parallel);
-    const barrier = accesses.some((access) => pending.some((earlier) => conflict(earlier, access)));
-    if (barrier) pending = [];
-    pending.push(...accesses);
-    const callWork = Math.max(CALL_WORK_MIN, Math.min(total / CALLS_PER_DISPATCH, CALL_WORK_MAX));
-    const itemsPerCall = Math.max(1, Math.floor(callWork / Math.max(1, work)));
-    steps.push({ dispatch, parallel, barrier, itemsPerCall });
-  }
+  const scheduler = new Scheduler(plan, limits);
+  const { steps } = scheduler.place(itemsOf(plan), [], 1);
+  const { parallelWork } = scheduler;
   return { steps, parallel: parallelWork > 0 && parallelWork >= limits.plan, parallelWork };
 }
 
-function accessesOf(
-  kernel: Kernel,
-  dispatch: Dispatch,
-  touched: readonly number[],
-  parallel: boolean,
-): Access[] {
-  const accesses: Access[] = [];
-  kernel.buffers.forEach((buffer, position) => {
-    const location = dispatch.arguments[position] as Location;
-    const writes = buffer.access !== 'read';
-    const bytes = touched[position] as number;
-    if (location.space === 'arena' && bytes > 0) {
-      const start = location.offset;
-      accesses.push({ space: 'arena', start, end: start + bytes, writes, parallel });
-    } else if (location.space === 'binding') {
-      const start = location.index;
-      accesses.push({ space: 'binding', start, end: start + 1, writes, parallel });
+interface Placed {
+  readonly steps: PlanStep[];
+  /** What was touched since the threads met last. */
+  readonly pending: Access[];
+  /** All that was touched. */
+  readonly all: Access[];
+}
+
+class Scheduler {
+  parallelWork = 0;
+  readonly #plan: Plan;
+  readonly #limits: WorkLimits;
+  /** Of the loops around, by depth. */
+  readonly #trips: number[] = [];
+
+  constructor(plan: Plan, limits: WorkLimits) {
+    this.#plan = plan;
+    this.#limits = limits;
+  }
+
+  /** @param times how often this part runs, about. */
+  place(items: readonly PlanItem[], before: readonly Access[], times: number): Placed {
+    const placed: Placed = { steps: [], pending: [...before], all: [...before] };
+    for (const item of items) {
+      if ('loop' in item) this.#placeLoop(item, placed, times);
+      else this.#placeDispatch(item, placed, times);
     }
-  });
-  return accesses;
+    return placed;
+  }
+
+  #placeDispatch(dispatch: Dispatch, placed: Placed, times: number): void {
+    const kernel = this.#plan.kernels[dispatch.kernel] as Kernel;
+    const { work, touched } = factsOf(kernel);
+    if (kernel.gridSize === 0) return;
+    const total = work * kernel.gridSize;
+    const parallel = kernel.gridSize > 1 && total >= this.#limits.dispatch;
+    if (parallel) this.parallelWork += total * times;
+    const accesses = kernel.buffers.flatMap(({ access }, position) =>
+      this.#accessOf(
+        dispatch.arguments[position] as Location,
+        touched[position] as number,
+        access !== 'read',
+        parallel,
+      ),
+    );
+    const barrier = this.#meet(placed, accesses);
+    const callWork = Math.max(CALL_WORK_MIN, Math.min(total / CALLS_PER_DISPATCH, CALL_WORK_MAX));
+    const itemsPerCall = Math.max(1, Math.floor(callWork / Math.max(1, work)));
+    placed.steps.push({ dispatch, parallel, barrier, itemsPerCall });
+  }
+
+  #placeLoop({ loop, items }: LoopItem, placed: Placed, times: number): void {
+    const { depth, trips, condition } = loop;
+    this.#trips[depth] = trips;
+    // Whoever looks at the condition must have done so before it changes.
+    const looks = condition === null ? [] : this.#accessOf(condition.location, 1, false, true);
+    const inner = this.place(items, looks, times * (trips < 0 ? UNKNOWN_TRIPS : trips));
+    // Threads that have no part in a loop would not know how often it ran.
+    const counts = condition !== null && trips !== 1;
+    const parallel = counts || inner.steps.some((step) => step.parallel);
+    if (parallel) {
+      // They meet before the first iteration.
+      placed.pending.length = 0;
+      placed.pending.push(...inner.pending);
+      placed.all.push(...inner.all);
+      placed.steps.push({ loop, steps: inner.steps, parallel, barrier: true });
+      return;
+    }
+    const accesses = inner.all.map((access) => ({ ...access, parallel: false }));
+    const barrier = this.#meet(placed, accesses);
+    placed.steps.push({ loop, steps: inner.steps, parallel, barrier });
+  }
+
+  /** Notes what a step touches; whether the threads must meet before it. */
+  #meet({ pending, all }: Placed, accesses: readonly Access[]): boolean {
+    const barrier = accesses.some((access) => pending.some((earlier) => conflict(earlier, access)));
+    if (barrier) pending.length = 0;
+    pending.push(...accesses);
+    all.push(...accesses);
+    return barrier;
+  }
+
+  #accessOf(location: Location, bytes: number, writes: boolean, parallel: boolean): Access[] {
+    if (location.space === 'scalar') return [];
+    if (location.space === 'binding') {
+      const start = location.index;
+      return [{ space: 'binding', start, end: start + 1, writes, parallel }];
+    }
+    if (bytes <= 0) return [];
+    let start = location.offset;
+    let end = start + bytes;
+    for (const { depth, bytes: stride, turn } of location.strides ?? []) {
+      const reach = stride * (turn === undefined ? (this.#trips[depth] as number) - 1 : 1);
+      if (reach < 0) start += reach;
+      else end += reach;
+    }
+    return [{ space: 'arena', start, end, writes, parallel }];
+  }
 }
 
 function conflict(earlier: Access, later: Access): boolean {

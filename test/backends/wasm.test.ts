@@ -22,6 +22,7 @@ import {
   mirrorKernel,
   mirrorPlan,
   needingMemory,
+  randomLoopPlans,
   randomMirrorPlans,
   readScalar,
   ROWS,
@@ -104,6 +105,19 @@ describe('plans on wasm', () => {
         }
       }),
       { numRuns: 15 },
+    );
+  });
+
+  it('give the interpreter’s bits for random loops, on one thread and on two', async () => {
+    const interp = new InterpDevice();
+    await fc.assert(
+      fc.asyncProperty(randomLoopPlans(), async (plan) => {
+        const wanted = await runMirror(interp, plan, 2);
+        for (const device of [single, double]) {
+          expect(Buffer.compare(await runMirror(device, plan, 2), wanted)).toBe(0);
+        }
+      }),
+      { numRuns: 8 },
     );
   });
 

@@ -7,21 +7,15 @@ import { WasmDevice } from '../../src/backends/wasm/device.ts';
 import { type DType, isFloat } from '../../src/base/dtype.ts';
 import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import type { Node } from '../../src/graph/node.ts';
-import {
-  allOps,
-  makeNode,
-  type OpDef,
-  type ReferenceTensor,
-  type Sample,
-} from '../../src/graph/op.ts';
+import { makeNode, type OpDef, type ReferenceTensor, type Sample } from '../../src/graph/op.ts';
 import '../../src/graph/ops/index.ts';
 import { storedValue } from '../../src/graph/ops/reference.ts';
 import type { Device } from '../../src/runtime/device.ts';
-import { leafFor, randomLike } from '../support/graphs.ts';
+import { computedOps, leafFor, randomLike } from '../support/graphs.ts';
 import { evaluateReference } from '../support/reference-evaluator.ts';
 import { type RunOptions, runGraph } from '../support/run-graph.ts';
 
-const ops = allOps().filter((op) => op.lower.kind !== 'leaf');
+const ops = computedOps();
 
 /** Relative to 1 + |expected|. Without fusion, halves round before every sum of a gradient. */
 function tolerance(dtype: DType): number {

@@ -17,6 +17,7 @@ import {
   mirrorKernel,
   mirrorPlan,
   needingMemory,
+  randomLoopPlans,
   randomMirrorPlans,
   readScalar,
   ROWS,
@@ -52,6 +53,19 @@ describe.skipIf(missing !== null)(`native device${missing === null ? '' : ` (${m
         }
       }),
       { numRuns: 25 },
+    );
+  });
+
+  it('gives the interpreter’s bits for random loops, at any thread count', async () => {
+    const interp = new InterpDevice();
+    await fc.assert(
+      fc.asyncProperty(randomLoopPlans(), async (plan) => {
+        const wanted = await runMirror(interp, plan, 2);
+        for (const device of devices) {
+          expect(Buffer.compare(await runMirror(device, plan, 2), wanted)).toBe(0);
+        }
+      }),
+      { numRuns: 8 },
     );
   });
 

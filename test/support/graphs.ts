@@ -3,9 +3,14 @@ import { expect } from 'vitest';
 import { isFloat } from '../../src/base/dtype.ts';
 import { sizeOf, type Shape } from '../../src/base/shape.ts';
 import type { Node } from '../../src/graph/node.ts';
-import type { ReferenceTensor } from '../../src/graph/op.ts';
+import { allOps, type ReferenceTensor, type TestedOp } from '../../src/graph/op.ts';
 import { input } from '../../src/graph/ops/index.ts';
 import { randomTensor } from '../../src/graph/ops/samples.ts';
+
+/** Ops that have samples. Loops and choices hold graphs and have tests of their own: test/control-flow. */
+export function computedOps(): TestedOp[] {
+  return allOps().filter(({ lower }) => !['leaf', 'region', 'result'].includes(lower.kind));
+}
 
 let storageId = 0;
 

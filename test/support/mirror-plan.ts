@@ -7,7 +7,7 @@ import { Builder } from '../../src/ir/builder.ts';
 import { valueTypeOf } from '../../src/ir/expression.ts';
 import type { Kernel } from '../../src/ir/kernel.ts';
 import type { Device, Executable } from '../../src/runtime/device.ts';
-import type { Dispatch, Location, Plan } from '../../src/runtime/plan.ts';
+import type { Dispatch, Location, Loop, Plan } from '../../src/runtime/plan.ts';
 
 export const ROWS = 32;
 const COLUMNS = 128;
@@ -128,6 +128,56 @@ export function randomMirrorPlans(): fc.Arbitrary<Plan> {
       .filter(({ x, y, out }) => !overlap(x, out) && !overlap(y, out))
       .map(({ x, y, out, kernel }) => call(x, y, out, kernel));
     return mirrorPlan([...begin, ...dispatches, call(arena(3), arena(7), binding(1))]);
+  });
+}
+
+/**
+ * Those plans with some of their dispatches repeated, one loop perhaps within the other, and places
+ * in the arena that move with the iterations.
+ */
+export function randomLoopPlans(): fc.Arbitrary<Plan> {
+  const range = fc.record({ first: fc.nat(7), count: fc.integer({ min: 1, max: 6 }) });
+  const trips = fc.integer({ min: 1, max: 4 });
+  // A byte of a number stands for the condition: nearly always true.
+  const condition = fc.option(
+    fc.record({ location: fc.integer({ min: 0, max: 10 }).map(arena), when: fc.constant(true) }),
+  );
+  return fc
+    .tuple(randomMirrorPlans(), range, range, trips, trips, fc.nat(7), condition)
+    .map(([plan, outer, inner, times, innerTimes, moving, inside]) => {
+      const count = plan.dispatches.length;
+      const first = Math.min(6 + outer.first, count - 1);
+      const end = Math.min(first + outer.count, count);
+      const innerFirst = Math.min(first + inner.first, end - 1);
+      const innerEnd = Math.min(innerFirst + inner.count, end);
+      const loops: Loop[] = [
+        { first, end, depth: 0, trips: times, condition: null },
+        { first: innerFirst, end: innerEnd, depth: 1, trips: innerTimes, condition: inside },
+      ];
+      const dispatches = plan.dispatches.map((dispatch, at): Dispatch => {
+        if (at < first || at >= end || (at + moving) % 3 !== 0) return dispatch;
+        const [x, y, out, factor] = dispatch.arguments as [Location, Location, Location, Location];
+        const depth = at >= innerFirst && at < innerEnd ? 1 : 0;
+        const turned = (location: Location, turn: 0 | 1): Location =>
+          location.space === 'arena'
+            ? { ...location, strides: [{ depth, bytes: moving % 2 === 0 ? BYTES : -BYTES, turn }] }
+            : location;
+        // Both in step, so that they never meet.
+        return {
+          ...dispatch,
+          arguments: [turned(x, 0), turned(y, 0), turned(out, 0), factor],
+        };
+      });
+      return { ...plan, dispatches, loops };
+    })
+    .filter(({ dispatches }) => dispatches.every((dispatch) => withinArena(dispatch)));
+}
+
+function withinArena({ arguments: list }: Dispatch): boolean {
+  return list.every((location) => {
+    if (location.space !== 'arena') return true;
+    const moved = location.offset + (location.strides?.[0]?.bytes ?? 0);
+    return moved >= 0 && moved + BYTES <= 6 * BYTES;
   });
 }
 

@@ -1,10 +1,10 @@
 // The interpreter as a device: slow, checked, and the standard that the other backends are held to.
-import { byteSize, viewTypedArray, type TypedArray } from '../../base/dtype.ts';
+import { byteSize, type DType, viewTypedArray, type TypedArray } from '../../base/dtype.ts';
 import { internalError, OutOfMemoryError } from '../../base/errors.ts';
 import type { Target } from '../../ir/kernel.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
-import type { Location, Plan } from '../../runtime/plan.ts';
+import { itemsOf, type Location, type Plan, type PlanItem } from '../../runtime/plan.ts';
 import { writeScalars } from '../../runtime/scalars.ts';
 import { InterpreterProgram } from './program.ts';
 
@@ -18,6 +18,25 @@ export interface InterpOptions {
 interface HostBuffer extends DeviceBuffer {
   /** Eight bytes longer than asked for where needed, so that any dtype can view it to its end. */
   readonly memory: ArrayBuffer;
+}
+
+/** What locations name in one run. */
+interface RunMemory {
+  readonly arena: ArrayBuffer;
+  readonly table: ArrayBuffer;
+  readonly bindings: readonly DeviceBuffer[];
+  /** Of the loops around, by depth. */
+  readonly iterations: readonly number[];
+}
+
+function offsetOf(
+  { offset = 0, strides = [] }: Exclude<Location, { space: 'scalar' }>,
+  iterations: readonly number[],
+): number {
+  return strides.reduce((sum, { depth, bytes, turn }) => {
+    const at = iterations[depth] as number;
+    return sum + bytes * (turn === undefined ? at : (at + turn) % 2);
+  }, offset);
 }
 
 /** Runs kernels one by one in JavaScript, checking every access. */
@@ -128,32 +147,43 @@ export class InterpDevice implements Device {
   ): void {
     const table = new ArrayBuffer(plan.scalars.length * 8);
     writeScalars(new DataView(table), 0, plan.scalars, scalars);
-    for (const { kernel, arguments: locations } of plan.dispatches) {
-      const program = programs[kernel];
-      if (program === undefined) throw internalError(`no kernel ${kernel}`);
-      const views = locations.map((location, index) => {
-        const dtype = plan.kernels[kernel]?.buffers[index]?.dtype;
-        if (dtype === undefined) throw internalError(`kernel ${kernel} has no argument ${index}`);
-        return this.#resolve(location, dtype, { arena, table, bindings });
-      });
-      program.run(views);
-      this.kernelRuns++;
-    }
+    const iterations: number[] = [];
+    const memory: RunMemory = { arena, table, bindings, iterations };
+    const run = (items: readonly PlanItem[]): void => {
+      for (const item of items) {
+        if ('loop' in item) {
+          const { trips, depth, condition } = item.loop;
+          for (let at = 0; trips < 0 || at < trips; at++) {
+            iterations[depth] = at;
+            if (condition !== null) {
+              const holds = this.#resolve(condition.location, 'bool', memory)[0] !== 0;
+              if (holds !== condition.when) break;
+            }
+            run(item.items);
+          }
+          if (condition === null) iterations[depth] = trips;
+          continue;
+        }
+        const { kernel, arguments: locations } = item;
+        const program = programs[kernel];
+        if (program === undefined) throw internalError(`no kernel ${kernel}`);
+        const views = locations.map((location, index) => {
+          const dtype = plan.kernels[kernel]?.buffers[index]?.dtype;
+          if (dtype === undefined) throw internalError(`kernel ${kernel} has no argument ${index}`);
+          return this.#resolve(location, dtype, memory);
+        });
+        program.run(views);
+        this.kernelRuns++;
+      }
+    };
+    run(itemsOf(plan));
   }
 
-  #resolve(
-    location: Location,
-    dtype: Parameters<typeof byteSize>[0],
-    memory: {
-      readonly arena: ArrayBuffer;
-      readonly table: ArrayBuffer;
-      readonly bindings: readonly DeviceBuffer[];
-    },
-  ): TypedArray {
+  #resolve(location: Location, dtype: DType, memory: RunMemory): TypedArray {
     const size = byteSize(dtype);
     switch (location.space) {
       case 'arena': {
-        const { offset } = location;
+        const offset = offsetOf(location, memory.iterations);
         return viewTypedArray(
           dtype,
           memory.arena,
@@ -164,7 +194,9 @@ export class InterpDevice implements Device {
       case 'binding': {
         const buffer = memory.bindings[location.index];
         if (buffer === undefined) throw internalError(`binding ${location.index} is missing`);
-        return viewTypedArray(dtype, this.#memoryOf(buffer), 0, Math.floor(buffer.bytes / size));
+        const offset = offsetOf(location, memory.iterations);
+        const count = Math.floor((buffer.bytes - offset) / size);
+        return viewTypedArray(dtype, this.#memoryOf(buffer), offset, count);
       }
       case 'scalar':
         return viewTypedArray(dtype, memory.table, location.slot * 8, 1);

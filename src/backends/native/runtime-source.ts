@@ -3,30 +3,69 @@
 
 /** Doubles before the first step of a plan's block; `RUNTIME_SOURCE` reads them in this order. */
 export const HEADER = {
-  steps: 0,
+  /** Of the doubles behind the header. */
+  length: 0,
   threads: 1,
   bindings: 2,
   scalars: 3,
   arena: 4,
   scratch: 5,
   scratchStride: 6,
-  /** Counters of what was dealt out: a cache line for each thread and parallel step. */
+  /** Counters of what was dealt out: a cache line for each thread and set of counters. */
   dealt: 7,
-  parallelSteps: 8,
-  /** Where to write how long each step took, in nanoseconds; 0 to measure nothing. */
+  counters: 8,
+  /** Where to add how long each step took, in nanoseconds; 0 to measure nothing. */
   times: 9,
 } as const;
 export const HEADER_LENGTH = 10;
 
-/** Doubles of a step before its arguments. */
-export const STEP = { kernel: 0, gridSize: 1, itemsPerCall: 2, flags: 3, arguments: 4 } as const;
-export const STEP_LENGTH = 5;
+/**
+ * Doubles of a step before its arguments. `counters`: number of its first set, of which it has a
+ * second one `turned` sets later if it is in a loop that all threads go through.
+ */
+export const STEP = {
+  flags: 0,
+  kernel: 1,
+  gridSize: 2,
+  itemsPerCall: 3,
+  number: 4,
+  counters: 5,
+  turned: 6,
+  arguments: 7,
+} as const;
+export const STEP_LENGTH = 8;
+
+/**
+ * Doubles of a loop before its condition, an argument, which stands before its steps. `length`: of
+ * what follows; `sets`: of counters that its own steps have, twice.
+ */
+export const LOOP = {
+  flags: 0,
+  trips: 1,
+  depth: 2,
+  length: 3,
+  counters: 4,
+  sets: 5,
+  number: 6,
+  arguments: 7,
+} as const;
+export const LOOP_LENGTH = 8;
 
 export const PARALLEL = 1;
 export const BARRIER = 2;
+export const IS_LOOP = 4;
+/** Of a condition: the loop goes on while it is false. */
+export const WHILE_FALSE = 8;
 
-/** An argument is a pair: where it is, and the offset, number or slot there. */
-export const SPACE = { arena: 0, binding: 1, scalar: 2 } as const;
+/**
+ * An argument is a pair: where it is, and the offset, number or slot there. Behind it pairs that move
+ * it: by an offset, or with the iteration of a loop - `stride` + 3 * depth, and one more if it turns
+ * to and fro, two more if it does so beginning there - and the bytes.
+ */
+export const SPACE = { arena: 0, binding: 1, scalar: 2, offset: 3, stride: 4 } as const;
+/** Most loops within each other, and most of a plan. */
+export const MAXIMUM_DEPTH = 16;
+export const MAXIMUM_LOOPS = 1024;
 
 /** Most arguments of a kernel. */
 export const MAXIMUM_ARGUMENTS = 255;
@@ -152,52 +191,137 @@ static double nanoseconds(void) {
   return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
 }
 
-static void take_part(const double* block, int thread, int threads) {
-  long steps = (long)block[${HEADER.steps}];
-  const double* bindings = (const double*)(uintptr_t)block[${HEADER.bindings}];
-  char* scalars = (char*)(uintptr_t)block[${HEADER.scalars}];
-  char* arena = (char*)(uintptr_t)block[${HEADER.arena}];
-  char* scratch = (char*)(uintptr_t)block[${HEADER.scratch}] + (long)block[${HEADER.scratchStride}] * thread;
-  char* counters = (char*)(uintptr_t)block[${HEADER.dealt}];
-  double* times = (double*)(uintptr_t)block[${HEADER.times}];
-  double before = 0;
-  const double* at = block + ${HEADER_LENGTH};
-  void* arguments[MAXIMUM_ARGUMENTS + 1];
-  for (long step = 0; step < steps; step++) {
-    kernel_function kernel = (kernel_function)(uintptr_t)at[${STEP.kernel}];
-    long grid = (long)at[${STEP.gridSize}], items = (long)at[${STEP.itemsPerCall}];
-    int flags = (int)at[${STEP.flags}], count = (int)at[${STEP.arguments}];
-    at += ${STEP_LENGTH};
-    /* What is measured runs step by step. */
-    if (((flags & ${BARRIER}) || times) && threads > 1) barrier(threads);
-    if (times && thread == 0) {
-      double now = nanoseconds();
-      if (step > 0) times[step - 1] = now - before;
-      before = now;
-    }
-    int shared = threads > 1 && (flags & ${PARALLEL});
-    if (shared || thread == 0) {
-      for (int i = 0; i < count; i++) {
-        int space = (int)at[2 * i];
-        double number = at[2 * i + 1];
-        arguments[i] = space == ${SPACE.arena} ? arena + (long)number
-          : space == ${SPACE.binding} ? (void*)(uintptr_t)bindings[(long)number]
-          : scalars + 8 * (long)number;
+/* What a thread needs on its way through a plan. */
+typedef struct {
+  const double* bindings;
+  char *scalars, *arena, *scratch, *counters;
+  double *times, before;
+  int thread, threads, measured;
+  /* Iterations of the loops around, and of a loop by number how often it turned to the other counters. */
+  long iterations[${MAXIMUM_DEPTH}];
+  unsigned char* turns;
+  int turn;
+} walk_t;
+
+/* Reads \`count\` pairs into arguments; returns how many these are. */
+static int resolve(const walk_t* walk, const double* at, int count, void** arguments) {
+  int made = 0;
+  for (int i = 0; i < count; i++) {
+    int space = (int)at[2 * i];
+    double number = at[2 * i + 1];
+    if (space == ${SPACE.arena}) arguments[made++] = walk->arena + (long)number;
+    else if (space == ${SPACE.binding}) arguments[made++] = (void*)(uintptr_t)walk->bindings[(long)number];
+    else if (space == ${SPACE.scalar}) arguments[made++] = walk->scalars + 8 * (long)number;
+    else {
+      long by = 1;
+      if (space >= ${SPACE.stride}) {
+        int mode = (space - ${SPACE.stride}) % 3;
+        by = walk->iterations[(space - ${SPACE.stride}) / 3];
+        if (mode > 0) by = (by + mode - 1) & 1;
       }
-      arguments[count] = scratch;
-      if (shared) {
-        long begin, end;
-        while (deal(counters, thread, threads, grid, items, &begin, &end)) kernel(arguments, begin, end);
-      } else {
-        kernel(arguments, 0, grid);
-      }
+      arguments[made - 1] = (char*)arguments[made - 1] + by * (long)number;
     }
-    if (flags & ${PARALLEL}) counters += ${COUNTER_BYTES} * threads;
-    at += 2 * count;
   }
-  if (times) {
+  return made;
+}
+
+/* What was measured goes to the step before. */
+static void measure(walk_t* walk, int number) {
+  if (walk->thread != 0) return;
+  double now = nanoseconds();
+  if (walk->measured >= 0) walk->times[walk->measured] += now - walk->before;
+  walk->measured = number;
+  walk->before = now;
+}
+
+static void do_step(walk_t* walk, const double* at, int flags) {
+  kernel_function kernel = (kernel_function)(uintptr_t)at[${STEP.kernel}];
+  long grid = (long)at[${STEP.gridSize}], items = (long)at[${STEP.itemsPerCall}];
+  int threads = walk->threads;
+  void* arguments[MAXIMUM_ARGUMENTS + 1];
+  /* What is measured runs step by step. */
+  if (((flags & ${BARRIER}) || walk->times) && threads > 1) barrier(threads);
+  if (walk->times) measure(walk, (int)at[${STEP.number}]);
+  int shared = threads > 1 && (flags & ${PARALLEL});
+  if (!shared && walk->thread != 0) return;
+  int count = resolve(walk, at + ${STEP_LENGTH}, (int)at[${STEP.arguments}], arguments);
+  arguments[count] = walk->scratch;
+  if (shared) {
+    long set = (long)at[${STEP.counters}] + walk->turn * (long)at[${STEP.turned}], begin, end;
+    char* counters = walk->counters + set * ${COUNTER_BYTES} * threads;
+    while (deal(counters, walk->thread, threads, grid, items, &begin, &end)) kernel(arguments, begin, end);
+  } else {
+    kernel(arguments, 0, grid);
+  }
+}
+
+static void do_steps(walk_t* walk, const double* at, const double* end);
+
+static void do_loop(walk_t* walk, const double* at, int flags) {
+  long trips = (long)at[${LOOP.trips}], sets = (long)at[${LOOP.sets}];
+  int count = (int)at[${LOOP.arguments}], outer = walk->turn, threads = walk->threads;
+  const double* steps = at + ${LOOP_LENGTH} + 2 * count;
+  const double* end = at + ${LOOP_LENGTH} + (long)at[${LOOP.length}];
+  long* iteration = walk->iterations + (int)at[${LOOP.depth}];
+  /* Where every step is measured, the threads meet at every step and all go through every loop. */
+  int together = threads > 1 && ((flags & ${PARALLEL}) || walk->times);
+  if (threads > 1 && !together) {
+    if (flags & ${BARRIER}) barrier(threads);
+    if (walk->thread != 0) return;
+  }
+  for (*iteration = 0; ; ++*iteration) {
+    if (together) {
+      barrier(threads);
+      /* Nobody is at the counters of the iteration before any more: they are cleared for the next. */
+      unsigned char* turn = walk->turns + (int)at[${LOOP.number}];
+      *turn ^= 1;
+      walk->turn = *turn;
+      if (walk->thread == 0) {
+        long size = sets * ${COUNTER_BYTES} * threads;
+        memset(walk->counters + (long)at[${LOOP.counters}] * ${COUNTER_BYTES} * threads + (*turn ^ 1) * size, 0, size);
+      }
+    }
+    if (trips >= 0 && *iteration >= trips) break;
+    if (count > 0) {
+      void* condition[1];
+      resolve(walk, at + ${LOOP_LENGTH}, count, condition);
+      if (!*(unsigned char*)condition[0] != !!(flags & ${WHILE_FALSE})) break;
+    }
+    do_steps(walk, steps, end);
+  }
+  walk->turn = outer;
+}
+
+static void do_steps(walk_t* walk, const double* at, const double* end) {
+  while (at < end) {
+    int flags = (int)at[0];
+    if (flags & ${IS_LOOP}) {
+      do_loop(walk, at, flags);
+      at += ${LOOP_LENGTH} + (long)at[${LOOP.length}];
+    } else {
+      do_step(walk, at, flags);
+      at += ${STEP_LENGTH} + 2 * (long)at[${STEP.arguments}];
+    }
+  }
+}
+
+static void take_part(const double* block, int thread, int threads) {
+  unsigned char turns[${MAXIMUM_LOOPS}];
+  memset(turns, 0, sizeof turns);
+  walk_t walk = {
+    .bindings = (const double*)(uintptr_t)block[${HEADER.bindings}],
+    .scalars = (char*)(uintptr_t)block[${HEADER.scalars}],
+    .arena = (char*)(uintptr_t)block[${HEADER.arena}],
+    .scratch = (char*)(uintptr_t)block[${HEADER.scratch}] + (long)block[${HEADER.scratchStride}] * thread,
+    .counters = (char*)(uintptr_t)block[${HEADER.dealt}],
+    .times = (double*)(uintptr_t)block[${HEADER.times}],
+    .thread = thread, .threads = threads, .measured = -1, .turns = turns,
+  };
+  const double* steps = block + ${HEADER_LENGTH};
+  do_steps(&walk, steps, steps + (long)block[${HEADER.length}]);
+  if (walk.times) {
     if (threads > 1) barrier(threads);
-    if (thread == 0 && steps > 0) times[steps - 1] = nanoseconds() - before;
+    measure(&walk, -1);
   }
 }
 
@@ -278,7 +402,7 @@ static int run(double* block) {
   if (threads <= 1) {
     take_part(block, 0, 1);
   } else {
-    size_t counters = (size_t)block[${HEADER.parallelSteps}] * threads * ${COUNTER_BYTES};
+    size_t counters = (size_t)block[${HEADER.counters}] * threads * ${COUNTER_BYTES};
     memset((void*)(uintptr_t)block[${HEADER.dealt}], 0, counters);
     current = block;
     atomic_store(&running, threads - 1);

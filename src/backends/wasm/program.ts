@@ -2,11 +2,18 @@
 // dispatches in order on one or several threads.
 import { BARRIER } from '../../runtime/worker-source.ts';
 import type { Kernel } from '../../ir/kernel.ts';
-import type { Location, Plan } from '../../runtime/plan.ts';
+import type { Location, Loop, Plan, Stride } from '../../runtime/plan.ts';
 import { type FunctionBuilder, ModuleBuilder } from './encoder.ts';
 import { Helpers } from './helpers.ts';
 import { type RenderedKernel, renderKernel } from './renderer.ts';
-import { scheduleOf, type Step, type WorkLimits } from '../../runtime/work-sharing.ts';
+import {
+  dispatchesIn,
+  type LoopStep,
+  type PlanStep,
+  scheduleOf,
+  type Step,
+  type WorkLimits,
+} from '../../runtime/work-sharing.ts';
 
 /** Pages a 32-bit memory can have. */
 export const MAXIMUM_PAGES = 65536;
@@ -22,7 +29,8 @@ export interface ProgramOptions {
 /**
  * The plan's table in memory, in bytes from its start: the arena's address, the address of the
  * threads' scratch, scalar slots of 8 bytes, binding addresses of 4 bytes, and for every parallel
- * step what each thread's share has already been dealt out (4 bytes a thread, zero at first).
+ * step what each thread's share has already been dealt out (4 bytes a thread, zero at first). Steps in
+ * loops have that twice: while one iteration counts with the one, the other is cleared for the next.
  */
 export interface TableLayout {
   readonly arena: number;
@@ -74,8 +82,7 @@ export function renderProgram(plan: Plan, options: ProgramOptions): Program {
         stride: Math.ceil((4 * pool.threads) / CACHE_LINE) * CACHE_LINE,
       }
     : undefined;
-  const parallelSteps = steps.filter((step) => step.parallel).length;
-  const table = tableLayout(plan, parallelSteps * (sharing?.stride ?? 0));
+  const table = tableLayout(plan, countersIn(steps) * (sharing?.stride ?? 0));
   const run = module.function(['i32', 'i32', 'i32'], [], 'run');
   new RunRenderer(plan, kernels, table, run, sharing, scratchBytes).render(steps);
   return {
@@ -84,9 +91,25 @@ export function renderProgram(plan: Plan, options: ProgramOptions): Program {
     scratchBytes,
     parallel: threaded,
     parallelWork,
-    dispatches: steps.length,
-    barriers: steps.filter((step) => step.barrier).length,
+    dispatches: dispatchesIn(steps).length,
+    barriers: dispatchesIn(steps).filter((step) => step.barrier).length,
   };
+}
+
+/** Sets of counters that parallel steps need. */
+function countersIn(steps: readonly PlanStep[]): number {
+  return steps.reduce((sum, step) => {
+    if ('loop' in step) return sum + 2 * ownCounters(step.steps) + nestedCounters(step.steps);
+    return sum + (step.parallel ? 1 : 0);
+  }, 0);
+}
+
+function ownCounters(steps: readonly PlanStep[]): number {
+  return steps.filter((step) => !('loop' in step) && step.parallel).length;
+}
+
+function nestedCounters(steps: readonly PlanStep[]): number {
+  return countersIn(steps) - ownCounters(steps);
 }
 
 /** What `run` needs to share work: functions of the module, and the bytes of a step's counters. */
@@ -112,6 +135,10 @@ class RunRenderer {
   readonly #end: number;
   readonly #range: number;
   #dealt: number;
+  /** Numbers of the iterations of the loops around, by depth. */
+  readonly #iterations: number[] = [];
+  /** In a loop that all threads go through: which counters are in use, and where the next ones are. */
+  #turn: { readonly turn: number; readonly bytes: number; at: number } | null = null;
 
   constructor(
     plan: Plan,
@@ -139,10 +166,10 @@ class RunRenderer {
     }
   }
 
-  render(steps: readonly Step[]): void {
+  render(steps: readonly PlanStep[]): void {
     const sharing = this.#sharing;
     if (sharing === undefined) {
-      for (const step of steps) this.#whole(step);
+      for (const step of steps) this.#alone(step);
       return;
     }
     const f = this.#f;
@@ -153,15 +180,76 @@ class RunRenderer {
         f.end();
         alone = false;
       }
-      if (step.barrier) f.get(THREAD_COUNT).call(sharing.barrier);
+      const meets = step.barrier && !('loop' in step && step.parallel);
+      if (meets) f.get(THREAD_COUNT).call(sharing.barrier);
       if (!step.parallel && !alone) {
         f.get(THREAD).op('i32.eqz').if();
         alone = true;
       }
-      if (step.parallel) this.#shared(step, sharing);
-      else this.#whole(step);
+      if (!step.parallel) this.#alone(step);
+      else if ('loop' in step) this.#together(step, sharing);
+      else this.#shared(step, sharing);
     }
     if (alone) f.end();
+  }
+
+  /** By this thread, whatever the others do. */
+  #alone(step: PlanStep): void {
+    if (!('loop' in step)) this.#whole(step);
+    else {
+      this.#repeat(
+        step.loop,
+        () => {},
+        () => {
+          for (const inner of step.steps) this.#alone(inner);
+        },
+      );
+    }
+  }
+
+  /** By all threads, which meet before each iteration. */
+  #together({ loop, steps }: LoopStep, sharing: Sharing): void {
+    const f = this.#f;
+    const bytes = ownCounters(steps) * sharing.stride;
+    const counters = this.#dealt;
+    this.#dealt += 2 * bytes;
+    const outer = this.#turn;
+    // Never set back: a loop within a loop goes on where it was.
+    const turn = f.local('i32');
+    this.#repeat(
+      loop,
+      () => {
+        f.get(THREAD_COUNT).call(sharing.barrier);
+        if (bytes === 0) return;
+        f.get(turn).i32(1).op('i32.xor').set(turn);
+        f.get(THREAD).op('i32.eqz').if();
+        f.get(TABLE).i32(counters).op('i32.add');
+        f.get(turn).i32(1).op('i32.xor').i32(bytes).op('i32.mul').op('i32.add');
+        f.i32(0).i32(bytes).memoryFill().end();
+      },
+      () => {
+        this.#turn = { turn, bytes, at: counters };
+        this.render(steps);
+      },
+    );
+    this.#turn = outer;
+  }
+
+  /** `meet` comes before the condition is looked at. */
+  #repeat({ depth, trips, condition }: Loop, meet: () => void, body: () => void): void {
+    const f = this.#f;
+    const at = (this.#iterations[depth] ??= f.local('i32'));
+    f.i32(0).set(at).block().loop();
+    meet();
+    if (trips >= 0) f.get(at).i32(trips).op('i32.ge_u').brIf(1);
+    if (condition !== null) {
+      this.#pushAddress(condition.location);
+      f.memory('i32.load8_u');
+      if (condition.when) f.op('i32.eqz');
+      f.brIf(1);
+    }
+    body();
+    f.get(at).i32(1).op('i32.add').set(at).br(0).end().end();
   }
 
   #gridSize({ dispatch }: Step): number {
@@ -189,7 +277,8 @@ class RunRenderer {
   #shared(step: Step, { deal, stride }: Sharing): void {
     const f = this.#f;
     f.block().loop();
-    f.get(TABLE).i32(this.#dealt).op('i32.add').get(THREAD).get(THREAD_COUNT);
+    this.#pushCounters(stride);
+    f.get(THREAD).get(THREAD_COUNT);
     f.i32(this.#gridSize(step)).i32(step.itemsPerCall).call(deal);
     f.tee(this.#range).op('i64.eqz').brIf(1);
     this.#call(step, () => {
@@ -197,7 +286,19 @@ class RunRenderer {
       f.get(this.#range).i64(32n).op('i64.shr_u').op('i32.wrap_i64');
     });
     f.br(0).end().end();
-    this.#dealt += stride;
+  }
+
+  /** The counters of the next parallel step. */
+  #pushCounters(stride: number): void {
+    const f = this.#f;
+    const turn = this.#turn;
+    const at = turn === null ? this.#dealt : turn.at;
+    f.get(TABLE).i32(at).op('i32.add');
+    if (turn === null) this.#dealt += stride;
+    else {
+      f.get(turn.turn).i32(turn.bytes).op('i32.mul').op('i32.add');
+      turn.at += stride;
+    }
   }
 
   #call({ dispatch }: Step, pushRange: () => void): void {
@@ -213,10 +314,11 @@ class RunRenderer {
     switch (location.space) {
       case 'arena':
         f.get(this.#arena);
-        if (location.offset !== 0) f.i32(location.offset).op('i32.add');
+        this.#move(location);
         break;
       case 'binding':
         f.get(TABLE).memory('i32.load', this.#table.bindings + 4 * location.index);
+        this.#move(location);
         break;
       case 'scalar':
         f.get(TABLE)
@@ -225,6 +327,19 @@ class RunRenderer {
         break;
       default:
         location satisfies never;
+    }
+  }
+
+  /** Adds to an address what its location says. */
+  #move(location: { readonly offset?: number; readonly strides?: readonly Stride[] }): void {
+    const f = this.#f;
+    const { offset = 0, strides = [] } = location;
+    if (offset !== 0) f.i32(offset).op('i32.add');
+    for (const { depth, bytes, turn } of strides) {
+      f.get(this.#iterations[depth] as number);
+      if (turn === 1) f.i32(1).op('i32.add');
+      if (turn !== undefined) f.i32(1).op('i32.and');
+      f.i32(bytes).op('i32.mul').op('i32.add');
     }
   }
 }

@@ -5,6 +5,7 @@ import { Builder } from '../../ir/builder.ts';
 import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
 import type { Kernel, Statement } from '../../ir/kernel.ts';
 import { forEachExpression, forEachStatement, writtenBy } from '../../ir/walk.ts';
+import type { Stride } from '../../runtime/plan.ts';
 import { flatten } from './indexing.ts';
 
 /** Memory that the kernels of one group share: the memory plan gives it a place in the arena. */
@@ -15,13 +16,24 @@ export interface Scratch {
   readonly length: number;
 }
 
-/** Where an argument's bytes come from; the memory plan turns it into a Location. */
-export type Memory =
+/** A place for the whole run. */
+export type Place =
   /** The memory of a value: a leaf's or root's binding, a scalar slot, or the arena. */
   | { readonly kind: 'value'; readonly node: Node }
   /** A binding that is not (yet) where the value is looked for. */
   | { readonly kind: 'binding'; readonly index: number }
   | { readonly kind: 'scratch'; readonly scratch: Scratch };
+
+/** Where an argument's bytes come from; the memory plan turns it into a Location. */
+export type Memory =
+  | Place
+  /** A part of a place, another one in each iteration of the loops around. `offset` in bytes. */
+  | {
+      readonly kind: 'moving';
+      readonly of: Place;
+      readonly offset: number;
+      readonly strides: readonly Stride[];
+    };
 
 /** A finished kernel and what its arguments are bound to. */
 export interface Stage {

@@ -6,8 +6,8 @@ import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Binding, Plan } from '../../runtime/plan.ts';
+import { isLoop, type Item, type ListedStep, stepsIn } from '../listing.ts';
 import type { Memory, Scratch } from '../lower/kernel-builder.ts';
-import type { Step } from './plan-memory.ts';
 
 export interface Prepared {
   /** To be run before the plan itself, with the same bindings. */
@@ -24,8 +24,8 @@ export type Kept = Scratch | Node;
 
 export interface Separated {
   /** Steps that can be run ahead, and the others. */
-  readonly ahead: readonly Step[];
-  readonly rest: readonly Step[];
+  readonly ahead: readonly ListedStep[];
+  readonly rest: readonly Item[];
   /** What the others read of it, in the order in which it is first written. */
   readonly kept: readonly Kept[];
 }
@@ -44,19 +44,23 @@ export interface ValueFacts {
 }
 
 /** Finds the steps that depend on nothing but parameters, and on numbers beside them. */
-export function separateConstant(steps: readonly Step[], facts: ValueFacts): Separated {
-  const written = writers(steps);
+export function separateConstant(items: readonly Item[], facts: ValueFacts): Separated {
+  const written = writers(stepsIn(items));
   const known = new Set<Kept>();
-  const ahead: Step[] = [];
-  const rest: Step[] = [];
-  for (const step of steps) {
+  const ahead: ListedStep[] = [];
+  const rest: Item[] = [];
+  for (const step of items) {
+    if (isLoop(step)) {
+      rest.push(step);
+      continue;
+    }
     const { kernel, memory } = step.stage;
     const results: Kept[] = [];
     let bytesRead = 0;
     let valueBytes = 0;
     const fits = memory.every((place, i) => {
       const kept = keptOf(place);
-      if (kept === null) return false;
+      if (kept === null || place.kind === 'moving') return false;
       if (kernel.buffers[i]?.access === 'read') {
         if (place.kind === 'value' && facts.isNumber(place.node)) return true;
         bytesRead += bytesOf(kept);
@@ -78,17 +82,27 @@ export function separateConstant(steps: readonly Step[], facts: ValueFacts): Sep
     ahead.push(step);
     for (const result of results) known.add(result);
   }
-  const wanted = new Set(rest.flatMap(({ stage }) => stage.memory.map(keptOf)));
+  const wanted = new Set(memoryOf(rest).map(keptOf));
   return { ahead, rest, kept: [...known].filter((each) => wanted.has(each)) };
 }
 
-function keptOf(place: Memory): Kept | null {
+/** Everything that is touched, conditions of loops too. */
+function memoryOf(items: readonly Item[]): Memory[] {
+  return items.flatMap((item) => {
+    if (!isLoop(item)) return item.stage.memory;
+    const condition = item.condition === null ? [] : [item.condition.memory];
+    return [...condition, ...memoryOf(item.items)];
+  });
+}
+
+function keptOf(memory: Memory): Kept | null {
+  const place = memory.kind === 'moving' ? memory.of : memory;
   if (place.kind === 'binding') return null;
   return place.kind === 'value' ? place.node : place.scratch;
 }
 
 /** How many steps write each value and scratch. */
-function writers(steps: readonly Step[]): Map<Kept, number> {
+function writers(steps: readonly ListedStep[]): Map<Kept, number> {
   const counts = new Map<Kept, number>();
   for (const { stage } of steps) {
     stage.memory.forEach((place, i) => {

@@ -20,7 +20,7 @@ export interface Access {
 /** The kinds that are always computed once, into a kernel of their own. */
 export function isMainOp(op: OpDef): boolean {
   const { kind } = op.lower;
-  return kind === 'reduce' || kind === 'matmul' || kind === 'convolution' || kind === 'custom';
+  return kind !== 'elementwise' && kind !== 'indexed' && kind !== 'leaf';
 }
 
 /** Finds accesses once per node. */
@@ -52,6 +52,8 @@ export class AccessMap {
       case 'indexed':
         return this.#probe(node, lower.emit.bind(lower));
       case 'reduce':
+      case 'region':
+      case 'result':
         return node.inputs.map((input) => ({ input, multiplicity: 1, samePosition: false }));
       case 'matmul':
         // Packed once per block of the other operand.

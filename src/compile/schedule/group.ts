@@ -98,6 +98,12 @@ class GroupFormer {
   }
 
   place(node: Node, reason: string | undefined): void {
+    if (node.op.lower.kind === 'result') {
+      const group = this.#groupOf.get(node.inputs[0] as Node) as Group;
+      group.members.push(node);
+      this.#groupOf.set(node, group);
+      return;
+    }
     const cone = coneOf(node, this.#accesses, (other) => this.#isStored(other), Infinity);
     const notes: string[] = [];
     if (reason !== undefined) notes.push(`${node.op.name} is stored: ${reason}`);
@@ -222,6 +228,7 @@ class GroupFormer {
 
   /** Why `node` cannot be computed in `group`, or null. */
   #obstacle(group: Group, node: Node, cone: Cone): string | null {
+    if ((group.anchors[0] as Node).op.lower.kind === 'region') return 'it is no kernel';
     const limit = group.rows === null ? MEMBERS_LIMIT : ROW_MEMBERS_LIMIT;
     if (group.members.length >= limit) return `it has ${limit} results already`;
     for (const [read, samePosition] of cone.reads) {

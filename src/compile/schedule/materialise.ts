@@ -52,14 +52,19 @@ class Materialiser {
   readonly #stored = new Set<Node>();
   readonly #reasons = new Map<Node, string>();
   readonly #demands: (Demand[] | undefined)[] = [];
-  readonly #roots: ReadonlySet<Node>;
+  /** Values that must be in memory. */
+  readonly #roots = new Set<Node>();
   readonly #sizes: number[] = [];
   readonly #places = new Map<string, number>();
 
   constructor(flow: Flow, accesses: AccessMap) {
     this.#flow = flow;
     this.#accesses = accesses;
-    this.#roots = new Set(flow.roots.map(({ node }) => node));
+    for (const { node } of flow.roots) this.#roots.add(node);
+    // A region reads its inputs from memory, again and again.
+    for (const { op, inputs } of flow.nodes) {
+      if (op.lower.kind === 'region') for (const input of inputs) this.#roots.add(input);
+    }
   }
 
   run(): Materialisation {
@@ -205,6 +210,7 @@ class Materialiser {
     const within = new Set(inlined);
     for (const [read, samePosition] of reads) {
       if (!samePosition || !isMainOp(read.op) || this.#flow.isLeaf(read)) continue;
+      if (read.op.lower.kind === 'result') continue;
       if (sizeOf(read.shape) === sizeOf(node.shape) && this.#leadsOnlyTo(node, read, within)) {
         return true;
       }

@@ -9,21 +9,35 @@ import { sumTo } from '../ops/broadcast.ts';
 /**
  * Gradients of `sum(outputs[i] * cotangents[i])` by each of `targets`; null where no path leads.
  * Throws when a path runs through an op that has no derivative.
+ *
+ * @param given values beyond which nothing is looked at: those that a body is given.
  */
 export function gradients(
   outputs: readonly Node[],
   cotangents: readonly Node[],
   targets: readonly Node[],
+  given: ReadonlySet<Node> = new Set(),
 ): (Node | null)[] {
-  const order = nodesTowards(outputs, targets);
+  const order = nodesTowards(outputs, targets, given);
   const gradOf = new Map<Node, Node>();
+  const gradsOf = new Map<Node, (Node | null)[]>();
   outputs.forEach((output, i) => {
     if (order.has(output)) accumulate(gradOf, output, cotangents[i] as Node);
   });
   // A Set iterates in insertion order: inputs first. Reverse it.
   for (const node of [...order].reverse()) {
     const grad = gradOf.get(node);
-    if (grad === undefined || node.inputs.length === 0) continue;
+    if (grad === undefined || node.inputs.length === 0 || given.has(node)) continue;
+    if (node.op.lower.kind === 'result') {
+      const region = node.inputs[0] as Node;
+      const grads = gradsOf.get(region) ?? [];
+      const index = node.attrs['index'] as number;
+      const known = grads[index] ?? null;
+      grads[index] = known === null ? grad : add(known, grad);
+      gradsOf.set(region, grads);
+      gradOf.set(region, grad);
+      continue;
+    }
     const wanted = node.inputs.map((input) => order.has(input));
     if (!wanted.includes(true)) continue;
     const rule = node.op.gradient;
@@ -38,6 +52,7 @@ export function gradients(
       attrs: node.attrs,
       inputs: node.inputs,
       grad,
+      grads: gradsOf.get(node) ?? [],
       needs: (index) => wanted[index] === true,
     });
     node.inputs.forEach((input, i) => {
@@ -58,7 +73,11 @@ function accumulate(gradOf: Map<Node, Node>, node: Node, grad: Node): void {
 }
 
 /** Nodes on a path from a target to an output, inputs first. Iterative: graphs can be deep. */
-function nodesTowards(outputs: readonly Node[], targets: readonly Node[]): Set<Node> {
+function nodesTowards(
+  outputs: readonly Node[],
+  targets: readonly Node[],
+  given: ReadonlySet<Node>,
+): Set<Node> {
   const mark = newMark();
   const useful = new Set<Node>();
   const isTarget = new Set(targets);
@@ -71,7 +90,7 @@ function nodesTowards(outputs: readonly Node[], targets: readonly Node[]): Set<N
     while (stack.length > 0) {
       const top = stack[stack.length - 1] as { node: Node; next: number };
       const { node } = top;
-      if (top.next < node.inputs.length) {
+      if (top.next < node.inputs.length && !given.has(node)) {
         const input = node.inputs[top.next++] as Node;
         // What is not tracked was detached, or is data: no gradient flows through it.
         if (input.mark !== mark && (input.tracked || isTarget.has(input))) {
@@ -81,7 +100,8 @@ function nodesTowards(outputs: readonly Node[], targets: readonly Node[]): Set<N
         continue;
       }
       stack.pop();
-      if (isTarget.has(node) || node.inputs.some((input) => useful.has(input))) {
+      const leads = !given.has(node) && node.inputs.some((input) => useful.has(input));
+      if (isTarget.has(node) || leads) {
         useful.add(node);
         ordered.add(node);
       }

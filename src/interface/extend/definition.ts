@@ -230,6 +230,7 @@ const EXPECTED: Readonly<Record<Extract<AttrKind, string>, string>> = {
   ints: 'a list of integers of 32 bits',
   flag: 'true or false',
   dtype: 'a dtype',
+  graph: 'a graph',
 };
 
 /** Keys of plans hold integers in 32 bits. */

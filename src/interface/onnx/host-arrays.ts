@@ -105,14 +105,14 @@ export function mapArrays(
 export function compareArrays(
   a: ElementArray,
   b: ElementArray,
-  test: (x: number | bigint, y: number | bigint) => boolean,
+  test: (x: number | bigint | string, y: number | bigint | string) => boolean,
 ): ElementArray {
   const shape = broadcastOf([a.shape, b.shape]);
   const placesA = broadcastPlaces(a.shape, shape);
   const placesB = broadcastPlaces(b.shape, shape);
-  const exact = isWideInteger(a.type);
-  const left = exact ? (a.data as BigInt64Array) : decodeValues(a);
-  const right = exact ? (b.data as BigInt64Array) : decodeValues(b);
+  const exact = isWideInteger(a.type) || a.type === 'string';
+  const left: ArrayLike<number | bigint | string> = exact ? a.data : decodeValues(a);
+  const right: ArrayLike<number | bigint | string> = exact ? b.data : decodeValues(b);
   const data = Uint8Array.from(placesA, (place, i) =>
     test(left[place] ?? 0, right[placesB[i] ?? 0] ?? 0) ? 1 : 0,
   );

@@ -8,6 +8,7 @@ import { newMark, type Node } from '../../graph/node.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import { expand, full } from '../../graph/ops/index.ts';
 import { add } from './arithmetic.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import { engine } from './engine.ts';
 import { ownerOf, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
@@ -52,12 +53,14 @@ export function gradientNodes(
   options: BackwardOptions,
 ): (Node | null)[] {
   const cotangent = cotangentFor(op, output, options.cotangent);
-  engine().keep(output.node);
+  // In a body nothing is computed on its own.
+  const inside = openBodies().length > 0;
+  if (!inside) engine().keep(output.node);
   const compute = (): (Node | null)[] => gradients([output.node], [cotangent], targets);
   const results = options.createGraph === true ? compute() : withoutTracking(compute);
   // Whoever reads one reads the next: each alone would cost a plan and a pass of its own.
   const siblings = [output.node, ...results.filter((node) => node !== null)];
-  for (const node of results) if (node !== null) node.siblings = siblings;
+  for (const node of results) if (node !== null && !inside) node.siblings = siblings;
   return results;
 }
 

@@ -15,6 +15,7 @@ import { formatShape, type Shape, sameShape, sizeOf } from '../../base/shape.ts'
 import type { Node } from '../../graph/node.ts';
 import { cast, full, input, scalar } from '../../graph/ops/index.ts';
 import { Storage } from '../../runtime/storage.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import { encodeNumbers } from './encode.ts';
 import { type AssignOptions, engine, type NodeHolder } from './engine.ts';
 import type { Tensor } from './tensor.ts';
@@ -191,7 +192,7 @@ export function tensorOn(node: Node): Tensor {
 
 /** Wraps the result of a public operation, and lets a step compute it if nothing uses it. */
 export function wrap(node: Node): Tensor {
-  engine().created(node);
+  if (openBodies().length === 0) engine().created(node);
   return tensorOn(node);
 }
 

@@ -7,6 +7,7 @@ import { checkShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from './arguments.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import { defaultGenerator, type Generator } from './generator.ts';
 import { castNode, numberNode, wrap } from './handle.ts';
 import { type CreationOptions, readShape } from './creation.ts';
@@ -46,12 +47,28 @@ export function bitsNode(shape: Shape, generator: Generator = defaultGenerator):
     draws.set(node, { draw, word });
     return node;
   };
-  return ops.randomBits(shape, {
+  let source: ops.RandomSource = {
     seedLow: slot(0),
     seedHigh: slot(1),
     offsetLow: slot(2),
     offsetHigh: slot(3),
-  });
+  };
+  for (const { iteration } of openBodies()) {
+    if (iteration !== null) source = streamOf(source, iteration());
+  }
+  return ops.randomBits(shape, source);
+}
+
+/** What a loop draws: a key of its own, and for each iteration other blocks under it. */
+function streamOf(source: ops.RandomSource, iteration: Node): ops.RandomSource {
+  const key = ops.randomBits([2], source);
+  const word = (index: number): Node => ops.reshape(ops.narrowAxis(key, 0, index, 1), []);
+  return {
+    seedLow: word(0),
+    seedHigh: word(1),
+    offsetLow: ops.constant(0, 'uint32'),
+    offsetHigh: iteration,
+  };
 }
 
 /** Words as floats in [0, 1): their upper 24 bits. */

@@ -73,7 +73,9 @@ export function checkForNaN(engine: Engine, root: Node): void {
     if (inputs.length === 0 || !isFloat(node.dtype)) continue;
     const result = summarize(engine, node);
     if (result.nans === 0 && result.infinities === 0) continue;
-    const operands = inputs.map((input) => ({ input, summary: summarize(engine, input) }));
+    // Of a loop's result, what the loop was given.
+    const given = node.op.lower.kind === 'result' ? (inputs[0] as Node).inputs : inputs;
+    const operands = given.map((input) => ({ input, summary: summarize(engine, input) }));
     const hadNaN = operands.some(({ summary }) => summary.nans > 0);
     const hadInfinity = operands.some(({ summary }) => summary.infinities > 0);
     if ((result.nans === 0 || hadNaN) && (result.infinities === 0 || hadInfinity || hadNaN))

@@ -1,7 +1,7 @@
 // When and how pending graphs are computed: gathers the roots of a step, finds or compiles the
 // plan, binds memory, runs, and learns which values later plans ask for. docs/deferred.md tells
 // users what this file does.
-import { internalError } from '../../base/errors.ts';
+import { internalError, TraceError } from '../../base/errors.ts';
 import type { Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node } from '../../graph/node.ts';
@@ -9,6 +9,7 @@ import { copy, detach } from '../../graph/ops/copy.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
+import { openBodies } from '../../graph/bodies.ts';
 import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
@@ -67,6 +68,8 @@ export class Evaluator implements Engine {
   #pending: Node[] = [];
   #compactAt = COMPACT_PENDING;
   #keep: Node[] = [];
+  /** What the evaluation that is going on computes. */
+  #computed: readonly Node[] = [];
   #runId = 0;
   #warnedOfLimit = false;
   #evaluating = false;
@@ -88,6 +91,12 @@ export class Evaluator implements Engine {
   }
 
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
+    if (openBodies().length > 0) {
+      throw new TraceError(`${storage.label} is assigned to inside a loop or branch`, {
+        op: 'control flow',
+        hint: 'return the new value, and assign it outside (layers that keep statistics: eval())',
+      });
+    }
     // A value that is stored already, or that another tensor takes over, is copied.
     let node = value;
     if (node.storage !== null || node.op.lower.kind === 'leaf' || this.#assignedNodes.has(node)) {
@@ -154,7 +163,7 @@ export class Evaluator implements Engine {
   #unconsumed(): Node[] {
     const roots: Node[] = [];
     for (const node of this.#pending) {
-      if (!node.consumed && node.storage === null && node.origin === null) roots.push(node);
+      if (isUnused(node) && node.origin === null) roots.push(node);
     }
     return roots;
   }
@@ -171,7 +180,7 @@ export class Evaluator implements Engine {
     let kept = 0;
     for (let i = 0; i < pending.length; i++) {
       const node = pending[i] as Node;
-      if (!node.consumed && node.storage === null) pending[kept++] = node;
+      if (isUnused(node)) pending[kept++] = node;
     }
     pending.length = kept;
   }
@@ -200,9 +209,10 @@ export class Evaluator implements Engine {
       this.#evaluateOnce(requested, scope, background);
     } catch (error) {
       // The caller hears of it now: the next step must not fail of the same values.
-      for (const node of requested) node.consumed = true;
+      for (const node of [...requested, ...this.#computed]) node.consumed = true;
       throw error;
     } finally {
+      this.#computed = [];
       this.#linear.release();
       this.#evaluating = false;
     }
@@ -218,6 +228,7 @@ export class Evaluator implements Engine {
     const rootNodes: Node[] = [];
     for (const node of requested) if (node.storage === null) linear.add(node);
     const computed = scope === 'step' ? requested : this.#withSiblings(requested);
+    this.#computed = computed;
     // Parameters change in steps; buffers (running statistics) whenever anything is computed, so
     // that a loop that only evaluates does not pile up their history.
     for (const { node, storage } of this.#assignments.values()) {
@@ -274,8 +285,11 @@ export class Evaluator implements Engine {
     const linear = this.#linear;
     if (linear.related.length === 0) return requested;
     const all = [...requested];
-    for (const { siblings } of linear.related) {
-      if (siblings === null) continue;
+    for (const related of linear.related) {
+      const { siblings } = related;
+      // Of a loop's results, those that go with one that is asked for.
+      const inside = related.op.lower.kind === 'result' && !requested.includes(related);
+      if (siblings === null || inside) continue;
       for (const node of siblings) {
         node.siblings = null;
         if (node.storage !== null || node.origin !== null) continue;
@@ -440,6 +454,8 @@ export class Evaluator implements Engine {
       const node = rootNodes[i] as Node;
       node.storage = toStorage(device, outputs[i] as DeviceBuffer, node);
       node.version = 0;
+      // They would keep the graph, and through its values all earlier ones.
+      node.siblings = null;
       // After a step the weights of this history are gone; without tracking nobody asks for it.
       if (wasStep || !node.tracked) node.inputs = NO_INPUTS;
     }
@@ -502,6 +518,12 @@ export class Evaluator implements Engine {
     if (buffer === null || storage.device === null) throw internalError('a value without bytes');
     return storage.device.view(buffer).subarray(0, bytesOf(node));
   }
+}
+
+/** Whether nothing has used or computed `node`. Of a loop with several results, one in use is enough. */
+function isUnused(node: Node): boolean {
+  const all = node.op.lower.kind === 'result' ? (node.siblings ?? [node]) : [node];
+  return all.every(({ consumed, storage }) => !consumed && storage === null);
 }
 
 const NO_INPUTS: readonly Node[] = Object.freeze([]);

@@ -9,6 +9,7 @@ export {
   valueAndGrad,
   vjp,
 } from './autodiff.ts';
+export { cond, scan, type ScanOptions, whileLoop, type WhileOptions } from './control-flow.ts';
 export {
   clearPlans,
   type Configuration,

@@ -1,4 +1,5 @@
 // Trees of tensors: what traced functions take and return. Arrays and plain objects nest.
+import { describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { isTensor } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -32,6 +33,35 @@ export function flattenTree(
     return typeof item === 'string' ? JSON.stringify(item) : `${typeof item} ${describe(item)}`;
   };
   return { tensors, signature: visit(value) };
+}
+
+/** A tensor of a tree, and where it stands: `carry[0].h`. */
+export interface TreeLeaf {
+  readonly path: string;
+  readonly tensor: Tensor;
+}
+
+/**
+ * The tensors of a tree, in the order of `mapTree`. Null and undefined hold none.
+ *
+ * @throws ArgumentError for anything else.
+ */
+export function treeLeaves(op: string, name: string, value: unknown): TreeLeaf[] {
+  if (isTensor(value)) return [{ path: name, tensor: value }];
+  if (value === undefined || value === null) return [];
+  if (Array.isArray(value)) {
+    return value.flatMap((child, i) => treeLeaves(op, `${name}[${i}]`, child));
+  }
+  if (isBranch(value)) {
+    return Object.entries(value).flatMap(([key, child]) => treeLeaves(op, `${name}.${key}`, child));
+  }
+  throw new ArgumentError(`${name} is ${describeValue(value)}, not a tensor`, {
+    op,
+    hint:
+      typeof value === 'number'
+        ? 'wrap it with tensor()'
+        : 'arrays and plain objects may hold tensors',
+  });
 }
 
 const identities = new WeakMap<object, number>();

@@ -62,7 +62,7 @@ function comparison(
   name: string,
   since: number,
   compute: Binary,
-  test: (x: number | bigint, y: number | bigint) => boolean,
+  test: (x: number | bigint | string, y: number | bigint | string) => boolean,
 ): Operator[] {
   const rows = [
     defineOperator({

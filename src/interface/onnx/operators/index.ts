@@ -2,14 +2,23 @@
 import type { Operator } from '../operator.ts';
 import { activations } from './activations.ts';
 import { convolutions } from './convolution.ts';
+import { attentions } from './attention.ts';
+import { controlFlow } from './control-flow.ts';
 import { creation } from './creation.ts';
+import { detection } from './detection.ts';
 import { elementwise } from './elementwise.ts';
 import { indexing } from './indexing.ts';
 import { linearAlgebra } from './linear-algebra.ts';
+import { losses } from './losses.ts';
 import { normalizations } from './normalization.ts';
 import { pooling } from './pooling.ts';
+import { quantization } from './quantization.ts';
+import { recurrents } from './recurrent.ts';
 import { reductions } from './reduction.ts';
+import { resizing } from './resize.ts';
+import { sequences } from './sequences.ts';
 import { shaping } from './shape.ts';
+import { signals } from './signal.ts';
 
 /** Every row, by family. */
 export const OPERATORS: readonly Operator[] = [
@@ -23,6 +32,15 @@ export const OPERATORS: readonly Operator[] = [
   ...convolutions,
   ...pooling,
   ...normalizations,
+  ...controlFlow,
+  ...sequences,
+  ...losses,
+  ...recurrents,
+  ...quantization,
+  ...resizing,
+  ...detection,
+  ...signals,
+  ...attentions,
 ];
 
 /** The latest version of the standard's operators that the rows describe. */

@@ -1,0 +1,173 @@
+// From a flow to kernels in the order in which they run, with loops around those that are repeated.
+import { byteSize } from '../base/dtype.ts';
+import { sizeOf } from '../base/shape.ts';
+import type { Node } from '../graph/node.ts';
+import { copy } from '../graph/ops/copy.ts';
+import type { Target } from '../ir/kernel.ts';
+import { explainStages } from './explain.ts';
+import type { Flow } from './flow.ts';
+import { lowerElementwise } from './lower/elementwise.ts';
+import type { GroupOutput } from './lower/emit.ts';
+import { viewOf } from './lower/group-view.ts';
+import type { Memory } from './lower/kernel-builder.ts';
+import type { LoweringMemo } from './lower/memo.ts';
+import type { Step } from './memory/plan-memory.ts';
+import type { Rule } from './passes/rewrite.ts';
+import type { KernelExplanation } from './program.ts';
+import { AccessMap } from './schedule/access.ts';
+import { formGroups, type Group, type Grouping, keepsRows } from './schedule/group.ts';
+import { materialise } from './schedule/materialise.ts';
+import { type Order, orderGroups } from './schedule/order.ts';
+import type { AlgorithmPolicy } from './tune/algorithms.ts';
+
+/** What holds for all parts of a compilation. */
+export interface Compilation {
+  readonly target: Target;
+  readonly fusion: boolean;
+  readonly rules: readonly Rule[];
+  readonly algorithms: AlgorithmPolicy | undefined;
+  readonly memo: LoweringMemo;
+  /** What stands in the program for a loop or choice, of which `outputs` are read. */
+  readonly listRegion: (
+    node: Node,
+    outputs: readonly GroupOutput[],
+    compilation: Compilation,
+    depth: number,
+  ) => Item[];
+}
+
+export interface ListedStep extends Step {
+  readonly explanation: KernelExplanation;
+}
+
+/** Steps that are repeated or left out. */
+export interface ListedLoop {
+  readonly items: readonly Item[];
+  readonly trips: number;
+  readonly condition: { readonly memory: Memory; readonly when: boolean } | null;
+}
+
+export type Item = ListedStep | ListedLoop;
+
+export function isLoop(item: Item): item is ListedLoop {
+  return 'items' in item;
+}
+
+/** All steps of a list, those in loops too. */
+export function stepsIn(items: readonly Item[]): ListedStep[] {
+  return items.flatMap((item) => (isLoop(item) ? stepsIn(item.items) : [item]));
+}
+
+/** A flow whose kernels are decided: what fuses with what, and in which order they run. */
+export interface Scheduled {
+  readonly flow: Flow;
+  readonly accesses: AccessMap;
+  readonly grouping: Grouping;
+  readonly order: Order;
+}
+
+export function schedule(flow: Flow, { target, fusion }: Compilation): Scheduled {
+  const accesses = new AccessMap(target);
+  const grouping = formGroups(flow, accesses, materialise(flow, accesses, fusion), fusion);
+  return { flow, accesses, grouping, order: orderGroups(flow, grouping) };
+}
+
+export interface Listing {
+  readonly items: readonly Item[];
+  /** Values that are written to memory. */
+  readonly stored: ReadonlySet<Node>;
+}
+
+/** @param depth how many loops are around the flow. */
+export function list(
+  { flow, accesses, grouping, order }: Scheduled,
+  compilation: Compilation,
+  depth: number,
+): Listing {
+  const { target, algorithms, memo } = compilation;
+  const roots = new Set(flow.roots.map(({ node }) => node));
+  const read = readElsewhere(grouping);
+  const stored = new Set<Node>();
+  const items: Item[] = [];
+  for (const group of order.groups) {
+    const outputs = outputsOf(group, (node) => roots.has(node) || read.has(node), target);
+    for (const { node } of outputs) stored.add(node);
+    if ((group.anchors[0] as Node).op.lower.kind === 'region') {
+      items.push(...compilation.listRegion(group.anchors[0] as Node, outputs, compilation, depth));
+      continue;
+    }
+    const view = viewOf(group, flow, grouping, target, outputs, algorithms);
+    const lowered = memo.lower(group, view);
+    const explanations = explainStages(group, flow, accesses, grouping, outputs, lowered);
+    lowered.stages.forEach((stage, i) => {
+      const mayShare = (result: number, operand: number): boolean => {
+        const [written, taken] = [stage.memory[result], stage.memory[operand]];
+        if (written?.kind !== 'value' || taken?.kind !== 'value') return false;
+        const [to, from] = [written.node, taken.node];
+        return (
+          group.reads.get(from) === true &&
+          byteSize(to.dtype) === byteSize(from.dtype) &&
+          sizeOf(to.shape) === sizeOf(from.shape)
+        );
+      };
+      items.push({ stage, mayShare, explanation: explanations[i] as KernelExplanation });
+    });
+  }
+  return { items, stored };
+}
+
+/** Values that a group other than their own reads. */
+function readElsewhere({ groups }: Grouping): Set<Node> {
+  const read = new Set<Node>();
+  for (const group of groups) for (const node of group.reads.keys()) read.add(node);
+  return read;
+}
+
+/** What a group writes: roots and what others read. The rest stays in registers. */
+function outputsOf(
+  group: Group,
+  isWanted: (node: Node) => boolean,
+  target: Target,
+): readonly GroupOutput[] {
+  const reloaded = keepsRows(group, target) ? new Set<Node>() : group.reloaded;
+  return group.members
+    .filter((node) => isWanted(node) || reloaded.has(node))
+    .map((node) => ({ node, memory: { kind: 'value', node } }));
+}
+
+/** Copies a value like `node` from one place to another; nothing if it has no elements. */
+export function copyStep(
+  node: Node,
+  from: Memory,
+  to: Memory,
+  target: Target,
+  reason: string,
+): ListedStep[] {
+  const copied = copy(node);
+  const stages = lowerElementwise(
+    {
+      target,
+      anchors: [copied],
+      outputs: [{ node: copied, memory: { kind: 'value', node: copied } }],
+      isInMemory: (other) => other === node,
+      name: 'copy',
+    },
+    6,
+  );
+  const bytes = sizeOf(node.shape) * byteSize(node.dtype);
+  const explanation: KernelExplanation = {
+    name: 'copy',
+    ops: ['copy'],
+    shape: node.shape,
+    schedule: 'elementwise',
+    flops: 0,
+    bytesRead: bytes,
+    bytesWritten: bytes,
+    reasons: [reason],
+  };
+  return stages.map(({ kernel }) => ({
+    stage: { kernel, memory: kernel.buffers.map(({ access }) => (access === 'read' ? from : to)) },
+    mayShare: () => false,
+    explanation,
+  }));
+}

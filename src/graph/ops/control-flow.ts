@@ -1,0 +1,493 @@
+// Loops and choices as nodes that hold other graphs. Each has several results, which nodes of the op
+// `result` stand for. docs/decisions/0009-control-flow.md has the reasons.
+import type { DType } from '../../base/dtype.ts';
+import { isFloat } from '../../base/dtype.ts';
+import { TengenError } from '../../base/errors.ts';
+import type { Shape } from '../../base/shape.ts';
+import { gradients } from '../autodiff/gradients.ts';
+import { inBody } from '../bodies.ts';
+import type { Node } from '../node.ts';
+import {
+  type AttrsOf,
+  defineOp,
+  type GradientContext,
+  makeNode,
+  type ParameterRole,
+  type Region,
+  type RegionResult,
+} from '../op.ts';
+import {
+  type Guard,
+  interiorOf,
+  outsideOfBranch,
+  outsideOfLoop,
+  parameterLike,
+  Subgraph,
+} from '../subgraph.ts';
+import { add } from './arithmetic.ts';
+import { reshape } from './broadcast.ts';
+import { cast } from './cast.ts';
+import { less } from './compare.ts';
+import { iota, zerosLike } from './creation.ts';
+import { concat } from './slicing.ts';
+
+// ---- results ----------------------------------------------------------------------------------
+
+/** A region itself has no value. */
+const NO_VALUE: { readonly shape: Shape; readonly dtype: DType } = { shape: [0], dtype: 'bool' };
+
+function regionsOf(node: Node): readonly Region[] {
+  const { lower } = node.op;
+  return lower.kind === 'region' ? lower.regions(node.attrs) : [];
+}
+
+const resultOp = defineOp({
+  name: 'result',
+  summary: 'one of the results of a loop or choice',
+  attrs: { index: 'int' },
+  infer: ([node], { index }) => {
+    const [{ body, trips, results }] = regionsOf(node!) as [Region];
+    const result = results[index] as RegionResult;
+    if (result.kind === 'final') return body.parameters[result.carry] as Node;
+    const { shape, dtype } = result.value;
+    return { shape: node!.op === choiceOp ? shape : [trips, ...shape], dtype };
+  },
+  // The reverse walk hands the gradients of all results to the region's rule.
+  gradient: () => [],
+  lower: { kind: 'result' },
+  reference: () => new Float64Array(0),
+  samples: () => [],
+});
+
+/** A result of a loop or choice. */
+export function resultOf(region: Node, index: number): Node {
+  const node = makeNode(resultOp, [region], { index });
+  if (!isFloat(node.dtype)) node.tracked = false;
+  return node;
+}
+
+/** Of the numbers that a guard watches: a node inside the body, whose promise they are to keep. */
+const promisedIn = new WeakMap<Node, Node>();
+
+const guardOp = defineOp({
+  name: 'guard',
+  summary: 'numbers that tell whether a promise inside a loop or choice was kept',
+  attrs: {},
+  infer: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
+  gradient: { nonDifferentiable: 'it is a check' },
+  lower: { kind: 'result' },
+  promise: {
+    watched: (node) => node.inputs[0]!,
+    check: ({ min, max }, node) => {
+      const promise = promisedIn.get(node);
+      const { least, most } = nothingWatched(node.dtype);
+      // What was never computed promises nothing.
+      if (min === most && max === least) return;
+      promise?.op.promise?.check({ min, max }, promise);
+    },
+  },
+  reference: () => new Float64Array(0),
+  samples: () => [],
+});
+
+/** Least and most of no numbers. */
+export function nothingWatched(dtype: DType): { readonly least: number; readonly most: number } {
+  if (isFloat(dtype)) return { least: Infinity, most: -Infinity };
+  return dtype === 'uint32'
+    ? { least: 2 ** 32 - 1, most: 0 }
+    : { least: 2 ** 31 - 1, most: -(2 ** 31) };
+}
+
+/** What bodies of a region promise, as nodes that promise it of its results. */
+export function guardsOf(region: Node): Node[] {
+  return regionsOf(region).flatMap(({ body }) =>
+    body.guards.map(({ results, promise }) => {
+      const ends = results.map((index) => reshape(resultOf(region, index), [1]));
+      const guard = makeNode(guardOp, [concat(ends)], {});
+      promisedIn.set(guard, promise);
+      return guard;
+    }),
+  );
+}
+
+// ---- loops ------------------------------------------------------------------------------------
+
+const LOOP = {
+  body: 'graph',
+  carries: 'int',
+  slices: 'int',
+  trips: 'int',
+  backwards: 'flag',
+  condition: 'int',
+  counter: 'int',
+} as const;
+
+function loopResults({ body, carries }: AttrsOf<typeof LOOP>): RegionResult[] {
+  const carry = body.parameters.slice(0, carries);
+  return [
+    ...carry.map((_, k): RegionResult => ({ kind: 'final', carry: k })),
+    ...body.outputs.slice(carries).map((value): RegionResult => ({ kind: 'each', value })),
+    // What each iteration began with: for gradients. What nobody asks for is not kept.
+    ...carry.map((value): RegionResult => ({ kind: 'each', value })),
+  ];
+}
+
+const loopOp = defineOp({
+  name: 'loop',
+  summary: 'a body that runs again and again on what it made',
+  attrs: LOOP,
+  infer: () => NO_VALUE,
+  gradient: (context) => new LoopGradient(context).run(),
+  lower: {
+    kind: 'region',
+    regions: (attrs) => {
+      const { body, trips, backwards, carries, slices, condition } = attrs;
+      const roleOf = (k: number): ParameterRole =>
+        k < carries ? 'carry' : k < carries + slices ? 'slice' : 'same';
+      return [
+        {
+          body,
+          trips,
+          backwards,
+          roles: body.parameters.map((_, input) => ({ input, role: roleOf(input) })),
+          condition: condition < 0 ? null : { parameter: condition, when: true },
+          results: loopResults(attrs),
+        },
+      ];
+    },
+  },
+  reference: () => new Float64Array(0),
+  samples: () => [],
+});
+
+/** A value that changes from one iteration to the next. */
+export interface Carry {
+  /** It, inside the body. */
+  readonly parameter: Node;
+  readonly init: Node;
+  /** What the body makes of it: same shape and dtype. */
+  readonly next: Node;
+}
+
+/** A value of which an iteration sees its part along the first axis. */
+export interface Slice {
+  readonly parameter: Node;
+  readonly of: Node;
+}
+
+export interface LoopSpec {
+  readonly carries: readonly Carry[];
+  readonly slices?: readonly Slice[];
+  /** Values of the body that are kept of each iteration. */
+  readonly each?: readonly Node[];
+  /** Most iterations; -1 if only the condition ends it. */
+  readonly trips: number;
+  readonly backwards?: boolean;
+  /** Number of the carry, bool of shape [], that must be true for another iteration. */
+  readonly condition?: number;
+  /** Number of the int32 carry that counts iterations: needed for gradients if there is a condition. */
+  readonly counter?: number;
+  readonly guards?: readonly Guard[];
+}
+
+export interface Loop {
+  final(carry: number): Node;
+  each(value: number): Node;
+}
+
+/**
+ * A loop. Its body is what leads from the parameters to `next` and `each`; values from outside that
+ * this meets become inputs.
+ *
+ * @param actual what values from outside stand for, where that is not they themselves.
+ */
+export function loop(spec: LoopSpec, actual: ReadonlyMap<Node, Node> = new Map()): Loop {
+  const { carries, slices = [], each = [], trips } = spec;
+  const explicit = [...carries, ...slices].map(({ parameter }) => parameter);
+  const outputs = [...carries.map(({ next }) => next), ...each];
+  const captured = capturedBy(outputs, outsideOfLoop(explicit, outputs), explicit);
+  const node = makeNode(
+    loopOp,
+    [
+      ...carries.map(({ init }) => init),
+      ...slices.map(({ of }) => of),
+      ...captured.map((value) => actual.get(value) ?? value),
+    ],
+    {
+      body: new Subgraph([...explicit, ...captured], outputs, spec.guards),
+      carries: carries.length,
+      slices: slices.length,
+      trips,
+      backwards: spec.backwards === true,
+      condition: spec.condition ?? -1,
+      counter: spec.counter ?? -1,
+    },
+  );
+  return {
+    final: (carry) => resultOf(node, carry),
+    each: (value) => resultOf(node, carries.length + value),
+  };
+}
+
+/** Values from outside that `outputs` need, beside those that are given anyway. */
+function capturedBy(
+  outputs: readonly Node[],
+  isOutside: (node: Node) => boolean,
+  given: readonly Node[],
+): Node[] {
+  const { boundary } = interiorOf(outputs, isOutside);
+  for (const node of given) boundary.delete(node);
+  return [...boundary];
+}
+
+/** An input of the loop by which a gradient is asked for. */
+interface Wanted {
+  readonly input: number;
+  readonly target: Node;
+  /** The gradient by it so far, inside the reverse loop. */
+  readonly parameter: Node;
+  /** What one iteration adds or makes of that; null if nothing leads there. */
+  grad: Node | null;
+}
+
+/**
+ * The reverse of a loop: a loop in the other direction over what each iteration began with. An
+ * iteration computes its body again and differentiates it. Its carries are the gradients by the
+ * carries, and sums over the iterations of those by values from outside.
+ */
+class LoopGradient {
+  readonly #context: GradientContext<AttrsOf<typeof LOOP>>;
+  readonly #parameters: readonly Node[];
+  readonly #results: readonly RegionResult[];
+  readonly #carried: Wanted[] = [];
+  readonly #sliced: Wanted[] = [];
+  readonly #summed: Wanted[] = [];
+  #number: Slice | null = null;
+
+  constructor(context: GradientContext<AttrsOf<typeof LOOP>>) {
+    const { attrs, needs } = context;
+    const { body, carries, slices, condition, trips, counter } = attrs;
+    if (condition >= 0 && (trips < 0 || counter < 0)) {
+      throw new TengenError('has no gradient without a bound on its iterations', {
+        op: 'whileLoop',
+        hint: 'pass { maxIterations }, or detach() what it gives',
+      });
+    }
+    this.#context = context;
+    this.#parameters = body.parameters;
+    this.#results = loopResults(attrs);
+    body.parameters.forEach((target, input) => {
+      if (!isFloat(target.dtype)) return;
+      const wanted: Wanted = { input, target, parameter: parameterLike(target), grad: null };
+      // A carry leads to the later ones, whoever asks.
+      if (input < carries) this.#carried.push(wanted);
+      else if (needs(input)) (input < carries + slices ? this.#sliced : this.#summed).push(wanted);
+    });
+  }
+
+  run(): (Node | null)[] {
+    const { inputs, grads, attrs } = this.#context;
+    const each = this.#results.flatMap((result, index) => {
+      const of = grads[index] ?? null;
+      const kept = result.kind === 'each' && of !== null;
+      return kept ? [{ value: result.value, of, parameter: parameterLike(of, true) }] : [];
+    });
+    const iteration = (): Node => cast(this.#numbered().parameter, 'uint32');
+    const carried = inBody({ iteration }, () => this.#differentiate(each));
+    const reached = ({ grad }: Wanted): boolean => grad !== null;
+    const [summed, sliced] = [this.#summed.filter(reached), this.#sliced.filter(reached)];
+    const all = [...carried, ...summed];
+    const made = [
+      ...carried.map(({ grad, target }) => grad ?? zerosLike(target)),
+      ...summed.map(({ grad, parameter }) => add(parameter, grad as Node)),
+      ...sliced.map(({ grad }) => grad as Node),
+    ];
+    const next = this.#gated(made, [
+      ...all.map(({ parameter }) => parameter),
+      ...sliced.map(({ target }) => zerosLike(target)),
+    ]);
+    const reverse = loop(
+      {
+        carries: all.map(({ parameter, target, input }, k) => ({
+          parameter,
+          init: (k < carried.length ? grads[input] : null) ?? zerosLike(target),
+          next: next[k] as Node,
+        })),
+        slices: this.#slicesFor(next, each),
+        each: next.slice(all.length),
+        trips: attrs.trips,
+        backwards: !attrs.backwards,
+      },
+      new Map(this.#parameters.map((value, i) => [value, inputs[i] as Node])),
+    );
+    const result: (Node | null)[] = inputs.map(() => null);
+    all.forEach(({ input }, k) => (result[input] = reverse.final(k)));
+    sliced.forEach(({ input }, k) => (result[input] = reverse.each(k)));
+    return result;
+  }
+
+  /**
+   * Finds what each wanted value's gradient is within one iteration; returns the carries that have
+   * one. Those that lead to no result would have zeros, which times infinity are not zero.
+   */
+  #differentiate(each: readonly { readonly value: Node; readonly parameter: Node }[]): Wanted[] {
+    const { grads, attrs } = this.#context;
+    const wanted = [...this.#carried, ...this.#sliced, ...this.#summed];
+    let carried = this.#carried.filter(({ input }) => (grads[input] ?? null) !== null);
+    for (;;) {
+      const found = gradients(
+        // Of what an iteration began with, as of a result: the path is the value itself.
+        [
+          ...carried.map(({ input }) => attrs.body.outputs[input] as Node),
+          ...each.map(({ value }) => value),
+        ],
+        [...carried, ...each].map(({ parameter }) => parameter),
+        wanted.map(({ target }) => target),
+        new Set(this.#parameters),
+      );
+      wanted.forEach((item, k) => (item.grad = found[k] ?? null));
+      const more = this.#carried.filter((item) => carried.includes(item) || item.grad !== null);
+      if (more.length === carried.length) return carried;
+      carried = more;
+    }
+  }
+
+  /** The number of the iteration of which the reverse one is. */
+  #numbered(): Slice {
+    if (this.#number === null) {
+      const of = iota([this.#context.attrs.trips], 0, 'int32');
+      this.#number = { parameter: parameterLike(of, true), of };
+    }
+    return this.#number;
+  }
+
+  /** Of a loop that may have ended early, only iterations that were made have a gradient. */
+  #gated(made: readonly Node[], otherwise: readonly Node[]): readonly Node[] {
+    const { node, attrs } = this.#context;
+    if (attrs.condition < 0) return made;
+    const isOutside = outsideOfBranch(-1, new Set(this.#parameters));
+    const count = resultOf(node, attrs.counter);
+    const chosen = choice(less(this.#numbered().parameter, count), [
+      { outputs: made, isOutside },
+      { outputs: otherwise, isOutside },
+    ]);
+    return made.map((_, k) => chosen(k));
+  }
+
+  /** Of what iterations began with and saw, what the reverse ones need. */
+  #slicesFor(outputs: readonly Node[], others: readonly Slice[]): Slice[] {
+    const { node, inputs, attrs } = this.#context;
+    const { carries, slices, body } = attrs;
+    const before = body.outputs.length;
+    const all = [
+      ...this.#parameters.slice(0, carries + slices).map((parameter, k) => ({
+        parameter,
+        of: (): Node => (k < carries ? resultOf(node, before + k) : (inputs[k] as Node)),
+      })),
+      ...[...others, ...(this.#number === null ? [] : [this.#number])].map(({ parameter, of }) => ({
+        parameter,
+        of: () => of,
+      })),
+    ];
+    const parameters = all.map(({ parameter }) => parameter);
+    const { boundary } = interiorOf(outputs, outsideOfLoop(parameters, outputs));
+    return all
+      .filter(({ parameter }) => boundary.has(parameter))
+      .map(({ parameter, of }) => ({ parameter, of: of() }));
+  }
+}
+
+// ---- choices ----------------------------------------------------------------------------------
+
+const CHOICE = { whenTrue: 'graph', whenFalse: 'graph' } as const;
+
+const choiceOp = defineOp({
+  name: 'choice',
+  summary: 'one of two computations',
+  attrs: CHOICE,
+  infer: () => NO_VALUE,
+  gradient: choiceGradient,
+  lower: {
+    kind: 'region',
+    regions: ({ whenTrue, whenFalse }) =>
+      [whenTrue, whenFalse].map((body) => ({
+        body,
+        trips: 1,
+        backwards: false,
+        roles: body.parameters.map((_, input) => ({ input, role: 'same' as const })),
+        condition: { parameter: 0, when: body === whenTrue },
+        results: body.outputs.map((value) => ({ kind: 'each', value })),
+      })),
+  },
+  reference: () => new Float64Array(0),
+  samples: () => [],
+});
+
+export interface Branch {
+  /** As many as the other branch has, of the same shapes and dtypes. */
+  readonly outputs: readonly Node[];
+  readonly guards?: readonly Guard[];
+  /** What is computed whether or not the branch is taken. */
+  isOutside(node: Node): boolean;
+}
+
+/** The outputs of the first branch if `predicate` (bool, one element) holds, else of the second. */
+export function choice(
+  predicate: Node,
+  branches: readonly [Branch, Branch],
+  actual: ReadonlyMap<Node, Node> = new Map(),
+): (index: number) => Node {
+  const captured = new Set<Node>();
+  for (const { outputs, isOutside } of branches) {
+    for (const node of capturedBy(outputs, isOutside, [predicate])) captured.add(node);
+  }
+  const parameters = [predicate, ...captured];
+  const [whenTrue, whenFalse] = branches.map(
+    ({ outputs, guards }) => new Subgraph(parameters, outputs, guards),
+  ) as [Subgraph, Subgraph];
+  const inputs = parameters.map((value) => actual.get(value) ?? value);
+  const node = makeNode(choiceOp, inputs, { whenTrue, whenFalse });
+  return (index) => resultOf(node, index);
+}
+
+/** The gradient of the branch that was taken. */
+function choiceGradient({
+  attrs,
+  inputs,
+  grads,
+  needs,
+}: GradientContext<AttrsOf<typeof CHOICE>>): (Node | null)[] {
+  const { whenTrue, whenFalse } = attrs;
+  const { parameters } = whenTrue;
+  const wanted = parameters.flatMap((target, input) =>
+    needs(input) && isFloat(target.dtype) ? [{ target, input }] : [],
+  );
+  const known = grads.flatMap((grad, index) =>
+    grad === null || grad === undefined ? [] : [{ grad, index }],
+  );
+  const formals = new Set(parameters);
+  const found = [whenTrue, whenFalse].map(({ outputs }) =>
+    inBody({ iteration: null }, () =>
+      gradients(
+        known.map(({ index }) => outputs[index] as Node),
+        known.map(({ grad }) => grad),
+        wanted.map(({ target }) => target),
+        formals,
+      ),
+    ),
+  );
+  const given = new Set([...parameters, ...known.map(({ grad }) => grad)]);
+  const isOutside = outsideOfBranch(-1, given);
+  const reached = wanted.filter((_, k) => found.some((list) => list[k] !== null));
+  const result: (Node | null)[] = inputs.map(() => null);
+  if (reached.length === 0) return result;
+  const branchOf = (list: readonly (Node | null)[]): Branch => ({
+    outputs: reached.map((item) => list[wanted.indexOf(item)] ?? zerosLike(item.target)),
+    isOutside,
+  });
+  const [first, second] = found as [(Node | null)[], (Node | null)[]];
+  const actual = new Map(parameters.map((value, i) => [value, inputs[i] as Node]));
+  const chosen = choice(parameters[0] as Node, [branchOf(first), branchOf(second)], actual);
+  reached.forEach(({ input }, k) => (result[input] = chosen(k)));
+  return result;
+}

@@ -1,0 +1,381 @@
+// Loops and choices whose course depends on values: `scan`, `whileLoop` and `cond` are one operation
+// each, compiled into the plan around them. docs/control-flow.md is for users.
+import { checkFunction, checkInteger, checkKeys, describeValue } from '../../base/checks.ts';
+import { isFloat } from '../../base/dtype.ts';
+import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { formatShape, sameShape } from '../../base/shape.ts';
+import type { Node } from '../../graph/node.ts';
+import * as ops from '../../graph/ops/index.ts';
+import {
+  type Guard,
+  interiorOf,
+  outsideOfBranch,
+  outsideOfLoop,
+  parameterLike,
+} from '../../graph/subgraph.ts';
+import { inBody } from '../../graph/bodies.ts';
+import { castNode, isTensor, tensorOn, wrap } from '../tensor/handle.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { guardsOf } from './promises.ts';
+import { nextNodeId } from './replay.ts';
+import { settings } from './settings.ts';
+import { mapTree, type TreeLeaf, treeLeaves } from './tree.ts';
+
+// ---- trees ------------------------------------------------------------------------------------
+
+/** A tree like `tree`, of nodes. */
+function onNodes<T>(tree: T, nodes: readonly Node[], make: (node: Node) => Tensor = tensorOn): T {
+  return mapTree(tree, (_, i) => make(nodes[i] as Node)) as T;
+}
+
+function nodesOf(leaves: readonly TreeLeaf[]): Node[] {
+  return leaves.map(({ tensor }) => tensor.node);
+}
+
+const describe = ({ dtype, shape }: Tensor): string => `${dtype} ${formatShape(shape)}`;
+
+/** Throws, naming the first difference, unless both trees have tensors of the same kind at the same places. */
+function checkAlike(
+  op: string,
+  expected: readonly TreeLeaf[],
+  found: readonly TreeLeaf[],
+  [was, is]: readonly [string, string],
+  hint: string,
+): void {
+  for (let i = 0; i < Math.max(expected.length, found.length); i++) {
+    const [before, after] = [expected[i], found[i]];
+    if (before === undefined || after === undefined || before.path !== after.path) {
+      const [left, right] = [before?.path ?? 'nothing', after?.path ?? 'nothing'];
+      throw new ArgumentError(`${was} has ${left} where ${is} has ${right}`, { op, hint });
+    }
+    const { tensor } = before;
+    if (tensor.dtype === after.tensor.dtype && sameShape(tensor.shape, after.tensor.shape))
+      continue;
+    throw new ShapeError(
+      `${before.path} is ${describe(tensor)} in ${was} and ${describe(after.tensor)} in ${is}`,
+      { op, hint },
+    );
+  }
+}
+
+/** Shows results, computed together when one is read. */
+function results<T>(tree: T, nodes: readonly Node[]): T {
+  // What is watched for NaN is looked at one by one.
+  if (!settings.checkNaN) for (const node of nodes) node.siblings = nodes;
+  return onNodes(tree, nodes, wrap);
+}
+
+// ---- promises ---------------------------------------------------------------------------------
+
+/** What is promised within a body, with the least and the most of the numbers that tell. */
+function promisesIn(
+  outputs: readonly Node[],
+  isOutside: (node: Node) => boolean,
+): { readonly promise: Node; readonly ends: readonly [Node, Node] }[] {
+  const promises = interiorOf(outputs, isOutside).nodes.flatMap((node) =>
+    node.op.lower.kind === 'region'
+      ? ops.guardsOf(node)
+      : node.op.promise === undefined
+        ? []
+        : [node],
+  );
+  return promises.map((promise) => {
+    // Small integers have no number that stands for none.
+    const [least, most] = guardsOf([promise]).map((end) =>
+      castNode(end, isFloat(end.dtype) || end.dtype === 'uint32' ? end.dtype : 'int32'),
+    ) as [Node, Node];
+    return { promise, ends: [least, most] };
+  });
+}
+
+/** The two ends of no numbers at all. */
+function endsOfNothing({ dtype }: Node): [Node, Node] {
+  const { least, most } = ops.nothingWatched(dtype);
+  return [ops.constant(least, dtype), ops.constant(most, dtype)];
+}
+
+/** Carries with the least and the most of what is promised, so that the run can tell. */
+function guardCarries(
+  carries: readonly ops.Carry[],
+  slices: readonly { readonly parameter: Node }[],
+  each: readonly Node[],
+): { readonly carries: ops.Carry[]; readonly guards: Guard[] } {
+  const parameters = [...carries, ...slices].map(({ parameter }) => parameter);
+  const outputs = [...carries.map(({ next }) => next), ...each];
+  const all = [...carries];
+  const guards: Guard[] = [];
+  for (const { promise, ends } of promisesIn(outputs, outsideOfLoop(parameters, outputs))) {
+    const inits = endsOfNothing(ends[0]);
+    guards.push({ results: [all.length, all.length + 1], promise });
+    for (const [k, join] of [ops.minimum, ops.maximum].entries()) {
+      const init = inits[k] as Node;
+      const parameter = parameterLike(init);
+      all.push({ parameter, init, next: join(parameter, ends[k] as Node) });
+    }
+  }
+  return { carries: all, guards };
+}
+
+// ---- scan -------------------------------------------------------------------------------------
+
+export interface ScanOptions {
+  /** Number of iterations; needed if there is nothing to go through. */
+  readonly length?: number;
+  /** From the last part of `xs` to the first; what is kept of each stands at the same place. */
+  readonly reverse?: boolean;
+}
+
+function lengthOf(leaves: readonly TreeLeaf[], given: number | undefined): number {
+  const op = 'scan';
+  if (given !== undefined) checkInteger(op, 'length', given, 0);
+  const [first] = leaves;
+  const length = given ?? first?.tensor.shape[0];
+  for (const { path, tensor } of leaves) {
+    if (tensor.ndim === 0) {
+      throw new ShapeError(`${path} is a scalar, which has no parts`, {
+        op,
+        hint: 'use it inside the function as it is: what stands around is seen there',
+      });
+    }
+    if (tensor.shape[0] === length) continue;
+    const other = given === undefined ? `${first?.path} of ${length}` : `length is ${length}`;
+    throw new ShapeError(`${path} has ${tensor.shape[0]} parts (${describe(tensor)}), ${other}`, {
+      op,
+      hint: 'all of xs have the same first size',
+    });
+  }
+  if (length !== undefined) return length;
+  throw new ArgumentError('xs holds no tensor, so the number of iterations is not known', {
+    op,
+    hint: 'pass { length }',
+  });
+}
+
+/**
+ * Runs `body` on each part of `xs` along the first axis, one after the other: it gets what it gave
+ * before, the carry, and returns the next carry and a value that is kept. All parts of one length
+ * are one operation, compiled once, with gradients of any order. `init`, `xs` and results are trees
+ * of tensors (arrays and plain objects); `xs` and what is kept may be null.
+ *
+ * The signature is that of JAX's `lax.scan`.
+ *
+ * @returns the last carry, and what was kept with a new first axis.
+ * @throws ShapeError if a carry changes its shape or dtype, or sizes of `xs` differ; ArgumentError
+ * if the trees differ; TraceError if a value is read inside.
+ * @example
+ * ```ts
+ * const [last, sums] = scan((sum, x: Tensor) => [sum.add(x), sum.add(x)], tensor(0), tensor([1, 2, 3]));
+ * last; // => 6
+ * sums; // => [1, 3, 6]
+ * ```
+ */
+export function scan<C, X, Y>(
+  body: (carry: C, x: X) => readonly [C, Y],
+  init: C,
+  xs: X,
+  options: ScanOptions = {},
+): [C, Y] {
+  const op = 'scan';
+  checkFunction(op, body);
+  checkKeys(op, options, ['length', 'reverse']);
+  const inits = treeLeaves(op, 'carry', init);
+  const whole = treeLeaves(op, 'xs', xs);
+  const trips = lengthOf(whole, options.length);
+  const carried = nodesOf(inits).map((node) => ({ parameter: parameterLike(node), init: node }));
+  const slices = nodesOf(whole).map((of) => ({ parameter: parameterLike(of, true), of }));
+  const parts = slices.map(({ parameter }) => parameter);
+  let number: Node | null = null;
+  const iteration = (): Node => {
+    if (number === null) {
+      const of = ops.iota([trips], 0, 'uint32');
+      number = parameterLike(of, true);
+      slices.push({ parameter: number, of });
+    }
+    return number;
+  };
+  const made: unknown = inBody({ iteration }, () =>
+    body(
+      onNodes(
+        init,
+        carried.map(({ parameter }) => parameter),
+      ),
+      onNodes(xs, parts),
+    ),
+  );
+  if (!Array.isArray(made) || made.length !== 2) {
+    throw new ArgumentError(`the function returned ${describeValue(made)}`, {
+      op,
+      hint: 'return [carry, value], with null where nothing is kept',
+    });
+  }
+  const [next, kept] = made as [C, Y];
+  const nexts = treeLeaves(op, 'carry', next);
+  checkAlike(op, inits, nexts, ['init', 'what the function returns'], CARRY_HINT);
+  const each = nodesOf(treeLeaves(op, 'value', kept));
+  const plain = carried.map((carry, k) => ({ ...carry, next: nodesOf(nexts)[k] as Node }));
+  const { carries, guards } = inBody({ iteration }, () => guardCarries(plain, slices, each));
+  const loop = ops.loop({
+    carries,
+    slices,
+    each,
+    trips,
+    backwards: options.reverse === true,
+    guards,
+  });
+  const nodes = [...plain.map((_, k) => loop.final(k)), ...each.map((_, k) => loop.each(k))];
+  return results([init, kept], nodes) as [C, Y];
+}
+
+const CARRY_HINT = 'an iteration gives what the next one takes: cast or reshape it';
+
+// ---- whileLoop --------------------------------------------------------------------------------
+
+export interface WhileOptions {
+  /** Most iterations. With it the loop has a gradient, for which what each began with is kept. */
+  readonly maxIterations?: number;
+}
+
+/** A condition as a bool of shape []. */
+function predicateNode(op: string, value: unknown): Node {
+  if (typeof value === 'boolean') return ops.constant(Number(value), 'bool');
+  if (!isTensor(value)) {
+    throw new ArgumentError(`the condition is ${describeValue(value)}, not a tensor`, { op });
+  }
+  if (value.size !== 1) {
+    throw new ShapeError(`the condition is ${describe(value)}, not a single value`, {
+      op,
+      hint: 'reduce it with all() or any()',
+    });
+  }
+  return ops.reshape(castNode(value.node, 'bool'), []);
+}
+
+/**
+ * Runs `body` on its own result, from `init` on, as long as `condition` of it is true. The number of
+ * iterations depends on values and needs no new plan. With `maxIterations` it stops there, and has
+ * gradients; without, asking for one throws. `init` and results are trees of tensors.
+ *
+ * The signature is that of JAX's `lax.while_loop`.
+ *
+ * @throws ShapeError if a value changes its shape or dtype, or the condition is no single value;
+ * ArgumentError if the trees differ; TraceError if a value is read inside.
+ * @example
+ * ```ts
+ * whileLoop((x) => x.lt(100), (x) => x.mul(3), tensor(2)); // => 162
+ * ```
+ */
+export function whileLoop<C>(
+  condition: (value: C) => Tensor,
+  body: (value: C) => C,
+  init: C,
+  options: WhileOptions = {},
+): C {
+  const op = 'whileLoop';
+  checkFunction(op, condition);
+  checkFunction(op, body);
+  checkKeys(op, options, ['maxIterations']);
+  const { maxIterations } = options;
+  if (maxIterations !== undefined) checkInteger(op, 'maxIterations', maxIterations, 0);
+  const inits = treeLeaves(op, 'value', init);
+  const carried = nodesOf(inits).map((node) => ({ parameter: parameterLike(node), init: node }));
+  const zero = ops.constant(0, 'int32');
+  const number = parameterLike(zero);
+  let counts = maxIterations !== undefined;
+  const iteration = (): Node => {
+    counts = true;
+    return castNode(number, 'uint32');
+  };
+  const holds = predicateNode(op, condition(init));
+  const parameters = carried.map(({ parameter }) => parameter);
+  const carries = inBody({ iteration }, () => {
+    const next = body(onNodes(init, parameters));
+    const nexts = treeLeaves(op, 'value', next);
+    checkAlike(op, inits, nexts, ['init', 'what the function returns'], CARRY_HINT);
+    const still = predicateNode(op, condition(next));
+    return [
+      ...carried.map((carry, k) => ({ ...carry, next: nodesOf(nexts)[k] as Node })),
+      { parameter: parameterLike(holds), init: holds, next: still },
+    ];
+  });
+  const isCounted = counts;
+  if (isCounted) {
+    const next = ops.add(number, ops.constant(1, 'int32'));
+    carries.push({ parameter: number, init: zero, next });
+  }
+  const guarded = inBody({ iteration }, () => guardCarries(carries, [], []));
+  const loop = ops.loop({
+    ...guarded,
+    trips: maxIterations ?? -1,
+    condition: inits.length,
+    counter: isCounted ? inits.length + 1 : -1,
+  });
+  return results(
+    init,
+    inits.map((_, k) => loop.final(k)),
+  );
+}
+
+// ---- cond -------------------------------------------------------------------------------------
+
+/**
+ * `then(...operands)` if `predicate` (one element) is true, else `otherwise(...operands)`: only the
+ * one that is taken is computed, and gradients are its gradients. Both return trees of tensors of
+ * the same form, shapes and dtypes. Operands may as well be closed over.
+ *
+ * The signature is that of JAX's `lax.cond`, with the operands in an array.
+ *
+ * @throws ShapeError if results of the two differ in shape or dtype, or the predicate is no single
+ * value; ArgumentError if the trees differ; TraceError if a value that depends on a loop around is
+ * read inside.
+ * @example
+ * ```ts
+ * const x = tensor(-4);
+ * cond(x.gt(0), (v) => v.sqrt(), (v) => v.neg(), [x]); // => 4
+ * ```
+ */
+export function cond<A extends readonly unknown[], R>(
+  predicate: Tensor | boolean,
+  then: (...operands: A) => R,
+  otherwise: (...operands: A) => R,
+  operands: A | readonly [] = [],
+): R {
+  const op = 'cond';
+  checkFunction(op, then);
+  checkFunction(op, otherwise);
+  if (!Array.isArray(operands)) {
+    throw new ArgumentError(`operands are ${describeValue(operands)}, not a list`, {
+      op,
+      hint: 'cond(predicate, then, otherwise, [x, y])',
+    });
+  }
+  const given = predicateNode(op, predicate);
+  const build = (branch: (...operands: A) => R) => {
+    const isOutside = outsideOfBranch(nextNodeId());
+    return inBody({ iteration: null }, () => {
+      const tree = branch(...(operands as A));
+      const leaves = treeLeaves(op, 'result', tree);
+      return { tree, leaves, isOutside, promises: promisesIn(nodesOf(leaves), isOutside) };
+    });
+  };
+  const [first, second] = [build(then), build(otherwise)];
+  const hint = 'both give the same, whatever the predicate: cast or reshape one of them';
+  checkAlike(op, first.leaves, second.leaves, ['the first branch', 'the second'], hint);
+  // The ends of what each branch promises; the other one has nothing to promise.
+  const all = [...first.promises, ...second.promises];
+  const branchOf = ({ leaves, isOutside, promises }: typeof first): ops.Branch => ({
+    outputs: [
+      ...nodesOf(leaves),
+      ...all.flatMap((each) => (promises.includes(each) ? each.ends : endsOfNothing(each.ends[0]))),
+    ],
+    guards: promises.map((each): Guard => {
+      const at = leaves.length + 2 * all.indexOf(each);
+      return { results: [at, at + 1], promise: each.promise };
+    }),
+    isOutside,
+  });
+  const chosen = ops.choice(given, [branchOf(first), branchOf(second)]);
+  return results(
+    first.tree,
+    first.leaves.map((_, k) => chosen(k)),
+  );
+}

@@ -28,7 +28,8 @@ function graphOf(op: TestedOp, sample: Sample) {
   const leaves = sample.inputs.map(leafFor);
   const node = makeNode(op, behind === undefined ? leaves : leaves.map(behind), sample.attrs);
   if (!isFloat(node.dtype)) return null;
-  return { node, values: new Map(leaves.map((leaf, k) => [leaf, sample.inputs[k]!])) };
+  const constants = (sample.constantInputs ?? []).map((k) => leaves[k]!);
+  return { node, values: new Map(leaves.map((leaf, k) => [leaf, sample.inputs[k]!])), constants };
 }
 
 /** Whether the rule gives zeros on every sample: that is right for a step alone. */
@@ -54,9 +55,9 @@ describe('gradients of primitives', () => {
     op.samples().forEach((sample, i) => {
       const graph = graphOf(op, sample);
       if (graph === null) return;
-      const { node, values } = graph;
+      const { node, values, constants } = graph;
       const order = name in FIRST_ONLY || node.dtype.endsWith('16') ? 1 : 2;
-      checkGradients([node], values, { order }, `${name} sample ${i}`);
+      checkGradients([node], values, { order, constants }, `${name} sample ${i}`);
       checked++;
     });
     const hasInputs = op.samples().some(({ inputs }) => inputs.length > 0);

@@ -192,9 +192,16 @@ function imageOf(
   return emit.pin('image', clampIndex(builder, image, count), bounds);
 }
 
+interface PixelTap {
+  readonly y: Expression;
+  readonly x: Expression;
+  /** Null: 1. */
+  readonly weight: Expression | null;
+}
+
 /**
- * Visits all pixels of a bin with their weights. The weights are to be multiplied by `share`, which is
- * known before the loops begin.
+ * Visits all samples of a bin, each of one pixel or of four. The weights are to be multiplied by
+ * `share`, which is known before the loops begin.
  */
 function overBin(
   context: KernelContext,
@@ -202,10 +209,7 @@ function overBin(
   bin: Bin,
   attrs: RegionAttrs,
   space: readonly [number, number],
-  make: (
-    emit: Emit,
-    share: Expression,
-  ) => (y: Expression, x: Expression, weight: Expression | null) => readonly Statement[],
+  make: (emit: Emit, share: Variable) => (taps: readonly PixelTap[]) => readonly Statement[],
 ): Statement[] {
   const { builder } = context;
   const emit = new Emit(builder);
@@ -228,13 +232,16 @@ function overBin(
     const inner = countedLoop(builder, 'xSample', across.count, (j) => {
       const own = new Emit(builder);
       const xs = across.taps(own, j);
-      const visits = ys.flatMap((y) =>
-        xs.flatMap((x) => {
+      const taps = ys.flatMap((y) =>
+        xs.map((x): PixelTap => {
           const weight =
-            y.weight === null || x.weight === null ? null : builder.mul(y.weight, x.weight);
-          return visit(y.at, x.at, weight);
+            y.weight === null || x.weight === null
+              ? null
+              : own.pin('weight', builder.mul(y.weight, x.weight));
+          return { y: y.at, x: x.at, weight };
         }),
       );
+      const visits = visit(taps);
       return [...own.statements, ...visits];
     });
     return [...outer.statements, ...inner];
@@ -242,7 +249,10 @@ function overBin(
   return [...emit.statements, ...body];
 }
 
-/** One grid item per region and channel. */
+/** Channels that share one walk over a bin's samples. */
+const CHANNELS = 16;
+
+/** One grid item per region and block of channels. */
 export function lowerRegionMean(
   context: KernelContext,
   node: Node,
@@ -251,29 +261,58 @@ export function lowerRegionMean(
   const { builder } = context;
   const [count, channels] = node.shape as readonly [number, number];
   const [images, , ...space] = node.inputs[0]!.shape as readonly number[];
-  const gridSize = count * channels;
+  const wide = Math.min(Math.max(channels, 1), CHANNELS);
+  const blocks = Math.ceil(channels / wide);
+  const gridSize = count * blocks;
   const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
-  const [region, channel] = unflatten(builder, item, [count, channels]) as [Expression, Expression];
+  const [region, block] = unflatten(builder, item, [count, blocks]) as [Expression, Expression];
+  const first = builder.scale(block, wide);
+  const type = valueTypeOf(node.dtype);
+  const totals = context.scratch('totals', type === 'f64' ? 'float64' : 'float32', wide);
+  const overChannels = (
+    name: string,
+    body: (slot: Expression, channel: Expression) => readonly Statement[],
+  ): Statement[] => {
+    const each = (slot: Expression): readonly Statement[] => body(slot, builder.add(first, slot));
+    if (channels % wide === 0) return loop(builder, name, wide, each);
+    const index = builder.variable(name, 'i32', { min: 0, max: wide - 1 });
+    const end = builder.min(builder.constant(wide), builder.sub(builder.constant(channels), first));
+    return [{ kind: 'for', index, start: builder.constant(0), end, step: 1, body: each(index) }];
+  };
+  const zero = builder.constant(0, type);
   const body = overBins(builder, attrs, (row, column) => {
-    const type = valueTypeOf(node.dtype);
-    const total = builder.variable('total', type, { mutable: true });
-    const bins = builder.scale(builder.add(builder.scale(channel, attrs.height), row), attrs.width);
-    const source = attrs.positionSensitive ? builder.add(bins, column) : channel;
     const bin = { region, row, column };
-    let share: Expression = builder.constant(1, type);
+    let share: Expression = zero;
     const sum = overBin(context, node, bin, attrs, space as [number, number], (emit, own) => {
       share = own;
       const image = imageOf(context, emit, node, bin, images!);
-      return (y, x, weight) => {
-        const value = context.read(0, [image, source, y, x]);
-        const term = weight === null ? value : builder.mul(weight, value);
-        return [{ kind: 'assign', variable: total, value: builder.add(total, term) }];
-      };
+      return (taps) =>
+        overChannels('channel', (slot, channel) => {
+          const bins = builder.add(builder.scale(channel, attrs.height), row);
+          const source = attrs.positionSensitive
+            ? builder.add(builder.scale(bins, attrs.width), column)
+            : channel;
+          const value = taps.reduce<Expression>(
+            (total, { y, x, weight }) => {
+              const read = context.read(0, [image, source, y, x]);
+              return builder.add(total, weight === null ? read : builder.mul(weight, read));
+            },
+            builder.load(totals, slot),
+          );
+          return [{ kind: 'store', buffer: totals, index: slot, value }];
+        });
     });
     return [
-      { kind: 'declare', variable: total, value: builder.constant(0, type) },
+      ...overChannels('clear', (slot) => [
+        { kind: 'store', buffer: totals, index: slot, value: zero },
+      ]),
       ...sum,
-      ...context.write([region, channel, row, column], builder.mul(total, share)),
+      ...overChannels('result', (slot, channel) =>
+        context.write(
+          [region, channel, row, column],
+          builder.mul(builder.load(totals, slot), share),
+        ),
+      ),
     ];
   });
   return { gridIndex: item, gridSize, body };
@@ -306,12 +345,13 @@ export function lowerRegionAdd(context: KernelContext, node: Node, attrs: Region
     overBin(context, node, { region, row, column }, attrs, [height, width], (emit, share) => {
       const value = builder.mul(context.read(0, [region, from, row, column]), share);
       const part = emit.pin('part', value);
-      return (y, x, weight) => {
-        const index = builder.add(builder.scale(y, width), x);
-        const term = weight === null ? part : builder.mul(weight, part);
-        const sum = builder.add(builder.load(totals, index), term);
-        return [{ kind: 'store', buffer: totals, index, value: sum }];
-      };
+      return (taps) =>
+        taps.map(({ y, x, weight }) => {
+          const index = builder.add(builder.scale(y, width), x);
+          const term = weight === null ? part : builder.mul(weight, part);
+          const sum = builder.add(builder.load(totals, index), term);
+          return { kind: 'store', buffer: totals, index, value: sum };
+        });
     });
   const count = node.inputs[0]!.shape[0]!;
   const addRegions = loop(builder, 'region', count, (region) => {

@@ -121,6 +121,7 @@ function regionSamples(): RegionSample[] {
     { attrs: { ...base, positionSensitive: true, aligned: true }, channels: 12, regions: some },
     { attrs: { ...base, kind: 'pool', positionSensitive: true }, channels: 6, regions: some },
     { attrs: { ...base, height: 1, width: 1 }, channels: 1, regions: one, dtype: 'float64' },
+    { attrs: base, channels: 19, regions: one },
     { attrs: base, channels: 2, regions: none },
     { attrs: base, channels: 0, regions: one },
   ];

@@ -3,6 +3,7 @@ export * from './boxes.ts';
 export * from './color.ts';
 export * from './correlation.ts';
 export * from './deform-conv.ts';
+export * from './deform-layer.ts';
 export * from './focal-loss.ts';
 export * from './images.ts';
 export * from './regions.ts';

@@ -35,6 +35,7 @@ export { pseudoInverse } from './pseudo-inverse.ts';
 export { qr } from './qr.ts';
 export * from './random.ts';
 export * from './reduce.ts';
+export * from './result.ts';
 export * from './scan.ts';
 export * from './scatter-reduce.ts';
 export * from './slicing.ts';

@@ -16,6 +16,7 @@ import {
   vjp,
 } from '../../src/index.ts';
 import * as tengen from '../../src/index.ts';
+import * as vision from '../../src/vision.ts';
 import '../../src/interp.ts';
 import '../../src/native.ts';
 import type { HostTensor } from './compare.ts';
@@ -42,7 +43,7 @@ export class DefectiveReference extends Error {
 
 export type Callable = (...args: readonly unknown[]) => unknown;
 
-const namespaces: readonly Readonly<Record<string, unknown>>[] = [F, tengen, nn, optim];
+const namespaces: readonly Readonly<Record<string, unknown>>[] = [F, tengen, nn, optim, vision];
 
 function isCallable(value: unknown): value is Callable {
   return typeof value === 'function';

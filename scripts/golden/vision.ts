@@ -19,6 +19,10 @@ export const vision: AdapterTable = {
   generalized_box_iou: plain('generalizedBoxIou'),
   box_convert: plain('boxConvert'),
   clip_boxes_to_image: plain('clipBoxesToImage'),
-  deform_conv2d: plain('deformConv2d'),
+  deform_conv2d: ([x, offset, weight, bias, mask], attrs) =>
+    call('deformConv2d', x, offset, weight, bias, {
+      ...optionsOf(attrs),
+      ...(mask === undefined ? {} : { mask }),
+    }),
   sigmoid_focal_loss: plain('sigmoidFocalLoss'),
 };

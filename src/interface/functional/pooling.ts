@@ -301,3 +301,13 @@ export function maxUnpool2d(
 ): Tensor {
   return maxUnpool('maxUnpool2d', 2, x, indices, kernelSize, options);
 }
+
+/** Puts values back to where `maxPool3d` with `returnIndices` found them, zeros elsewhere. */
+export function maxUnpool3d(
+  x: Tensor,
+  indices: Tensor,
+  kernelSize: Sizes,
+  options: MaxUnpoolOptions = {},
+): Tensor {
+  return maxUnpool('maxUnpool3d', 3, x, indices, kernelSize, options);
+}

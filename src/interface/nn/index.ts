@@ -13,6 +13,7 @@ export * from './embedding.ts';
 export { functionalCall } from './functional-call.ts';
 export * as init from './init.ts';
 export * from './linear.ts';
+export * from './local-convolution.ts';
 export * from './losses.ts';
 export {
   type ForwardHook,

@@ -260,3 +260,19 @@ export class CosineEmbeddingLoss extends Loss<MarginOptions> {
     return F.cosineEmbeddingLoss(x1, x2, target, this.options);
   }
 }
+
+/** Connectionist temporal classification: labels whose places in time are unknown. */
+export class CTCLoss extends Loss<F.CtcOptions> {
+  constructor(options: F.CtcOptions = {}) {
+    super(options);
+  }
+
+  forward(
+    logProbabilities: Tensor,
+    targets: Tensor,
+    inputLengths: Tensor | readonly number[],
+    targetLengths: Tensor | readonly number[],
+  ): Tensor {
+    return F.ctcLoss(logProbabilities, targets, inputLengths, targetLengths, this.options);
+  }
+}

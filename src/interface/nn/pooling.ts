@@ -225,3 +225,55 @@ export class AdaptiveMaxPool3d extends AdaptivePool {
     return F.adaptiveMaxPool3d(x, this.outputSize);
   }
 }
+
+/** Maxima over windows drawn at random: see `F.fractionalMaxPool2d`. */
+export class FractionalMaxPool2d extends Module {
+  readonly kernelSize: Sizes;
+  readonly options: Omit<F.FractionalPoolOptions, 'returnIndices'>;
+
+  constructor(kernelSize: Sizes, options: Omit<F.FractionalPoolOptions, 'returnIndices'>) {
+    super();
+    this.kernelSize = kernelSize;
+    this.options = options;
+  }
+
+  forward(x: Tensor): Tensor {
+    return F.fractionalMaxPool2d(x, this.kernelSize, this.options);
+  }
+}
+
+abstract class MaxUnpool extends Module {
+  readonly kernelSize: Sizes;
+  readonly options: Omit<F.MaxUnpoolOptions, 'outputSize'>;
+
+  constructor(kernelSize: Sizes, options: Omit<F.MaxUnpoolOptions, 'outputSize'> = {}) {
+    super();
+    this.kernelSize = kernelSize;
+    this.options = options;
+  }
+
+  protected optionsFor(outputSize: readonly number[] | undefined): F.MaxUnpoolOptions {
+    return outputSize === undefined ? this.options : { ...this.options, outputSize };
+  }
+}
+
+/** Puts values back to where a `maxPool1d` found them: see `F.maxUnpool1d`. */
+export class MaxUnpool1d extends MaxUnpool {
+  forward(x: Tensor, indices: Tensor, outputSize?: readonly number[]): Tensor {
+    return F.maxUnpool1d(x, indices, this.kernelSize, this.optionsFor(outputSize));
+  }
+}
+
+/** Puts values back to where a `maxPool2d` found them: see `F.maxUnpool2d`. */
+export class MaxUnpool2d extends MaxUnpool {
+  forward(x: Tensor, indices: Tensor, outputSize?: readonly number[]): Tensor {
+    return F.maxUnpool2d(x, indices, this.kernelSize, this.optionsFor(outputSize));
+  }
+}
+
+/** Puts values back to where a `maxPool3d` found them: see `F.maxUnpool3d`. */
+export class MaxUnpool3d extends MaxUnpool {
+  forward(x: Tensor, indices: Tensor, outputSize?: readonly number[]): Tensor {
+    return F.maxUnpool3d(x, indices, this.kernelSize, this.optionsFor(outputSize));
+  }
+}

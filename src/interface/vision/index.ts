@@ -3,6 +3,7 @@ export type { ClassifierOptions } from './blocks.ts';
 export * from './efficientnet.ts';
 export * from './mobilenet-v2.ts';
 export * from './mobilenet-v3.ts';
+export * from './ops/index.ts';
 export * from './resnet.ts';
 export * from './shufflenet-v1.ts';
 export * from './shufflenet-v2.ts';

@@ -1,0 +1,10 @@
+// Operations on boxes, regions and images, with the names of torchvision.ops.
+export * from './boxes.ts';
+export * from './color.ts';
+export * from './correlation.ts';
+export * from './deform-conv.ts';
+export * from './deform-layer.ts';
+export * from './focal-loss.ts';
+export * from './images.ts';
+export * from './regions.ts';
+export * from './warp.ts';

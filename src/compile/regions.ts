@@ -6,15 +6,8 @@ import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import type { ParameterRole, Region } from '../graph/op.ts';
 import type { Stride } from '../runtime/plan.ts';
-import {
-  type Compilation,
-  copyStep,
-  isLoop,
-  type Item,
-  list,
-  schedule,
-  stepsIn,
-} from './listing.ts';
+import { isLoop, type Item, stepsIn } from './items.ts';
+import { type Compilation, copyStep, list, schedule } from './listing.ts';
 import type { GroupOutput } from './lower/emit.ts';
 import type { Memory, Place, Scratch } from './lower/kernel-builder.ts';
 import { alignedBytes } from './memory/arena.ts';

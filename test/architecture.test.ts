@@ -24,6 +24,7 @@ const TYPES_ONLY: Record<string, readonly string[]> = { compile: ['runtime'] };
 const INTERFACE: Record<string, readonly string[]> = {
   tensor: [],
   transform: ['tensor'],
+  amp: ['tensor'],
   functional: ['tensor', 'transform'],
   nn: ['tensor', 'transform', 'functional'],
   optim: ['tensor', 'transform', 'functional'],

@@ -13,6 +13,7 @@ export {
   TraceError,
 } from '../base/errors.ts';
 export type { Shape } from '../base/shape.ts';
+export * as amp from './amp/index.ts';
 export * as F from './functional/index.ts';
 export * as nn from './nn/index.ts';
 export * as optim from './optim/index.ts';

@@ -32,7 +32,7 @@ export function ints(data: Parameters<typeof tensor>[0]): Tensor {
 }
 
 /** Bytes that stay when everything pending is computed and everything dropped is collected. */
-async function settledBytes(goal: number): Promise<number> {
+export async function settledBytes(goal: number): Promise<number> {
   engine().step();
   clearPlans();
   // One collection is enough as a rule; finalizers run in a later turn of the event loop.

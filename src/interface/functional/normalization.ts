@@ -6,6 +6,7 @@ import type { Node } from '../../graph/node.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
+import { widened } from '../tensor/autocast.ts';
 import { castNode, numberNode, tensorOn, wrap } from '../tensor/handle.ts';
 import { meanNode, momentNodes, reducedCount } from '../tensor/reductions.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -135,7 +136,9 @@ export function batchNorm(
   options: BatchNormOptions = {},
 ): Tensor {
   const op = 'batchNorm';
-  const node = floatNode(op, x);
+  const given = floatNode(op, x);
+  // Statistics in a half would not do; the result is one again.
+  const node = widened(given);
   const { training = false, momentum = 0.1, eps = 1e-5 } = options;
   if (node.shape.length < 2) {
     throw new ShapeError(`takes [batch, channels, ...], got ${formatShape(node.shape)}`, { op });
@@ -154,7 +157,7 @@ export function batchNorm(
     if (mean === null || variance === null) {
       throw new ArgumentError('needs running statistics outside of training', { op });
     }
-    return wrap(normalizeNode(node, mean, variance, eps, weight, bias));
+    return wrap(castNode(normalizeNode(node, mean, variance, eps, weight, bias), given.dtype));
   }
   const axes = node.shape.map((_, axis) => axis).filter((axis) => axis !== 1);
   const count = reducedCount(node, axes);
@@ -164,11 +167,13 @@ export function batchNorm(
       { op, hint: 'use a larger batch, or eval()' },
     );
   }
-  if (count === 0) return wrap(node);
+  if (count === 0) return wrap(castNode(node, given.dtype));
   const moments = onePassMoments(node, axes, mean ?? sampleShift(node));
   updateRunning(runningMean, moments.mean, momentum, 1);
   updateRunning(runningVar, moments.variance, momentum, count / (count - 1));
-  return wrap(normalizeNode(node, moments.mean, moments.variance, eps, weight, bias));
+  return wrap(
+    castNode(normalizeNode(node, moments.mean, moments.variance, eps, weight, bias), given.dtype),
+  );
 }
 
 export interface InstanceNormOptions extends AffineOptions {
@@ -185,7 +190,9 @@ export function instanceNorm(
   options: InstanceNormOptions = {},
 ): Tensor {
   const op = 'instanceNorm';
-  const node = floatNode(op, x);
+  const given = floatNode(op, x);
+  // Statistics in a half would not do; the result is one again.
+  const node = widened(given);
   const { useInputStats = true, momentum = 0.1, eps = 1e-5 } = options;
   if (node.shape.length < 3) {
     throw new ShapeError(`takes [batch, channels, ...space], got ${formatShape(node.shape)}`, {
@@ -205,7 +212,7 @@ export function instanceNorm(
     if (mean === null || variance === null) {
       throw new ArgumentError('needs running statistics if useInputStats is false', { op });
     }
-    return wrap(normalizeNode(node, mean, variance, eps, weight, bias));
+    return wrap(castNode(normalizeNode(node, mean, variance, eps, weight, bias), given.dtype));
   }
   const axes = node.shape.map((_, axis) => axis).slice(2);
   const count = reducedCount(node, axes);
@@ -217,7 +224,7 @@ export function instanceNorm(
   const { mean, variance } = momentNodes(node, axes, 0);
   updateRunning(runningMean, meanNode(mean, [0], true), momentum, 1);
   updateRunning(runningVar, meanNode(variance, [0], true), momentum, count / (count - 1));
-  return wrap(normalizeNode(node, mean, variance, eps, weight, bias));
+  return wrap(castNode(normalizeNode(node, mean, variance, eps, weight, bias), given.dtype));
 }
 
 // ---- over the features ------------------------------------------------------------------------
@@ -242,13 +249,17 @@ export function layerNorm(
   normalizedShape: number | Shape,
   options: AffineOptions = {},
 ): Tensor {
-  const node = floatNode('layerNorm', x);
+  const given = floatNode('layerNorm', x);
+  // Statistics in a half would not do; the result is one again.
+  const node = widened(given);
   const axes = trailingAxes('layerNorm', node, normalizedShape);
   const shape = node.shape.slice(axes[0]);
   const weight = affineNode('layerNorm', 'the weight', options.weight, node, shape, shape);
   const bias = affineNode('layerNorm', 'the bias', options.bias, node, shape, shape);
   const { mean, variance } = momentNodes(node, axes, 0);
-  return wrap(normalizeNode(node, mean, variance, options.eps ?? 1e-5, weight, bias));
+  return wrap(
+    castNode(normalizeNode(node, mean, variance, options.eps ?? 1e-5, weight, bias), given.dtype),
+  );
 }
 
 export interface RmsNormOptions {
@@ -270,20 +281,24 @@ export function rmsNorm(
   normalizedShape: number | Shape,
   options: RmsNormOptions = {},
 ): Tensor {
-  const node = floatNode('rmsNorm', x);
+  const given = floatNode('rmsNorm', x);
+  // Statistics in a half would not do; the result is one again.
+  const node = widened(given);
   const axes = trailingAxes('rmsNorm', node, normalizedShape);
   const shape = node.shape.slice(axes[0]);
   const weight = affineNode('rmsNorm', 'the weight', options.weight, node, shape, shape);
-  const eps = options.eps ?? (MACHINE_EPSILON[node.dtype] as number);
+  const eps = options.eps ?? (MACHINE_EPSILON[given.dtype] as number);
   const meanSquare = meanNode(ops.mul(node, node), axes, true);
   const result = ops.mul(node, ops.rsqrt(ops.add(meanSquare, numberNode(eps, node.dtype))));
-  return wrap(weight === null ? result : ops.mul(result, weight));
+  return wrap(castNode(weight === null ? result : ops.mul(result, weight), given.dtype));
 }
 
 /** Normalization of groups of channels of each sample (Wu and He 2018): x [n, channels, ...]. */
 export function groupNorm(x: Tensor, numGroups: number, options: AffineOptions = {}): Tensor {
   const op = 'groupNorm';
-  const node = floatNode(op, x);
+  const given = floatNode(op, x);
+  // Statistics in a half would not do; the result is one again.
+  const node = widened(given);
   const channels = node.shape[1];
   if (channels === undefined) {
     throw new ShapeError(`takes [batch, channels, ...], got ${formatShape(node.shape)}`, { op });
@@ -301,7 +316,7 @@ export function groupNorm(x: Tensor, numGroups: number, options: AffineOptions =
   const normalized = normalizeNode(grouped, mean, variance, options.eps ?? 1e-5, null, null);
   const whole = ops.reshape(normalized, node.shape);
   const scaled = weight === null ? whole : ops.mul(whole, weight);
-  return wrap(bias === null ? scaled : ops.add(scaled, bias));
+  return wrap(castNode(bias === null ? scaled : ops.add(scaled, bias), given.dtype));
 }
 
 export interface LocalResponseNormOptions {
@@ -320,7 +335,9 @@ export function localResponseNorm(
   options: LocalResponseNormOptions = {},
 ): Tensor {
   const op = 'localResponseNorm';
-  const node = floatNode(op, x);
+  const given = floatNode(op, x);
+  // Statistics in a half would not do; the result is one again.
+  const node = widened(given);
   const { alpha = 1e-4, beta = 0.75, k = 1 } = options;
   const rank = node.shape.length;
   if (rank < 3) {
@@ -340,5 +357,5 @@ export function localResponseNorm(
   });
   const mean = ops.mul(ops.reshape(total, node.shape), ops.constant(1 / size, node.dtype));
   const base = ops.add(ops.mul(mean, numberNode(alpha, node.dtype)), numberNode(k, node.dtype));
-  return wrap(ops.div(node, ops.pow(base, numberNode(beta, node.dtype))));
+  return wrap(castNode(ops.div(node, ops.pow(base, numberNode(beta, node.dtype))), given.dtype));
 }

@@ -5,6 +5,7 @@ import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
 import { floatOperands } from '../tensor/arithmetic.ts';
+import { inFloat32 } from '../tensor/autocast.ts';
 import { castNode, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -24,7 +25,9 @@ export function reduceLoss(op: string, losses: Node, reduction: Reduction = 'mea
     case 'sum':
       return ops.sum(losses);
     case 'mean':
-      return ops.mul(ops.sum(losses), ops.constant(1 / sizeOf(losses.shape), losses.dtype));
+      return inFloat32(losses, (wide) =>
+        ops.mul(ops.sum(wide), ops.constant(1 / sizeOf(losses.shape), wide.dtype)),
+      );
     default:
       reduction satisfies never;
       throw new ArgumentError(`reduction must be mean, sum or none, got '${String(reduction)}'`, {

@@ -3,6 +3,7 @@ import { ArgumentError } from '../../base/errors.ts';
 import { normalizeAxis } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
+import { inFloat32 } from '../tensor/autocast.ts';
 import { wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
@@ -15,16 +16,20 @@ function shifted(node: Node, axis: number): Node {
 /** log(softmax(x)) of a float node. */
 export function logSoftmaxNode(node: Node, axis: number): Node {
   if (node.shape[axis] === 0) return node;
-  const centered = shifted(node, axis);
-  return ops.sub(centered, ops.log(ops.sum(ops.exp(centered), axis, true)));
+  return inFloat32(node, (wide) => {
+    const centered = shifted(wide, axis);
+    return ops.sub(centered, ops.log(ops.sum(ops.exp(centered), axis, true)));
+  });
 }
 
 /** exp(x) / sum(exp(x)) of a float node. */
 export function softmaxNode(node: Node, axis: number): Node {
   if (node.shape[axis] === 0) return node;
-  const powers = ops.exp(shifted(node, axis));
-  // One division a row: the sum is at least 1.
-  return ops.mul(powers, ops.reciprocal(ops.sum(powers, axis, true)));
+  return inFloat32(node, (wide) => {
+    const powers = ops.exp(shifted(wide, axis));
+    // One division a row: the sum is at least 1.
+    return ops.mul(powers, ops.reciprocal(ops.sum(powers, axis, true)));
+  });
 }
 
 function along(

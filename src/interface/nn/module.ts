@@ -1,6 +1,7 @@
 // Module: a tree of parameters, buffers and sub-modules found by walking an object's own fields.
 import { describeValue } from '../../base/checks.ts';
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { type DType, isDType, isFloat } from '../../base/dtype.ts';
+import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape } from '../../base/shape.ts';
 import { isTensor, notTensor, readyToCopy } from '../tensor/handle.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -152,6 +153,37 @@ export abstract class Module {
   /** Forgets accumulated gradients. */
   zeroGrad(): void {
     for (const parameter of this.parameters()) parameter.grad = null;
+  }
+
+  /**
+   * Converts all float parameters and buffers, in place: the parameters stay the same objects.
+   * Accumulated gradients are dropped. Optimizers train halves on float32 copies of their own.
+   */
+  to(dtype: DType): this {
+    if (!isDType(dtype) || !isFloat(dtype)) {
+      throw new DTypeError(`parameters are floats, not ${describeValue(dtype)}`, {
+        op: 'Module.to',
+      });
+    }
+    for (const tensor of [...this.parameters(), ...this.buffers()]) {
+      if (isFloat(tensor.dtype)) tensor.convert(dtype);
+    }
+    return this;
+  }
+
+  /** All float parameters and buffers as float16. */
+  half(): this {
+    return this.to('float16');
+  }
+
+  /** All float parameters and buffers as bfloat16. */
+  bfloat16(): this {
+    return this.to('bfloat16');
+  }
+
+  /** All float parameters and buffers as float32. */
+  float(): this {
+    return this.to('float32');
   }
 
   // ---- state ----------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ interface Slopes {
  *   loss.backward();
  *   return loss;
  * });
- * w; // => [1, 1]
+ * w.mul(100).round(); // => [100, 100]
  */
 export class LBFGS {
   static readonly name = 'LBFGS';

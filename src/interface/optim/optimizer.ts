@@ -90,6 +90,8 @@ export abstract class Optimizer<H extends Hyperparameters> {
   /** Per parameter: its state tensors and its count of steps. */
   protected readonly tensors = new Map<Tensor, Map<string, Tensor>>();
   protected readonly steps = new Map<Tensor, number>();
+  /** True where the step in the making is to change nothing; null: it is made in any case. */
+  #skips: Tensor | null = null;
   /** The float32 copy that a parameter of half precision is trained as: it takes its place here. */
   readonly #masters = new Map<Tensor, { readonly copy: Tensor; seen: Node }>();
 
@@ -182,9 +184,14 @@ export abstract class Optimizer<H extends Hyperparameters> {
 
   /**
    * Updates every parameter that has a gradient, and computes everything that is pending: the
-   * forward and backward pass, the updates, and results that nothing has used yet.
+   * forward and backward pass, the updates, and results that nothing has used yet. With `skipIf`, a
+   * tensor of one element, nothing changes if that is not 0, which is found out as part of the plan
+   * and then read. Whether the step was made.
    */
-  step(): void {
+  step(options: { readonly skipIf?: Tensor } = {}): boolean {
+    const { skipIf } = options;
+    const before = skipIf === undefined ? null : new Map(this.steps);
+    this.#skips = skipIf === undefined ? null : withoutTracking(() => skipIf.ne(0).reshape([]));
     // Settings may have been changed, by hand or by a schedule: before anything is computed with them.
     for (const group of this.paramGroups) this.#check(group);
     withoutTracking(() => {
@@ -197,8 +204,19 @@ export abstract class Optimizer<H extends Hyperparameters> {
         }
       }
     });
+    this.#skips = null;
+    if (skipIf !== undefined) engine().keep(skipIf.node);
     engine().step();
     for (const [param, master] of this.#masters) master.seen = param.node;
+    if (skipIf === undefined || before === null || skipIf.itemSync() === 0) return true;
+    this.steps.clear();
+    for (const [param, step] of before) this.steps.set(param, step);
+    return false;
+  }
+
+  /** `value`, or what `target` is now where the step is skipped. */
+  #unlessSkipped(target: Tensor, value: Tensor): Tensor {
+    return this.#skips === null ? value : where(this.#skips, target, value);
   }
 
   /** Halves would lose most updates to rounding: they are made on a float32 copy, then rounded. */
@@ -234,7 +252,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
   /** Gives a parameter, or the copy that it is trained as, its new value. */
   protected assign(param: Tensor, value: Tensor): void {
     // Nobody but this optimizer names the copy: no earlier version needs to be kept.
-    param.assign(value, { inPlace: !param.tracked });
+    param.assign(this.#unlessSkipped(param, value), { inPlace: !param.tracked });
   }
 
   /** Forgets all gradients. */
@@ -264,7 +282,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
 
   /** Overwrites a state tensor where it stands. */
   protected setState(state: Tensor, value: Tensor): void {
-    state.assign(value, { inPlace: true });
+    state.assign(this.#unlessSkipped(state, value), { inPlace: true });
   }
 
   // ---- saving ---------------------------------------------------------------------------------

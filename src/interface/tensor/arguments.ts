@@ -4,6 +4,7 @@ import type { DType } from '../../base/dtype.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { checkShape, formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
+import { autocast } from './autocast.ts';
 import {
   castNode,
   isTensor,
@@ -25,9 +26,12 @@ export interface KeepDims {
   readonly keepdims?: boolean;
 }
 
-/** The node of a tensor argument. Throws ArgumentError for anything else. */
+/**
+ * The node of a tensor argument, in the dtype that mixed precision has for `op`. Throws
+ * ArgumentError for anything else.
+ */
 export function nodeOf(op: string, value: Tensor): Node {
-  return isTensor(value) ? value.node : notTensor(op, value);
+  return isTensor(value) ? autocast(op, value.node) : notTensor(op, value);
 }
 
 /** The node of a tensor or number beside `like`, whose dtype a number takes. */

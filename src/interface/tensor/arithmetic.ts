@@ -5,6 +5,7 @@ import { ArgumentError, DTypeError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeLike, nodeOf } from './arguments.ts';
+import { autocast } from './autocast.ts';
 import {
   castNode,
   isTensor,
@@ -27,7 +28,7 @@ function binary(op: string, build: BinaryNode, a: TensorLike, b: TensorLike): Te
 export function floatOperands(op: string, a: TensorLike, b: TensorLike): [Node, Node] {
   const [left, right] = promoteOperands(op, a, b);
   const dtype: DType = isFloat(left.dtype) ? left.dtype : 'float32';
-  return [castNode(left, dtype), castNode(right, dtype)];
+  return [autocast(op, castNode(left, dtype)), autocast(op, castNode(right, dtype))];
 }
 
 function floatBinary(op: string, build: BinaryNode, a: TensorLike, b: TensorLike): Tensor {
@@ -116,7 +117,7 @@ function powerByNumber(base: Node, exponent: number): Node | null {
 export function pow(a: TensorLike, b: TensorLike): Tensor {
   if (isTensor(a) && typeof b === 'number') {
     const dtype = promoteWithNumber(a.dtype, b);
-    const base = castNode(a.node, dtype);
+    const base = autocast('pow', castNode(a.node, dtype));
     if (!isFloat(dtype) && b < 0) {
       throw new DTypeError(`${a.dtype} to the negative power ${b}`, {
         op: 'pow',

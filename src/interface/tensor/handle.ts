@@ -146,6 +146,25 @@ export class TensorHandle implements NodeHolder {
     return this.#assignTarget;
   }
 
+  /** The value in another dtype, in memory of its own; the handle, and what it owns, stays. */
+  convert(dtype: DType): this {
+    const { node } = this;
+    if (node.dtype === dtype) return this;
+    const converted = castNode(node, dtype);
+    engine().evaluate([converted]);
+    const bytes = engine().readSync(converted);
+    const before = this.#ownStorage();
+    const storage = new Storage(bytes.byteLength, bytes);
+    storage.persistent = before.persistent;
+    storage.tracked = before.tracked;
+    storage.label = before.label;
+    this.node = input(storage, 0, node.shape, dtype, node.tracked, node.device);
+    this.#assignTarget = storage;
+    if (owners.get(before)?.deref() === this) owners.set(storage, new WeakRef(this));
+    this.grad = null;
+    return this;
+  }
+
   /** Keeps this value beyond the next step even if nothing reads it now. Returns itself. */
   keep(): this {
     engine().keep(this.node);

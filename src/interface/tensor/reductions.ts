@@ -6,6 +6,7 @@ import { formatShape, normalizeAxes, normalizeAxis, reducedShape } from '../../b
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { type AxisArgument, type KeepDims, nodeOf } from './arguments.ts';
+import { inFloat32, widened } from './autocast.ts';
 import { castNode, numberNode, wrap } from './handle.ts';
 import type { Tensor } from './tensor.ts';
 import { floatNode } from './unary.ts';
@@ -27,8 +28,10 @@ export function reducedCount(node: Node, axes: readonly number[]): number {
 /** Mean over normalized axes as a node; the count is a constant of the shape. */
 export function meanNode(node: Node, axes: readonly number[], keepdims: boolean): Node {
   if (axes.length === 0) return node;
-  const total = ops.sum(node, axes, keepdims);
-  return ops.mul(total, ops.constant(1 / reducedCount(node, axes), node.dtype));
+  return inFloat32(node, (wide) => {
+    const total = ops.sum(wide, axes, keepdims);
+    return ops.mul(total, ops.constant(1 / reducedCount(node, axes), wide.dtype));
+  });
 }
 
 /** Sum; integers and bools accumulate in int32. */
@@ -163,9 +166,11 @@ function moments(
 ): { variance: Node; mean: Node } {
   const node = floatNode(op, x);
   const axes = normalizeAxes(op, axis ?? undefined, node.shape.length);
-  const { variance, mean: average } = momentNodes(node, axes, options.correction ?? 1);
+  const wide = widened(node);
+  const { variance, mean: average } = momentNodes(wide, axes, options.correction ?? 1);
   const shape = reducedShape(node.shape, axes, options.keepdims === true);
-  return { variance: ops.reshape(variance, shape), mean: ops.reshape(average, shape) };
+  const finish = (result: Node): Node => castNode(ops.reshape(result, shape), node.dtype);
+  return { variance: finish(variance), mean: finish(average) };
 }
 
 /** Variance, unbiased unless `correction` is 0; NaN of one element. */

@@ -106,6 +106,7 @@ function contextOf(
     newScratch: (name, dtype, length) => ({ name, dtype, length }),
     hasEpilogue: true,
     mayRepeat: false,
+    isConstant: () => false,
   };
 }
 

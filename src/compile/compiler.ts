@@ -7,17 +7,8 @@ import type { Kernel, Target } from '../ir/kernel.ts';
 import type { Binding, Dispatch, Location, Loop, Plan } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
-import {
-  type Compilation,
-  copyStep,
-  isLoop,
-  type Item,
-  list,
-  type ListedLoop,
-  type ListedStep,
-  schedule,
-  stepsIn,
-} from './listing.ts';
+import { isLoop, type Item, type ListedLoop, type ListedStep, stepsIn } from './items.ts';
+import { type Compilation, copyStep, list, schedule } from './listing.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
 import { planMemory, type Step } from './memory/plan-memory.ts';
@@ -62,7 +53,15 @@ export function compile(
 ): CompiledProgram {
   const { fusion = true, memo = new LoweringMemo(), algorithms, constantLeaves } = options;
   const rules = fusion ? [foldConstants(target), ...SIMPLIFICATIONS] : [];
-  const compilation: Compilation = { target, fusion, rules, algorithms, memo, listRegion };
+  const compilation: Compilation = {
+    target,
+    fusion,
+    rules,
+    algorithms,
+    memo,
+    constants: (flow) => constantLeaves && constantValues(flow, constantLeaves),
+    listRegion,
+  };
   const rewritten = rewrite(program, rules, { numerics: target.numerics, common: fusion });
   const flow = separateRoots(rewritten.flow);
   const scheduled = schedule(flow, compilation);
@@ -89,8 +88,7 @@ export function compile(
             const leaf = flow.leaves.get(node);
             return leaf !== undefined && constantLeaves[leaf] === true;
           },
-          // Integers count: the position of random numbers is another one in each run.
-          isNumber: (node) => flow.scalars.has(node) && isFloat(node.dtype),
+          isNumber: (node) => isNumber(node, flow),
           isBound: (node) => fixed(node) !== null,
         });
   const kept = new Map<Kept, Location>(
@@ -113,6 +111,27 @@ export function compile(
     stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
     arenaLowerBound: main.lowerBound,
   };
+}
+
+/** A number that is likely the same in every run. Integers count: where random numbers are, say. */
+function isNumber(node: Node, flow: Flow): boolean {
+  return flow.scalars.has(node) && isFloat(node.dtype);
+}
+
+/** Everything that is computed from nothing but parameters and numbers. */
+function constantValues(flow: Flow, constantLeaves: readonly boolean[]): ReadonlySet<Node> {
+  const constants = new Set<Node>();
+  for (const node of flow.nodes) {
+    const leaf = flow.leaves.get(node);
+    const constant =
+      leaf !== undefined
+        ? constantLeaves[leaf] === true
+        : flow.scalars.has(node)
+          ? isNumber(node, flow)
+          : node.inputs.every((input) => constants.has(input));
+    if (constant) constants.add(node);
+  }
+  return constants;
 }
 
 interface Finished {

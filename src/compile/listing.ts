@@ -8,10 +8,10 @@ import { explainStages } from './explain.ts';
 import type { Flow } from './flow.ts';
 import { lowerElementwise } from './lower/elementwise.ts';
 import type { GroupOutput } from './lower/emit.ts';
+import type { Item, ListedStep } from './items.ts';
 import { viewOf } from './lower/group-view.ts';
 import type { Memory } from './lower/kernel-builder.ts';
 import type { LoweringMemo } from './lower/memo.ts';
-import type { Step } from './memory/plan-memory.ts';
 import type { Rule } from './passes/rewrite.ts';
 import type { KernelExplanation } from './program.ts';
 import { AccessMap } from './schedule/access.ts';
@@ -27,6 +27,8 @@ export interface Compilation {
   readonly rules: readonly Rule[];
   readonly algorithms: AlgorithmPolicy | undefined;
   readonly memo: LoweringMemo;
+  /** What follows from parameters and numbers alone in the whole program's flow. */
+  readonly constants: (flow: Flow) => ReadonlySet<Node> | undefined;
   /** What stands in the program for a loop or choice, of which `outputs` are read. */
   readonly listRegion: (
     node: Node,
@@ -34,28 +36,6 @@ export interface Compilation {
     compilation: Compilation,
     depth: number,
   ) => Item[];
-}
-
-export interface ListedStep extends Step {
-  readonly explanation: KernelExplanation;
-}
-
-/** Steps that are repeated or left out. */
-export interface ListedLoop {
-  readonly items: readonly Item[];
-  readonly trips: number;
-  readonly condition: { readonly memory: Memory; readonly when: boolean } | null;
-}
-
-export type Item = ListedStep | ListedLoop;
-
-export function isLoop(item: Item): item is ListedLoop {
-  return 'items' in item;
-}
-
-/** All steps of a list, those in loops too. */
-export function stepsIn(items: readonly Item[]): ListedStep[] {
-  return items.flatMap((item) => (isLoop(item) ? stepsIn(item.items) : [item]));
 }
 
 /** A flow whose kernels are decided: what fuses with what, and in which order they run. */
@@ -85,6 +65,8 @@ export function list(
   depth: number,
 ): Listing {
   const { target, algorithms, memo } = compilation;
+  // What stands in a loop runs in every trip, whatever it is made of.
+  const constants = depth === 0 ? compilation.constants(flow) : undefined;
   const roots = new Set(flow.roots.map(({ node }) => node));
   const read = readElsewhere(grouping);
   const stored = new Set<Node>();
@@ -96,7 +78,7 @@ export function list(
       items.push(...compilation.listRegion(group.anchors[0] as Node, outputs, compilation, depth));
       continue;
     }
-    const view = viewOf(group, flow, grouping, target, outputs, algorithms);
+    const view = viewOf(group, flow, grouping, target, outputs, { algorithms, constants });
     const lowered = memo.lower(group, view);
     const explanations = explainStages(group, flow, accesses, grouping, outputs, lowered);
     lowered.stages.forEach((stage, i) => {
@@ -150,6 +132,7 @@ export function copyStep(
       anchors: [copied],
       outputs: [{ node: copied, memory: { kind: 'value', node: copied } }],
       isInMemory: (other) => other === node,
+      isConstant: () => false,
       name: 'copy',
     },
     6,

@@ -51,6 +51,17 @@ describe('arena', () => {
     expect(layOutArena(blocks).bytes).toBe(192);
   });
 
+  test('random lives of sixty blocks stay within a tenth of the bound', () => {
+    const many = fc.array(block, { minLength: 60, maxLength: 60 });
+    fc.assert(
+      fc.property(many, (blocks) => {
+        const { bytes, lowerBound } = layOutArena(blocks);
+        expect(bytes).toBeLessThanOrEqual(lowerBound * 1.1);
+      }),
+      { numRuns: 100, seed: 7 },
+    );
+  });
+
   test('chains of equal blocks need no more than the bound', () => {
     const blocks = Array.from({ length: 50 }, (_, i) => ({ bytes: 1000, first: i, last: i + 1 }));
     const { bytes, lowerBound } = layOutArena(blocks);

@@ -2,10 +2,12 @@
 // outlives a change of the parameters.
 import { describe, expect, test } from 'vitest';
 import {
+  clearPlans,
   evaluate,
   explain,
   F,
   manualSeed,
+  memory,
   nn,
   noGrad,
   optim,
@@ -15,6 +17,7 @@ import {
   tensor,
 } from 'tengen';
 import type { Tensor } from 'tengen';
+import { settings } from '../../src/interface/transform/settings.ts';
 
 class Net extends nn.Module {
   conv = new nn.Conv2d(8, 16, 3, { padding: 1 });
@@ -100,11 +103,71 @@ describe('what follows from parameters alone', () => {
     expect(explain()).toContain('cumsum');
   });
 
+  test('products of constant weights are packed, and measured without the packing', () => {
+    const rows = randn([64, 300]);
+    const weight = new nn.Parameter(randn([200, 300]));
+    evaluate(rows, weight);
+    const product = (): unknown => noGrad(() => rows.matmul(weight.t()).dataSync());
+    product();
+    product();
+    expect(explain()).toMatch(/packed product/);
+    expect(explain()).toMatch(/1 more kernels run once/);
+  });
+
   test('another model of the same structure has its own', () => {
     const mine = infer();
     const other = new Net();
     const theirs = [...(noGrad(() => other.forward(x)).dataSync() as Float32Array)];
     expect(theirs).not.toEqual(mine);
     expect(infer()).toEqual(mine);
+  });
+});
+
+test('what many plans keep is bounded, and computed again after it gave way', () => {
+  const weight = new nn.Parameter(randn([300, 400]));
+  const rows = [64, 65, 66].map((count) => randn([count, 400]));
+  evaluate(weight, ...rows);
+  const product = (x: Tensor): number[] => {
+    return [...(noGrad(() => x.matmul(weight.t())).dataSync() as Float32Array)];
+  };
+  const first = rows.map(product);
+  const runs = (which: number): number => kernelsOf(() => product(rows[which] as Tensor));
+  const kept = [0, 1, 2].map(runs);
+  expect(explain({ plans: 1 })).toMatch(/1 more kernels run once/);
+  const { keptBytes } = settings;
+  try {
+    // Room for one of them.
+    settings.keptBytes = 4 * 400 * 320;
+    clearPlans();
+    expect(rows.map(product)).toEqual(first);
+    expect(runs(2)).toBe(kept[2]);
+    expect(runs(0)).toBe((kept[0] as number) + 1);
+    expect(runs(0)).toBe(kept[0]);
+    const { allocated } = memory();
+    expect(rows.map(product)).toEqual(first);
+    expect(memory().allocated).toBeLessThanOrEqual(allocated + 4 * 400 * 66);
+  } finally {
+    settings.keptBytes = keptBytes;
+  }
+});
+
+describe('a plan that is compiled again', () => {
+  test('for leaves that are no parameters, with less to bind than before', () => {
+    const values = Float32Array.from({ length: 64 * 64 }, (_, i) => ((i % 7) - 3) / 4);
+    const program = (x: Tensor, first: Tensor, second: Tensor) => {
+      const product = x.matmul(first.exp().t());
+      return { product, sum: product.matmul(second.exp().t()).sum() };
+    };
+    const x = tensor(values).reshape(64, 64).clone();
+    evaluate(x);
+    const weight = () => new nn.Parameter(values, [64, 64]).detach();
+    const once = program(x, weight(), weight());
+    const expected = once.sum.itemSync();
+    // Wanted afterwards: the plan keeps it from its next run on, so it is compiled again.
+    const product = once.product.dataSync();
+    const plain = () => tensor(values, { shape: [64, 64] });
+    const again = program(x, plain(), plain());
+    expect(again.sum.itemSync()).toBe(expected);
+    expect(again.product.dataSync()).toEqual(product);
   });
 });

@@ -52,6 +52,8 @@ export interface ContractionContext {
   newKernel(name: string): ContractionKernel;
   /** What an operand is, if it is a plain buffer under a strided view. */
   plainOperand(operand: number): PlainOperand | null;
+  /** Whether an operand follows from parameters alone: packing it costs nothing in most runs. */
+  isConstant(operand: number): boolean;
   /** Memory that lives from one kernel of the schedule to another. `length` in elements. */
   newScratch(name: string, dtype: DType, length: number): Scratch;
   /** Whether the epilogue does more than storing the result itself. */
@@ -89,6 +91,10 @@ export function contractionContext(view: GroupView, node: Node): ContractionCont
     mayRepeat: view.mayRepeat === true,
     newKernel: (name) => openKernel(view, node, name),
     plainOperand: (operand) => findPlainOperand(view, node, operand),
+    isConstant: (operand) => {
+      const input = node.inputs[operand];
+      return input !== undefined && view.isConstant(input);
+    },
     newScratch: (name, dtype, length) => ({ name, dtype, length }),
   };
 }

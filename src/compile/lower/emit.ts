@@ -20,6 +20,8 @@ export interface GroupView {
   readonly outputs: readonly GroupOutput[];
   /** Whether the value is in memory when the group runs. */
   isInMemory(node: Node): boolean;
+  /** Whether it follows from parameters and numbers alone: what is made of it is kept (prepared.ts). */
+  isConstant(node: Node): boolean;
   /** Whether no result can lie over something that is read. */
   readonly mayRepeat?: boolean;
   /** Name for the group's kernels. */

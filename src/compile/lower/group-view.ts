@@ -11,6 +11,13 @@ import { hasPhases, lowerPhases } from './phases.ts';
 import { lowerReduction, reduceSpec } from './reduction.ts';
 import { lowerContraction, type LoweredGroup } from './schedules.ts';
 
+/** What else lowering is told. */
+export interface LoweringFacts {
+  readonly algorithms?: AlgorithmPolicy | undefined;
+  /** Values that are the same in every run until a parameter changes. */
+  readonly constants?: ReadonlySet<Node> | undefined;
+}
+
 /** What lowering is told about a group; `outputs` are the values it must write. */
 export function viewOf(
   group: Group,
@@ -18,9 +25,10 @@ export function viewOf(
   { groupOf }: Grouping,
   target: Target,
   outputs: readonly GroupOutput[],
-  algorithms?: AlgorithmPolicy,
+  { algorithms, constants }: LoweringFacts = {},
 ): GroupView {
   return {
+    isConstant: (node) => constants?.has(node) === true,
     target,
     algorithms,
     anchors: group.anchors,

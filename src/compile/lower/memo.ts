@@ -125,7 +125,7 @@ class GroupKey {
     key.push(dtypeIndex[node.dtype]);
     this.#numbers(node.shape);
     if (this.#view.isInMemory(node)) {
-      key.push(-2);
+      key.push(this.#view.isConstant(node) ? -3 : -2);
       return;
     }
     writeAttrs(node.op, node.attrs, key);

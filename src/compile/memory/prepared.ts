@@ -6,8 +6,8 @@ import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Binding, Plan } from '../../runtime/plan.ts';
-import { isLoop, type Item, type ListedStep, stepsIn } from '../listing.ts';
-import type { Memory, Scratch } from '../lower/kernel-builder.ts';
+import { isLoop, type ListedLoop, type ListedStep, stepsIn } from '../items.ts';
+import type { Memory, Scratch, Stage } from '../lower/kernel-builder.ts';
 
 export interface Prepared {
   /** To be run before the plan itself, with the same bindings. */
@@ -22,10 +22,15 @@ export interface Prepared {
 /** Memory that outlives a run: scratch, or a value that would lie in the arena. */
 export type Kept = Scratch | Node;
 
-export interface Separated {
+/** All that is looked at of a step. */
+interface Staged {
+  readonly stage: Stage;
+}
+
+export interface Separated<S extends Staged = ListedStep> {
   /** Steps that can be run ahead, and the others. */
-  readonly ahead: readonly ListedStep[];
-  readonly rest: readonly Item[];
+  readonly ahead: readonly S[];
+  readonly rest: readonly (S | ListedLoop)[];
   /** What the others read of it, in the order in which it is first written. */
   readonly kept: readonly Kept[];
 }
@@ -44,11 +49,16 @@ export interface ValueFacts {
 }
 
 /** Finds the steps that depend on nothing but parameters, and on numbers beside them. */
-export function separateConstant(items: readonly Item[], facts: ValueFacts): Separated {
-  const written = writers(stepsIn(items));
+export function separateConstant<S extends Staged>(
+  items: readonly (S | ListedLoop)[],
+  facts: ValueFacts,
+): Separated<S> {
+  const written = writers(
+    items.flatMap<Staged>((item) => (isLoop(item) ? stepsIn(item.items) : [item])),
+  );
   const known = new Set<Kept>();
-  const ahead: ListedStep[] = [];
-  const rest: Item[] = [];
+  const ahead: S[] = [];
+  const rest: (S | ListedLoop)[] = [];
   for (const step of items) {
     if (isLoop(step)) {
       rest.push(step);
@@ -87,7 +97,7 @@ export function separateConstant(items: readonly Item[], facts: ValueFacts): Sep
 }
 
 /** Everything that is touched, conditions of loops too. */
-function memoryOf(items: readonly Item[]): Memory[] {
+function memoryOf(items: readonly (Staged | ListedLoop)[]): Memory[] {
   return items.flatMap((item) => {
     if (!isLoop(item)) return item.stage.memory;
     const condition = item.condition === null ? [] : [item.condition.memory];
@@ -102,7 +112,7 @@ function keptOf(memory: Memory): Kept | null {
 }
 
 /** How many steps write each value and scratch. */
-function writers(steps: readonly ListedStep[]): Map<Kept, number> {
+function writers(steps: readonly Staged[]): Map<Kept, number> {
   const counts = new Map<Kept, number>();
   for (const { stage } of steps) {
     stage.memory.forEach((place, i) => {

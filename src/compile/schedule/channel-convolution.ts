@@ -242,7 +242,7 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
     plainSource(plan) === null
       ? d.images * d.groups * depth * sizeOf(plan.padded)
       : d.images * d.groups * depth * positionsRead(plan);
-  const packed = d.groups * panels * width * depth * sizeOf(d.kernel);
+  const packed = context.isConstant(1) ? 0 : d.groups * panels * width * depth * sizeOf(d.kernel);
   return (
     work / (efficiencyOf(target, rows, plan.vectors) * multiplyAddsPerNanosecond(target)) +
     turned / (target.vectorBytes >= 32 ? 2 : 1) +

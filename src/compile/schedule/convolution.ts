@@ -313,7 +313,7 @@ export const implicitProduct = convolutionSchedule({
     return m >= 2 && n >= 2 && k >= 2;
   },
   cost: ({ node, target }, geometry) => {
-    return productCost(filterProblem(node, geometry).sizes, target, 3);
+    return productCost(filterProblem(node, geometry).sizes, target, { a: 1, b: 3 });
   },
   lower: (context, geometry) => productStages(context, filterProblem(context.node, geometry)),
 });

@@ -47,7 +47,11 @@ export const packedProduct: ContractionSchedule = {
     const problem = matmulProblem(context.node);
     const b = layoutsOf(context, problem)?.b;
     // Columns of a transposed b come from as many cache lines as there are of them.
-    return productCost(problem.sizes, context.target, b !== undefined && b.along !== 1 ? 6 : 1);
+    const gather = b !== undefined && b.along !== 1 ? 6 : 1;
+    return productCost(problem.sizes, context.target, {
+      a: context.isConstant(0) ? 0 : 1,
+      b: context.isConstant(1) ? 0 : gather,
+    });
   },
   lower: (context) => productStages(context, matmulProblem(context.node)),
 };

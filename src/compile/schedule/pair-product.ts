@@ -31,9 +31,13 @@ function problemOf({ node }: ContractionContext): ProductProblem | null {
   return geometry === null ? null : convolutionProblem(node, geometry);
 }
 
-/** How much dearer an element is to find than to copy: that of an image is under some tap. */
-function gatherOf({ node }: ContractionContext): number {
-  return node.op.lower.kind === 'matmul' ? 1 : 3;
+/** How much dearer an element is to pack than to copy: that of an image is under some tap. */
+function packingOf({ node, isConstant }: ContractionContext): { a: number; b: number } {
+  // Products read the first operand by rows, convolutions the second: their weights.
+  if (node.op.lower.kind === 'matmul') {
+    return { a: isConstant(0) ? 0 : 1, b: isConstant(1) ? 0 : 1 };
+  }
+  return { a: isConstant(1) ? 0 : 1, b: 3 };
 }
 
 /** Products and convolutions in bfloat16. */
@@ -50,16 +54,20 @@ export const pairProduct: ContractionSchedule = {
   },
   cost: (context) => {
     const { sizes } = problemOf(context) as ProductProblem;
-    return pairCost(sizes, context.target, gatherOf(context));
+    return pairCost(sizes, context.target, packingOf(context));
   },
   lower: (context) => pairStages(context, problemOf(context) as ProductProblem),
 };
 
-function pairCost({ batch, m, n, k }: ProductSizes, target: Target, gather: number): number {
+function pairCost(
+  { batch, m, n, k }: ProductSizes,
+  target: Target,
+  packing: { readonly a: number; readonly b: number },
+): number {
   const whole = (size: number, unit: number): number => Math.ceil(size / unit) * unit;
   const [rows, columns, depth] = [whole(m, PAIRS.rows), whole(n, PAIRS.columns), whole(k, STEP)];
   const speed = 0.6 * (target.pairSpeed ?? 1) * multiplyAddsPerNanosecond(target);
-  const packed = batch * depth * (rows + columns * gather);
+  const packed = batch * depth * (rows * packing.a + columns * packing.b);
   return (
     (batch * rows * columns * depth) / speed +
     (packed + batch * m * n) / elementsPerNanosecond(target)

@@ -105,16 +105,20 @@ export function tileForWidth(target: Target, vectors: number): { rows: number; v
 }
 
 /**
- * Estimated nanoseconds of `productStages`. `gather` is how much dearer packing b is than copying it:
- * 1 for a matrix, more for elements that are looked for.
+ * Estimated nanoseconds of `productStages`. `packing` is how much dearer packing a and b is than copying
+ * them: 1 for a matrix, more for elements that are looked for, 0 for what is packed once for many runs.
  */
-export function productCost(sizes: ProductSizes, target: Target, gather: number): number {
+export function productCost(
+  sizes: ProductSizes,
+  target: Target,
+  packing: { readonly a: number; readonly b: number },
+): number {
   const { batch, m, n, k } = sizes;
   const { rows, vectors } = registerTileFor(target);
   const width = vectors * Math.max(1, target.vectorBytes / 4);
   const wholeM = Math.ceil(m / rows) * rows;
   const wholeN = Math.ceil(n / width) * width;
-  const packed = batch * (wholeM * k + wholeN * k * gather);
+  const packed = batch * (wholeM * k * packing.a + wholeN * k * packing.b);
   return (
     (batch * wholeM * wholeN * k) / (0.85 * multiplyAddsPerNanosecond(target)) +
     (packed + batch * m * n) / elementsPerNanosecond(target)

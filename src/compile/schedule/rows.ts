@@ -74,7 +74,14 @@ export function rowRelations(
     stored.add(other);
     return true;
   };
-  const emitter = new Emitter(kernel, { target, anchors: [], outputs: [], isInMemory, name: '' });
+  const emitter = new Emitter(kernel, {
+    target,
+    anchors: [],
+    outputs: [],
+    isInMemory,
+    isConstant: () => false,
+    name: '',
+  });
   const { shape, axes, rows, elements } = domain;
   const { indices } = indexVariables(builder, 'i', shape);
   const element = flatten(builder, indices, shape);

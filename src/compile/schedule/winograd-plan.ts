@@ -213,7 +213,7 @@ export function winogradCost(plan: WinogradPlan): number {
     transformTime(plan) +
     output +
     (copied + written + shared) / elements +
-    filters / (4 * elements) +
+    (context.isConstant(1) ? 0 : filters / (4 * elements)) +
     fromMemory(target, filters, 12) +
     fromMemory(target, 2 * copied + written, 10) +
     // Filters that stay in no cache near the core are read again for each block.

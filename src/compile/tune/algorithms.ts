@@ -1,14 +1,13 @@
 // Which of several schedules computes a contraction: by estimate, or by measuring each once on the
 // device. The compiler asks; who measures and who remembers is the caller's business.
 import type { Node } from '../../graph/node.ts';
-import type { Plan } from '../../runtime/plan.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import type { GroupView } from '../lower/emit.ts';
 import { kernelKey } from '../lower/kernel-key.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
 import { byteSize } from '../../base/dtype.ts';
 import { formatShape } from '../../base/shape.ts';
-import { trialPlan } from './trial.ts';
+import { type Trial, trialPlan } from './trial.ts';
 
 /** How schedules are chosen. */
 export interface AlgorithmPolicy {
@@ -25,7 +24,7 @@ export interface Tuner {
   /** What was measured before for this key, by schedule name. */
   lookup(key: string): ReadonlyMap<string, number> | undefined;
   /** Milliseconds of a plan, or null if there is no time left to measure. */
-  measure(plan: Plan): number | null;
+  measure(trial: Trial): number | null;
   remember(key: string, times: ReadonlyMap<string, number>): void;
 }
 
@@ -119,7 +118,7 @@ function measured(
   view: GroupView,
   tuner: Tuner,
 ): ReadonlyMap<string, number> {
-  const key = choiceKey(node, candidates.map(stagesOf));
+  const key = choiceKey(node, candidates.map(stagesOf), view);
   const known = tuner.lookup(key);
   if (known !== undefined && candidates.every(({ schedule }) => known.has(schedule.name))) {
     return known;
@@ -139,8 +138,10 @@ function measured(
  * Text that is equal only for the same operation on the same shapes by the same kernels: a new
  * version of a schedule makes other kernels, and is measured again.
  */
-function choiceKey(node: Node, lowered: readonly (readonly Stage[])[]): string {
+function choiceKey(node: Node, lowered: readonly (readonly Stage[])[], view: GroupView): string {
   const operand = ({ dtype, shape }: Node): string => `${dtype}${formatShape(shape)}`;
+  const input = (each: Node): string =>
+    `${operand(each)}${view.isConstant(each) ? ' constant' : ''}`;
   let hash = 0x811c9dc5;
   for (const stages of lowered) {
     for (const { kernel } of stages) {
@@ -148,6 +149,6 @@ function choiceKey(node: Node, lowered: readonly (readonly Stage[])[]): string {
     }
   }
   const kernels = (hash >>> 0).toString(16).padStart(8, '0');
-  const operands = node.inputs.map(operand).join(' ');
+  const operands = node.inputs.map(input).join(' ');
   return `${node.op.name} ${operands} -> ${operand(node)} ${JSON.stringify(node.attrs)} ${kernels}`;
 }

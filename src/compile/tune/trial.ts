@@ -1,5 +1,5 @@
 // A plan of one group alone, to measure a schedule with: every value it reads or writes is a binding.
-import { byteSize, type DType } from '../../base/dtype.ts';
+import { byteSize, type DType, isFloat } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -8,9 +8,18 @@ import { prepareKernel } from '../../ir/prepare.ts';
 import type { Binding, Location, Plan } from '../../runtime/plan.ts';
 import type { GroupView } from '../lower/emit.ts';
 import type { Memory, Stage } from '../lower/kernel-builder.ts';
-import { planMemory } from '../memory/plan-memory.ts';
+import { isLoop } from '../items.ts';
+import { planMemory, type Step } from '../memory/plan-memory.ts';
+import { bindingOf, type Kept, separateConstant } from '../memory/prepared.ts';
 
-export function trialPlan(stages: readonly Stage[], view: GroupView): Plan {
+export interface Trial {
+  /** What is measured. */
+  readonly plan: Plan;
+  /** To be run once before, with the same bindings: what is kept from run to run. */
+  readonly ahead: Plan | null;
+}
+
+export function trialPlan(stages: readonly Stage[], view: GroupView): Trial {
   const bindings: Binding[] = [];
   const scalars: DType[] = [];
   const places = new Map<Node | number, Location>();
@@ -51,12 +60,28 @@ export function trialPlan(stages: readonly Stage[], view: GroupView): Plan {
     };
   });
   const steps = rebound.map((stage) => ({ stage, mayShare: () => false }));
-  const { locations, arenaBytes } = planMemory(steps, valueAt);
-  return {
-    kernels: stages.map(({ kernel }) => prepareKernel(kernel, view.target)),
-    dispatches: stages.map((_, i) => ({ kernel: i, arguments: locations[i] ?? [] })),
-    arenaBytes,
-    bindings,
-    scalars,
+  const { ahead, rest, kept } = separateConstant(steps, {
+    isConstant: (node) => view.isConstant(node),
+    isNumber: (node) => node.op === scalarOp && isFloat(node.dtype),
+    isBound: (node) => view.outputs.some((output) => output.node === node),
+  });
+  const keptAt = new Map(
+    kept.map((each): [Kept, Location] => {
+      bindings.push({ ...bindingOf(each, 'readwrite') });
+      return [each, { space: 'binding', index: bindings.length - 1 }];
+    }),
+  );
+  const planOf = (some: readonly Step[]): Plan => {
+    const { locations, arenaBytes } = planMemory(some, valueAt, keptAt);
+    return {
+      kernels: some.map(({ stage }) => prepareKernel(stage.kernel, view.target)),
+      dispatches: some.map((_, i) => ({ kernel: i, arguments: locations[i] ?? [] })),
+      arenaBytes,
+      bindings,
+      scalars,
+    };
   };
+  // Both plans see the bindings of all values, so the places of the first are found with the second's.
+  const plan = planOf(rest.flatMap((step) => (isLoop(step) ? [] : [step])));
+  return { plan, ahead: ahead.length === 0 ? null : planOf(ahead) };
 }

@@ -24,7 +24,7 @@ export {
   writeNpy,
   writeNpz,
 } from './npy.ts';
-export { type PtEntry, type PtOptions, type PtValue, PtFile, readPt } from './pt.ts';
+export { type PtOptions, type PtValue, PtFile, readPt } from './pt.ts';
 export { savePt, serializePt } from './pt-writer.ts';
 export { type ShardOptions, ShardedFile } from './sharded.ts';
 export type { WeightInfo, WeightsFile } from './weights-file.ts';

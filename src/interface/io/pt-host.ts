@@ -218,9 +218,16 @@ function encode(args: readonly PickleValue[], context: PickleContext): PickleVal
   });
 }
 
+/** `torch.device('cuda', 1)` as 'cuda:1'. */
+function device(args: readonly PickleValue[], context: PickleContext): string {
+  const [type, index] = args;
+  if (typeof type !== 'string') return context.fail(`a device is ${describePickle(type)}`);
+  return index === undefined ? type : `${type}:${integerOf(index, context, 'a device')}`;
+}
+
 const builtins: readonly (readonly [string, PickleFunction['call']])[] = [
   ['list', (args, context) => [...itemsOf(args[0], context)]],
-  ['tuple', (args, context) => new PickleTuple(itemsOf(args[0], context))],
+  ['tuple', (args, context) => new PickleTuple([...itemsOf(args[0], context)])],
   ['set', (args, context) => setOf(args, context)],
   ['frozenset', (args, context) => setOf(args, context)],
   ['dict', dictOf],
@@ -240,8 +247,8 @@ const FUNCTIONS: readonly (readonly [name: string, call: PickleFunction['call']]
   // The first argument makes missing values, which nobody asks for here.
   ['collections.defaultdict', (args, context) => dictOf(args.slice(1), context)],
   ['_codecs.encode', encode],
-  ['torch.Size', (args, context) => new PickleTuple(itemsOf(args[0], context))],
-  ['torch.device', (args) => args.map(describePickle).join(':').replaceAll("'", '')],
+  ['torch.Size', (args, context) => new PickleTuple([...itemsOf(args[0], context)])],
+  ['torch.device', device],
   ['torch._utils._rebuild_tensor', rebuildTensor],
   ['torch._utils._rebuild_tensor_v2', rebuildTensor],
   ['torch._utils._rebuild_tensor_v3', rebuildTensor],

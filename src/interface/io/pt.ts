@@ -1,5 +1,4 @@
 // PyTorch files (.pt, .pth): the tensors of a state dict, or everything a file holds as plain data.
-import type { DType } from '../../base/dtype.ts';
 import { checkKeys } from '../../base/checks.ts';
 import { FormatError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
@@ -26,13 +25,6 @@ import { type PtContent, readLegacyContent, readZipContent } from './pt-storage.
 import { FILE_DTYPE_INFO } from './safetensors-header.ts';
 import { type Tensor, adoptHostArray } from './tensors.ts';
 import { type WeightInfo, type WeightsFile, findTensor } from './weights-file.ts';
-
-/** A tensor of a PyTorch file. */
-export interface PtEntry extends WeightInfo {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: readonly number[];
-}
 
 export interface PtOptions {
   /**
@@ -63,7 +55,7 @@ const MAX_OVERLAP = 1 << 26;
 /** An open PyTorch file: the names and shapes are read, tensors are fetched one by one. */
 export class PtFile implements WeightsFile {
   readonly label: string;
-  readonly tensors: ReadonlyMap<string, PtEntry>;
+  readonly tensors: ReadonlyMap<string, WeightInfo>;
   private readonly source: ByteSource;
   private readonly content: PtContent;
   private readonly places: ReadonlyMap<string, PtTensor>;
@@ -78,7 +70,7 @@ export class PtFile implements WeightsFile {
     this.source = source;
     this.content = content;
     this.places = places;
-    const entries = Array.from(places, ([name, { fileDType, shape }]): [string, PtEntry] => [
+    const entries = Array.from(places, ([name, { fileDType, shape }]): [string, WeightInfo] => [
       name,
       { name, shape, dtype: FILE_DTYPE_INFO[fileDType].dtype },
     ]);

@@ -1,11 +1,13 @@
-// What is thrown for a file that is right but asks for more than the importer can do.
+// What is thrown for a file that is right but asks for more than the importer can do, and for a function
+// that ONNX cannot express.
 import { TengenError } from '../../base/errors.ts';
 
 /** At most this many problems are listed; the rest is counted. */
 const LISTED = 20;
 
 /**
- * Operators, attributes or types that the importer does not know: all of a model at once, by node.
+ * Operators, attributes or types that the importer does not know, or operations that ONNX does not know:
+ * all of a model at once, by node.
  * `problems` has one text for each.
  */
 export class UnsupportedError extends TengenError {

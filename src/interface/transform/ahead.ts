@@ -5,12 +5,21 @@ import type { CompiledProgram } from '../../compile/program.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import type { Storage } from '../../runtime/storage.ts';
+import { settings } from './settings.ts';
+
+/** Those that keep something now, the one that was used last at the end. */
+const keepers = new Set<Ahead>();
+let keptBytes = 0;
 
 export class Ahead {
   readonly #prepared: Prepared;
   readonly #device: Device;
   readonly #executable: Executable;
-  readonly #kept: readonly DeviceBuffer[];
+  /** Empty where it has given way to others. */
+  #kept: readonly DeviceBuffer[] = [];
+  readonly #bytes: number;
+  /** The plan's, which end in what is kept. */
+  #bindings: DeviceBuffer[] = [];
   /** Numbers, not the storages: a plan must not keep a dropped model. Empty before the first run. */
   readonly #storageIds: number[] = [];
   readonly #versions: number[] = [];
@@ -22,10 +31,36 @@ export class Ahead {
     this.#numbers = new Float64Array(scalars.length);
     this.#prepared = prepared;
     this.#device = device;
+    this.#bytes = kept.reduce((sum, index) => sum + this.#bytesOf(index), 0);
     this.#executable = device.load(plan);
-    this.#kept = kept.map((index) =>
-      device.allocate(Math.max(1, plan.bindings[index]?.bytes ?? 0)),
-    );
+  }
+
+  #bytesOf(index: number): number {
+    return Math.max(1, this.#prepared.plan.bindings[index]?.bytes ?? 0);
+  }
+
+  /** Makes sure of the memory, at the cost of those that were not used for longest. */
+  #hold(): void {
+    if (keepers.delete(this)) {
+      keepers.add(this);
+      return;
+    }
+    for (const other of keepers) {
+      if (keptBytes + this.#bytes <= settings.keptBytes) break;
+      other.#release();
+    }
+    this.#kept = this.#prepared.kept.map((index) => this.#device.allocate(this.#bytesOf(index)));
+    keptBytes += this.#bytes;
+    keepers.add(this);
+  }
+
+  #release(): void {
+    if (!keepers.delete(this)) return;
+    for (const buffer of this.#kept) this.#device.free(buffer);
+    keptBytes -= this.#bytes;
+    this.#kept = [];
+    this.#bindings.length = Math.min(this.#bindings.length, this.#prepared.kept[0] ?? Infinity);
+    this.#ran = false;
   }
 
   /** Null if there is nothing to compute ahead. */
@@ -35,6 +70,8 @@ export class Ahead {
 
   /** Puts what is kept among the bindings of the plan. */
   bind(bindings: DeviceBuffer[]): void {
+    this.#hold();
+    this.#bindings = bindings;
     this.#prepared.kept.forEach((index, i) => {
       bindings[index] = this.#kept[i] as DeviceBuffer;
     });
@@ -69,6 +106,6 @@ export class Ahead {
 
   dispose(): void {
     this.#executable.dispose();
-    for (const buffer of this.#kept) this.#device.free(buffer);
+    this.#release();
   }
 }

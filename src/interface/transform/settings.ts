@@ -15,6 +15,12 @@ export interface Settings {
   fusion: boolean;
   /** Measure every kernel that runs. */
   profiling: boolean;
+  /**
+   * Most bytes that all plans together keep of what they computed ahead. A model that runs in many
+   * shapes has a plan for each, and packed weights in each of them: those that were not used for
+   * longest are computed again when they are needed.
+   */
+  keptBytes: number;
   /** Plans kept per device. */
   planCacheSize: number;
 }
@@ -26,6 +32,7 @@ export const settings: Settings = {
   checkNaN: false,
   fusion: true,
   profiling: false,
+  keptBytes: 2 ** 30,
   planCacheSize: 256,
 };
 

@@ -1,0 +1,180 @@
+// From a traced graph to the nodes of a file: composites first, then one primitive at a time.
+import { formatShape, sizeOf } from '../../../base/shape.ts';
+import type { Node } from '../../../graph/node.ts';
+import { UnsupportedError } from '../errors.ts';
+import { ARITHMETIC } from './arithmetic.ts';
+import { findComposite } from './composites.ts';
+import type { Conversions } from './conversion.ts';
+import { CONVOLUTION } from './convolution.ts';
+import { inOrder, isNumber, numberIn, operands, resolve, type TracedGraph } from './graph.ts';
+import { INDEXING } from './indexing.ts';
+import { LOGIC } from './logic.ts';
+import type { Match } from './pattern.ts';
+import { POOLING } from './pooling.ts';
+import { REDUCTION } from './reduction.ts';
+import { SHAPING } from './shaping.ts';
+import { TAPS } from './taps.ts';
+import { UNARY } from './unary.ts';
+import { UNSUPPORTED } from './unsupported.ts';
+import { type GraphWriter, NotExportable } from './writer.ts';
+
+/** How each primitive is written. What is missing stands in UNSUPPORTED. */
+export const CONVERSIONS: Conversions = {
+  ...ARITHMETIC,
+  ...UNARY,
+  ...LOGIC,
+  ...SHAPING,
+  ...REDUCTION,
+  ...INDEXING,
+  ...CONVOLUTION,
+  ...POOLING,
+  ...TAPS,
+};
+
+/** Constants with at most this many elements are computed by the export, not by the file's reader. */
+const FOLDED_ELEMENTS = 65_536;
+
+/** Nodes that follow from numbers alone and are the same in every trace. */
+function constantsOf(graph: TracedGraph): Set<Node> {
+  const constants = new Set<Node>();
+  for (const node of inOrder(graph.main.outputs.map(({ node: root }) => resolve(root)))) {
+    const { name, lower } = node.op;
+    const isComputed = node.storage === null && name !== 'randomBits' && lower.kind !== 'region';
+    if (!isComputed || !operands(node).every((operand) => constants.has(operand))) continue;
+    const texts = graph.images(node).map(({ attrs, shape, value }) => {
+      return JSON.stringify([Object.values(attrs), shape, String(value)]);
+    });
+    if (texts.every((text) => text === texts[0])) constants.add(node);
+  }
+  return constants;
+}
+
+/** Stands for the result of what could not be written: the export goes on, to list everything. */
+const FAILED = '';
+
+export class GraphConversion {
+  readonly #op: string;
+  readonly #graph: TracedGraph;
+  readonly #writer: GraphWriter;
+  /** Names of stored values, by their storage. */
+  readonly #stateNames: ReadonlyMap<object, string>;
+  readonly #values = new Map<Node, string>();
+  readonly #stored = new Map<object, string>();
+  readonly #plans = new Map<Node, Match>();
+  readonly #constants: ReadonlySet<Node>;
+  /** What could not be written, in words, and how often. */
+  readonly #failures = new Map<string, number>();
+
+  constructor(
+    op: string,
+    graph: TracedGraph,
+    writer: GraphWriter,
+    inputNames: readonly string[],
+    stateNames: ReadonlyMap<object, string>,
+  ) {
+    this.#op = op;
+    this.#graph = graph;
+    this.#writer = writer;
+    this.#stateNames = stateNames;
+    this.#constants = constantsOf(graph);
+    graph.main.inputs.forEach(({ storage }, i) => {
+      if (storage !== null) this.#stored.set(storage, inputNames[i] as string);
+    });
+  }
+
+  /** Writes all that the outputs need; returns their names. Throws UnsupportedError. */
+  run(): string[] {
+    const names = this.#graph.main.outputs.map(({ node }) => this.#valueOf(resolve(node)));
+    if (this.#failures.size === 0) return names;
+    const problems = Array.from(this.#failures, ([text, count]) =>
+      count > 1 ? `${text} (${count} times)` : text,
+    );
+    throw new UnsupportedError(problems, { op: this.#op });
+  }
+
+  /** The value of a node, written after everything that it needs. */
+  #valueOf(root: Node): string {
+    const stack = [root];
+    for (let node = stack.at(-1); node !== undefined; node = stack.at(-1)) {
+      if (this.#values.has(node)) {
+        stack.pop();
+        continue;
+      }
+      const { needs } = this.#planOf(node);
+      const missing = needs.filter((needed) => !this.#values.has(needed));
+      if (missing.length > 0) stack.push(...missing.toReversed());
+      else this.#write(node);
+    }
+    return this.#values.get(root) as string;
+  }
+
+  #planOf(node: Node): Match {
+    let plan = this.#plans.get(node);
+    if (plan === undefined) {
+      plan = this.#isFolded(node)
+        ? { needs: [], write: (writer) => writer.stored(node, undefined) }
+        : (findComposite(node, this.#graph, this.#writer.opset) ?? this.#primitive(node));
+      this.#plans.set(node, plan);
+    }
+    return plan;
+  }
+
+  /** Whether a constant is stored as its values; one number in all places is written shorter. */
+  #isFolded(node: Node): boolean {
+    if (!this.#constants.has(node) || isNumber(node)) return false;
+    return node.op.name !== 'full' && sizeOf(node.shape) <= FOLDED_ELEMENTS;
+  }
+
+  #primitive(node: Node): Match {
+    if (node.storage !== null) return { needs: [], write: () => this.#storedValue(node) };
+    if (node.op.name === 'scalar') {
+      const values = this.#graph.vary(node, numberIn);
+      return { needs: [], write: (writer) => writer.scalar(values, node.dtype) };
+    }
+    return {
+      needs: operands(node),
+      write: (writer, inputs) => {
+        const conversion = CONVERSIONS[node.op.name];
+        if (conversion === undefined) {
+          throw new NotExportable(UNSUPPORTED[node.op.name] ?? 'it has no conversion');
+        }
+        return conversion.write({ writer, graph: this.#graph, node, inputs });
+      },
+    };
+  }
+
+  /** An initializer; several views of one storage share it. */
+  #storedValue(node: Node): string {
+    const storage = node.storage as object;
+    const known = this.#stored.get(storage);
+    if (known !== undefined) return known;
+    const name = this.#writer.stored(node, this.#stateNames.get(storage));
+    this.#stored.set(storage, name);
+    return name;
+  }
+
+  #write(node: Node): void {
+    const { needs, write } = this.#planOf(node);
+    const inputs = needs.map((needed) => this.#values.get(needed) as string);
+    this.#values.set(node, FAILED);
+    if (node.storage === null && needs.length > 0 && inputs.includes(FAILED)) {
+      // Where an operand is missing, only what has no conversion at all is worth telling.
+      if (UNSUPPORTED[node.op.name] !== undefined)
+        this.#fail(node, UNSUPPORTED[node.op.name] as string);
+      return;
+    }
+    try {
+      this.#values.set(node, write(this.#writer, inputs));
+    } catch (error) {
+      if (!(error instanceof NotExportable)) throw error;
+      this.#fail(node, error.message);
+    }
+  }
+
+  #fail(node: Node, reason: string): void {
+    const line = this.#graph.main.lineOf(node);
+    const place = line === '' ? '' : ` at ${line}`;
+    const text = `${node.op.name} ${node.dtype} ${formatShape(node.shape)}${place}: ${reason}`;
+    this.#failures.set(text, (this.#failures.get(text) ?? 0) + 1);
+  }
+}

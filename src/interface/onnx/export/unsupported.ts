@@ -1,0 +1,37 @@
+// The primitives that no node of ONNX computes, with the reason that users are told.
+
+const DECOMPOSITION = 'ONNX has no linear algebra beyond products';
+
+export const UNSUPPORTED: Readonly<Record<string, string>> = {
+  randomBits:
+    'it draws random numbers, which a file cannot repeat. hint: call model.eval() first, so that dropout is off',
+  erfc: 'ONNX has no complementary error function, and 1 - Erf(x) loses its digits for large x',
+  erfinv: 'ONNX has no inverse error function',
+  lgamma: 'ONNX has no gamma function',
+  digamma: 'ONNX has no gamma function',
+  attentionBackward: 'it is the gradient of attention in blocks, which ONNX has no op for',
+  loop: 'a loop inside the graph is not written. hint: a loop in JavaScript is unrolled',
+  choice: 'a choice inside the graph is not written. hint: where() chooses between two results',
+  cholesky: DECOMPOSITION,
+  luFactor: DECOMPOSITION,
+  luSolve: DECOMPOSITION,
+  luDeterminant: DECOMPOSITION,
+  qr: DECOMPOSITION,
+  qrComplete: DECOMPOSITION,
+  singularValues: DECOMPOSITION,
+  symmetricEigen: DECOMPOSITION,
+  triangularSolve: DECOMPOSITION,
+  matrixExponential: DECOMPOSITION,
+  costVolume: 'ONNX has no cost volume',
+  costVolumeFirst: 'ONNX has no cost volume',
+  costVolumeSecond: 'ONNX has no cost volume',
+  bandScan: 'ONNX has no recurrence within a band',
+  pathScores: 'ONNX has no sum over alignments',
+  regionMean: 'RoiAlign of ONNX places its samples elsewhere',
+  regionAdd: 'it is the gradient of region pooling, which ONNX has no op for',
+  regionPositions: 'ONNX has no positions of maxima of regions',
+  cumprod: 'ONNX has no running product',
+  linearScan: 'ONNX has no linear recurrence',
+  runningExtreme: 'ONNX has no running maximum',
+  logCumSumExp: 'ONNX has no running logarithm of sums',
+};

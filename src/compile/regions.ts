@@ -4,7 +4,7 @@ import { byteSize } from '../base/dtype.ts';
 import { internalError } from '../base/errors.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
-import type { Region } from '../graph/op.ts';
+import type { ParameterRole, Region } from '../graph/op.ts';
 import type { Stride } from '../runtime/plan.ts';
 import { isLoop, type Item, stepsIn } from './items.ts';
 import { type Compilation, copyStep, list, schedule } from './listing.ts';
@@ -42,6 +42,8 @@ interface Kept {
 
 class RegionLister {
   readonly #region: Region;
+  /** A carry that stays what it is counts as a value from outside. */
+  readonly #roles: readonly ParameterRole[];
   readonly #inputs: readonly Node[];
   readonly #compilation: Compilation;
   readonly #depth: number;
@@ -64,7 +66,11 @@ class RegionLister {
     this.#inputs = inputs;
     this.#compilation = compilation;
     this.#depth = depth;
-    const carries = region.roles.filter(({ role }) => role === 'carry').length;
+    const { outputs: made, parameters } = region.body;
+    this.#roles = region.roles.map(({ role }, i) =>
+      role === 'carry' && made[i] === parameters[i] ? 'same' : role,
+    );
+    const carries = this.#roles.filter((role) => role === 'carry').length;
     for (const { node } of outputs) {
       const result = region.results[node.attrs['index'] as number];
       if (result?.kind === 'final') {
@@ -91,10 +97,10 @@ class RegionLister {
       (root) => direct.has(root),
     );
     const { items } = list(scheduled, this.#compilation, this.#depth + 1);
-    // What depends on nothing that changes is prepared once.
-    const same = new Set(body.parameters.filter((_, i) => this.#region.roles[i]?.role === 'same'));
+    // What depends on nothing that changes is prepared once; what runs at most once is not.
+    const same = new Set(body.parameters.filter((_, i) => this.#roles[i] === 'same'));
     const { ahead, rest } = separateConstant(items, {
-      isConstant: (node) => same.has(node),
+      isConstant: (node) => trips !== 1 && same.has(node),
       isNumber: () => false,
       isBound: (node) => this.#memory.has(node),
     });
@@ -120,18 +126,19 @@ class RegionLister {
 
   /** The body with what is wanted of it: what becomes of its carries, then values that are kept. */
   #program() {
-    const { body, roles, results } = this.#region;
+    const { body, results } = this.#region;
     const nodes = [...body.parameters, ...body.nodes];
     const position = new Map(nodes.map((node, i) => [node, i]));
     const positionOf = (node: Node): number => position.get(node) as number;
-    const roots = roles.flatMap(({ role }, parameter) =>
+    const roots = this.#roles.flatMap((role, parameter) =>
       role === 'carry'
         ? [{ position: positionOf(body.outputs[parameter] as Node), inPlaceOf: parameter }]
         : [],
     );
     for (const { node } of this.#each) {
       const result = results[node.attrs['index'] as number];
-      if (result?.kind !== 'each') throw internalError('a result of another kind');
+      if (result === undefined || result.kind === 'final')
+        throw internalError('a result of another kind');
       roots.push({ position: positionOf(result.value), inPlaceOf: -1 });
     }
     return { nodes, leaves: body.parameters, scalars: [], roots };
@@ -139,14 +146,19 @@ class RegionLister {
 
   /** Without an iteration, carries are what they were. */
   #untouched(): Item[] {
-    return [...this.#final].flatMap(([carry, nodes]) =>
-      nodes.flatMap((node) => this.#copy(this.#input(carry), this.#valueOf(node), 'no iteration')),
+    return [...this.#final.keys()].flatMap((carry) => this.#unchanged(carry));
+  }
+
+  #unchanged(carry: number): Item[] {
+    const results = this.#final.get(carry) ?? [];
+    return results.flatMap((node) =>
+      this.#copy(this.#input(carry), this.#valueOf(node), 'the loop leaves it as it is'),
     );
   }
 
   /** Decides where parameters and roots of the body are. */
   #place(roots: readonly Node[], isDirect: (root: Node) => boolean): void {
-    const { body, roles, trips, backwards } = this.#region;
+    const { body, trips, backwards } = this.#region;
     const stepping = (node: Node, bytes: number): Memory => {
       const place = this.#valueOf(node);
       if (trips === 1) return place;
@@ -154,11 +166,15 @@ class RegionLister {
         ? this.#moving(place, (trips - 1) * bytes, { depth: this.#depth, bytes: -bytes })
         : this.#moving(place, 0, { depth: this.#depth, bytes });
     };
+    let carries = 0;
     body.parameters.forEach((parameter, i) => {
-      const role = roles[i]?.role;
-      if (role === 'carry') this.#placeCarry(i, parameter, roots[i] as Node, isDirect);
-      else if (role === 'same') this.#memory.set(parameter, this.#valueOf(this.#input(i)));
-      else this.#memory.set(parameter, stepping(this.#input(i), bytesOf(parameter)));
+      const role = this.#roles[i];
+      if (role === 'carry') {
+        this.#placeCarry(i, parameter, roots[carries++] as Node, isDirect);
+      } else if (role === 'same') {
+        this.#memory.set(parameter, this.#valueOf(this.#input(i)));
+        this.#before.push(...this.#unchanged(i));
+      } else this.#memory.set(parameter, stepping(this.#input(i), bytesOf(parameter)));
     });
     for (const { node, root } of this.#each) {
       const value = roots[root] as Node;

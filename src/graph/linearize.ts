@@ -4,7 +4,7 @@ import { dtypeIndex } from '../base/dtype.ts';
 import { internalError, TraceError } from '../base/errors.ts';
 import { newMark, type Node } from './node.ts';
 import { KeyWriter, writeAttrs } from './op.ts';
-import { guardsOf } from './ops/control-flow.ts';
+import { guardsOf } from './ops/result.ts';
 import { isParameter } from './subgraph.ts';
 
 const LEAF = -1;

@@ -111,8 +111,8 @@ export type ParameterRole =
 export type RegionResult =
   /** What a carry is in the end. */
   | { readonly kind: 'final'; readonly carry: number }
-  /** A value of the body, one iteration after the other along a new first axis if it repeats. */
-  | { readonly kind: 'each'; readonly value: Node };
+  /** A value of the body: of each iteration, along a new first axis, or of the only one. */
+  | { readonly kind: 'each' | 'once'; readonly value: Node };
 
 /** A body and how often it runs. */
 export interface Region {
@@ -210,6 +210,8 @@ export interface Sample<A = Attrs> {
   readonly attrs: A;
   /** Why finite differences do not apply here (a kink, an integer result). */
   readonly skipGradient?: string;
+  /** Float inputs that have no gradient by convention: differences leave them alone. */
+  readonly constantInputs?: readonly number[];
   /** Relative tolerance of the float32 result, in place of 1e-5; say why beside it. */
   readonly tolerance?: number;
 }

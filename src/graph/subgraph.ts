@@ -136,7 +136,7 @@ export function outsideOfLoop(
   const ends = (node: Node): boolean => varying.has(node) || isGiven(node) || node.id < oldest;
   const classify = (node: Node): void => {
     if (node.inputs.some((input) => varying.has(input))) varying.add(node);
-    else if (node.inputs.every((input) => constant.has(input))) constant.add(node);
+    else if (folds(node) && node.inputs.every((input) => constant.has(input))) constant.add(node);
   };
   postOrder(outputs, (node) => ends(node) && !isConstant(node), classify);
   return (node) => !constant.has(node) && (!varying.has(node) || isParameter(node));
@@ -155,6 +155,11 @@ export function outsideOfBranch(
 
 function isGiven(node: Node): boolean {
   return node.storage !== null || node.op.lower.kind === 'leaf';
+}
+
+/** Whether it takes no kernel of its own. */
+function folds({ op }: Node): boolean {
+  return op.lower.kind === 'elementwise' || op.lower.kind === 'indexed';
 }
 
 function isConstant(node: Node): boolean {

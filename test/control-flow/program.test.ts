@@ -24,6 +24,8 @@ import {
   zeros,
   type Tensor,
 } from 'tengen';
+import { defineOp } from 'tengen/extend';
+import * as linalg from 'tengen/linalg';
 import 'tengen/interp';
 import 'tengen/native';
 import { engine } from '../../src/interface/tensor/engine.ts';
@@ -183,6 +185,39 @@ describe('what is drawn and promised inside', () => {
     })(x);
     // Linear in x: what it gives is the gradient times x.
     expect(value.itemSync() as number).toBeCloseTo(grads[0]!.mul(x).sum().itemSync() as number, 3);
+  });
+
+  test('other promises, and operations on the host', () => {
+    const inverses = (scale: number) =>
+      scan(
+        (m: Tensor) => [m.mul(scale), linalg.inv(m)],
+        tensor([
+          [2, 0],
+          [0, 4],
+        ]),
+        null,
+        { length: 2 },
+      )[1];
+    expectValues(inverses(2).at(1), [
+      [0.25, 0],
+      [0, 0.125],
+    ]);
+    expect(() => inverses(0).arraySync()).toThrow(/singular/);
+    const onHost = defineOp({
+      name: 'test.onHost',
+      inputs: ['x'],
+      shape: ([x]) => x!,
+      host: ([x], _attrs, output) => output.data.set(x!.data as Float32Array),
+      gradient: { nonDifferentiable: 'a test' },
+    });
+    expect(() => scan((s: Tensor) => [onHost(s), null], zeros(2), null, { length: 2 })).toThrow(
+      /test\.onHost: runs on the host/,
+    );
+    const x = zeros(2);
+    expectValues(
+      scan((s: Tensor) => [s.add(onHost(x)).add(1), null], zeros(2), null, { length: 2 })[0],
+      [2, 2],
+    );
   });
 
   test('indices that are computed are checked in every iteration', () => {

@@ -1,7 +1,6 @@
-// Loops and choices as nodes that hold other graphs. Each has several results, which nodes of the op
-// `result` stand for. docs/decisions/0009-control-flow.md has the reasons.
-import type { DType } from '../../base/dtype.ts';
-import { isFloat } from '../../base/dtype.ts';
+// Loops and choices as nodes that hold other graphs, and their gradients.
+// docs/decisions/0009-control-flow.md has the reasons.
+import { type DType, isFloat } from '../../base/dtype.ts';
 import { TengenError } from '../../base/errors.ts';
 import type { Shape } from '../../base/shape.ts';
 import { gradients } from '../autodiff/gradients.ts';
@@ -13,7 +12,6 @@ import {
   type GradientContext,
   makeNode,
   type ParameterRole,
-  type Region,
   type RegionResult,
 } from '../op.ts';
 import {
@@ -25,92 +23,15 @@ import {
   Subgraph,
 } from '../subgraph.ts';
 import { add } from './arithmetic.ts';
-import { reshape } from './broadcast.ts';
 import { cast } from './cast.ts';
 import { less } from './compare.ts';
 import { iota, zerosLike } from './creation.ts';
-import { concat } from './slicing.ts';
+import { resultOf } from './result.ts';
 
-// ---- results ----------------------------------------------------------------------------------
+// ---- loops ------------------------------------------------------------------------------------
 
 /** A region itself has no value. */
 const NO_VALUE: { readonly shape: Shape; readonly dtype: DType } = { shape: [0], dtype: 'bool' };
-
-function regionsOf(node: Node): readonly Region[] {
-  const { lower } = node.op;
-  return lower.kind === 'region' ? lower.regions(node.attrs) : [];
-}
-
-const resultOp = defineOp({
-  name: 'result',
-  summary: 'one of the results of a loop or choice',
-  attrs: { index: 'int' },
-  infer: ([node], { index }) => {
-    const [{ body, trips, results }] = regionsOf(node!) as [Region];
-    const result = results[index] as RegionResult;
-    if (result.kind === 'final') return body.parameters[result.carry] as Node;
-    const { shape, dtype } = result.value;
-    return { shape: node!.op === choiceOp ? shape : [trips, ...shape], dtype };
-  },
-  // The reverse walk hands the gradients of all results to the region's rule.
-  gradient: () => [],
-  lower: { kind: 'result' },
-  reference: () => new Float64Array(0),
-  samples: () => [],
-});
-
-/** A result of a loop or choice. */
-export function resultOf(region: Node, index: number): Node {
-  const node = makeNode(resultOp, [region], { index });
-  if (!isFloat(node.dtype)) node.tracked = false;
-  return node;
-}
-
-/** Of the numbers that a guard watches: a node inside the body, whose promise they are to keep. */
-const promisedIn = new WeakMap<Node, Node>();
-
-const guardOp = defineOp({
-  name: 'guard',
-  summary: 'numbers that tell whether a promise inside a loop or choice was kept',
-  attrs: {},
-  infer: ([x]) => ({ shape: x!.shape, dtype: x!.dtype }),
-  gradient: { nonDifferentiable: 'it is a check' },
-  lower: { kind: 'result' },
-  promise: {
-    watched: (node) => node.inputs[0]!,
-    check: ({ min, max }, node) => {
-      const promise = promisedIn.get(node);
-      const { least, most } = nothingWatched(node.dtype);
-      // What was never computed promises nothing.
-      if (min === most && max === least) return;
-      promise?.op.promise?.check({ min, max }, promise);
-    },
-  },
-  reference: () => new Float64Array(0),
-  samples: () => [],
-});
-
-/** Least and most of no numbers. */
-export function nothingWatched(dtype: DType): { readonly least: number; readonly most: number } {
-  if (isFloat(dtype)) return { least: Infinity, most: -Infinity };
-  return dtype === 'uint32'
-    ? { least: 2 ** 32 - 1, most: 0 }
-    : { least: 2 ** 31 - 1, most: -(2 ** 31) };
-}
-
-/** What bodies of a region promise, as nodes that promise it of its results. */
-export function guardsOf(region: Node): Node[] {
-  return regionsOf(region).flatMap(({ body }) =>
-    body.guards.map(({ results, promise }) => {
-      const ends = results.map((index) => reshape(resultOf(region, index), [1]));
-      const guard = makeNode(guardOp, [concat(ends)], {});
-      promisedIn.set(guard, promise);
-      return guard;
-    }),
-  );
-}
-
-// ---- loops ------------------------------------------------------------------------------------
 
 const LOOP = {
   body: 'graph',
@@ -416,7 +337,7 @@ const choiceOp = defineOp({
         backwards: false,
         roles: body.parameters.map((_, input) => ({ input, role: 'same' as const })),
         condition: { parameter: 0, when: body === whenTrue },
-        results: body.outputs.map((value) => ({ kind: 'each', value })),
+        results: body.outputs.map((value) => ({ kind: 'once', value })),
       })),
   },
   reference: () => new Float64Array(0),

@@ -38,6 +38,7 @@ export { qr } from './qr.ts';
 export * from './random.ts';
 export * from './reduce.ts';
 export * from './regions.ts';
+export * from './result.ts';
 export * from './scan.ts';
 export * from './scatter-reduce.ts';
 export * from './slicing.ts';

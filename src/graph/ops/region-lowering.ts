@@ -252,6 +252,27 @@ function overBin(
 /** Channels that share one walk over a bin's samples. */
 const CHANNELS = 16;
 
+type ChannelLoop = (
+  name: string,
+  body: (slot: Expression, channel: Expression) => readonly Statement[],
+) => Statement[];
+
+/** A loop over a block of `wide` channels from `first`, cut off where there are no more. */
+function channelLoop(
+  builder: Builder,
+  channels: number,
+  wide: number,
+  first: Expression,
+): ChannelLoop {
+  return (name, body) => {
+    const each = (slot: Expression): readonly Statement[] => body(slot, builder.add(first, slot));
+    if (channels % wide === 0) return loop(builder, name, wide, each);
+    const index = builder.variable(name, 'i32', { min: 0, max: wide - 1 });
+    const end = builder.min(builder.constant(wide), builder.sub(builder.constant(channels), first));
+    return [{ kind: 'for', index, start: builder.constant(0), end, step: 1, body: each(index) }];
+  };
+}
+
 /** One grid item per region and block of channels. */
 export function lowerRegionMean(
   context: KernelContext,
@@ -266,19 +287,9 @@ export function lowerRegionMean(
   const gridSize = count * blocks;
   const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
   const [region, block] = unflatten(builder, item, [count, blocks]) as [Expression, Expression];
-  const first = builder.scale(block, wide);
   const type = valueTypeOf(node.dtype);
   const totals = context.scratch('totals', type === 'f64' ? 'float64' : 'float32', wide);
-  const overChannels = (
-    name: string,
-    body: (slot: Expression, channel: Expression) => readonly Statement[],
-  ): Statement[] => {
-    const each = (slot: Expression): readonly Statement[] => body(slot, builder.add(first, slot));
-    if (channels % wide === 0) return loop(builder, name, wide, each);
-    const index = builder.variable(name, 'i32', { min: 0, max: wide - 1 });
-    const end = builder.min(builder.constant(wide), builder.sub(builder.constant(channels), first));
-    return [{ kind: 'for', index, start: builder.constant(0), end, step: 1, body: each(index) }];
-  };
+  const overChannels = channelLoop(builder, channels, wide, builder.scale(block, wide));
   const zero = builder.constant(0, type);
   const body = overBins(builder, attrs, (row, column) => {
     const bin = { region, row, column };

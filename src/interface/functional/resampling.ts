@@ -2,7 +2,7 @@
 // the host computes in double precision. Any map from positions to source coordinates will do, so
 // that PyTorch's, ONNX's and image libraries' ways to resize differ in their tables alone.
 import { isFloat } from '../../base/dtype.ts';
-import { ShapeError } from '../../base/errors.ts';
+import { DTypeError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
@@ -26,13 +26,14 @@ export interface AxisTaps {
 /** What lies outside: the outermost elements go on, or nothing is there and the rest is rescaled. */
 export type Outside = 'edge' | 'exclude';
 
-/** A tap for every integer from floor(first) on, `count` of them, weighed by `weigh`. */
+/** `count` taps from each of `firsts` on, weighed by `weigh`; `rescale`: to a sum of 1. */
 function tapsFrom(
   size: number,
   firsts: readonly number[],
   count: number,
   weigh: (position: number, at: number) => number,
   outside: Outside,
+  rescale = outside === 'exclude',
 ): AxisTaps {
   const length = firsts.length;
   const index = new Int32Array(count * length);
@@ -47,7 +48,7 @@ function tapsFrom(
       index[k * length + o] = Math.min(Math.max(at, 0), size - 1);
       weight[k * length + o] = share;
     }
-    if (outside === 'edge' || total === 0) continue;
+    if (!rescale || total === 0) continue;
     for (let k = 0; k < count; k++) (weight[k * length + o] as number) /= total;
   }
   return { size, length, count, index, weight };
@@ -105,19 +106,12 @@ export function filterTaps(
   const { kernel, radius, scale, outside = 'exclude' } = filter;
   const reach = radius * scale;
   const firsts = positions.map((position) => Math.floor(position - reach + 1));
-  const count = Math.max(
+  const count = firsts.reduce(
+    (most, first, o) => Math.max(most, Math.floor((positions[o] as number) + reach + 1) - first),
     1,
-    ...positions.map((position, o) => Math.floor(position + reach + 1) - (firsts[o] as number)),
   );
   const weigh = (o: number, at: number): number => kernel((at - (positions[o] as number)) / scale);
-  const taps = tapsFrom(size, firsts, count, weigh, outside);
-  if (outside === 'exclude') return taps;
-  for (let o = 0; o < taps.length; o++) {
-    let total = 0;
-    for (let k = 0; k < count; k++) total += taps.weight[k * taps.length + o] as number;
-    for (let k = 0; k < count; k++) (taps.weight[k * taps.length + o] as number) /= total;
-  }
-  return taps;
+  return tapsFrom(size, firsts, count, weigh, outside, true);
 }
 
 /** The triangle of linear interpolation, for `filterTaps`. */
@@ -169,7 +163,10 @@ export function resampleAxis(x: Node, axis: number, taps: AxisTaps): Node {
     return ops.take(x, tensor(index).node, axis);
   }
   const { dtype } = x;
-  if (!isFloat(dtype)) throw new ShapeError(`has no weighted mean of ${dtype}`, { op: 'resample' });
+  if (!isFloat(dtype)) {
+    throw new DTypeError(`has no weighted mean of ${dtype}`, { op: 'resample' });
+  }
+
   const outer = x.shape.slice(0, axis);
   const inner = x.shape.slice(axis + 1);
   const shape = [...outer, length, ...inner];

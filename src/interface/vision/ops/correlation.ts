@@ -1,14 +1,13 @@
 // Correlation of two images over a square of displacements (Dosovitskiy et al. 2015, FlowNet).
 import { checkInteger, checkKeys, checkOption } from '../../../base/checks.ts';
+import { isFloat } from '../../../base/dtype.ts';
 import { ArgumentError, ShapeError } from '../../../base/errors.ts';
 import { formatShape, sameShape } from '../../../base/shape.ts';
 import type { Node } from '../../../graph/node.ts';
 import * as ops from '../../../graph/ops/index.ts';
 import { nodeOf } from '../../tensor/arguments.ts';
-import { promoteOperands, wrap } from '../../tensor/handle.ts';
+import { castNode, promoteOperands, wrap } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { isFloat } from '../../../base/dtype.ts';
-import { castNode } from '../../tensor/handle.ts';
 
 export interface CorrelationOptions {
   /** Side of the patches that are compared, odd; default 1. */
@@ -39,6 +38,20 @@ function differences(a: Node, b: Node, count: number, step: number): Node {
     }
   }
   return ops.concat(parts, 1);
+}
+
+/** Two images of one shape and one float dtype. */
+function imagesOf(data1: Tensor, data2: Tensor): [Node, Node] {
+  nodeOf(OP, data1);
+  nodeOf(OP, data2);
+  const [first, second] = promoteOperands(OP, data1, data2).map((node) =>
+    isFloat(node.dtype) ? node : castNode(node, 'float32'),
+  ) as [Node, Node];
+  if (first.shape.length === 4 && sameShape(first.shape, second.shape)) return [first, second];
+  throw new ShapeError(
+    `takes two images [n, c, h, w] of one shape, got ${formatShape(first.shape)} and ${formatShape(second.shape)}`,
+    { op: OP },
+  );
 }
 
 /**
@@ -75,17 +88,7 @@ export function correlation(
   const border = checkInteger(OP, 'padSize', options.padSize ?? 0, 0);
   if (kernel % 2 === 0)
     throw new ArgumentError(`kernelSize must be odd, got ${kernel}`, { op: OP });
-  nodeOf(OP, data1);
-  nodeOf(OP, data2);
-  const [first, second] = promoteOperands(OP, data1, data2).map((node) =>
-    isFloat(node.dtype) ? node : castNode(node, 'float32'),
-  ) as [Node, Node];
-  if (first.shape.length !== 4 || !sameShape(first.shape, second.shape)) {
-    throw new ShapeError(
-      `takes two images [n, c, h, w] of one shape, got ${formatShape(first.shape)} and ${formatShape(second.shape)}`,
-      { op: OP },
-    );
-  }
+  const [first, second] = imagesOf(data1, data2);
   const sides = [0, 0, border, border];
   const [a, b] = [ops.pad(first, sides, sides), ops.pad(second, sides, sides)];
   const space = a.shape.slice(2).map((size) => size - 2 * most);

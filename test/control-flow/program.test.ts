@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import {
   clearPlans,
   configure,
+  customGradient,
   debug,
   evaluate,
   explain,
@@ -100,6 +101,14 @@ describe('inside a program', () => {
     );
     h(tensor([1, 2]), true);
     expect(() => h(tensor([1, 2]), false).arraySync()).not.toThrow();
+    const w = new nn.Parameter(tensor(3));
+    const through = customGradient((x: Tensor) => ({ value: x, gradient: (c) => c.mul(w) }));
+    const own = trace(
+      (xs: Tensor) =>
+        scan((s: Tensor, x: Tensor) => [s.add(through(x.mul(w))), null], tensor(0), xs),
+      { withoutHost: true },
+    );
+    expect(() => own(tensor([1, 2]))).toThrow(/custom gradient, which a replay cannot call/);
     const changing = { plus: true };
     const k = trace(
       (xs: Tensor) =>

@@ -36,7 +36,7 @@ const INTERFACE: Record<string, readonly string[]> = {
   extend: ['tensor', 'transform', 'functional'],
   linalg: ['tensor', 'transform', 'functional'],
   fft: ['tensor', 'transform', 'functional'],
-  onnx: ['tensor', 'transform', 'functional', 'nn', 'io'],
+  onnx: ['tensor', 'transform', 'functional', 'nn', 'io', 'linalg', 'vision'],
 };
 
 interface Import {

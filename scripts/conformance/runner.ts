@@ -46,6 +46,7 @@ function skipReason({ model, name }: TestFolder): string | null {
   for (const { opType = '', domain = '' } of nodes) {
     if (RANDOM.has(opType)) return 'random results';
     if (domain === 'ai.onnx.preview.training') return 'optimizers of ONNX training';
+    if (domain === 'ai.onnx.ml') return 'classical machine learning, another standard';
     const reason = LEFT_OUT[opType];
     if (reason !== undefined) return reason;
     if (

@@ -210,6 +210,8 @@ export interface Sample<A = Attrs> {
   readonly attrs: A;
   /** Why finite differences do not apply here (a kink, an integer result). */
   readonly skipGradient?: string;
+  /** Float inputs that have no gradient by convention: differences leave them alone. */
+  readonly constantInputs?: readonly number[];
   /** Relative tolerance of the float32 result, in place of 1e-5; say why beside it. */
   readonly tolerance?: number;
 }

@@ -150,3 +150,24 @@ test('what many plans keep is bounded, and computed again after it gave way', ()
     settings.keptBytes = keptBytes;
   }
 });
+
+describe('a plan that is compiled again', () => {
+  test('for leaves that are no parameters, with less to bind than before', () => {
+    const values = Float32Array.from({ length: 64 * 64 }, (_, i) => ((i % 7) - 3) / 4);
+    const program = (x: Tensor, first: Tensor, second: Tensor) => {
+      const product = x.matmul(first.exp().t());
+      return { product, sum: product.matmul(second.exp().t()).sum() };
+    };
+    const x = tensor(values).reshape(64, 64).clone();
+    evaluate(x);
+    const weight = () => new nn.Parameter(values, [64, 64]).detach();
+    const once = program(x, weight(), weight());
+    const expected = once.sum.itemSync();
+    // Wanted afterwards: the plan keeps it from its next run on, so it is compiled again.
+    const product = once.product.dataSync();
+    const plain = () => tensor(values, { shape: [64, 64] });
+    const again = program(x, plain(), plain());
+    expect(again.sum.itemSync()).toBe(expected);
+    expect(again.product.dataSync()).toEqual(product);
+  });
+});

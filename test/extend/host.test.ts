@@ -11,16 +11,19 @@ import {
   optim,
   randn,
   resetStats,
+  scan,
   setDefaultDevice,
   stats,
   tensor,
   type Tensor,
   trace,
+  TraceError,
+  zeros,
 } from 'tengen';
 import 'tengen/interp';
 import { defineOp, gradcheck } from 'tengen/extend';
 import { checkLeaks } from '../interface/support.ts';
-import { sortedOnHost } from './support.ts';
+import { sortedOnHost, squarePlus } from './support.ts';
 
 const devices = [
   'interp',
@@ -181,6 +184,20 @@ describe('host functions', () => {
       step();
       expect(weight.arraySync()).toEqual([-1]);
     });
+  });
+
+  test('cannot run inside of a loop, where kernels can', () => {
+    const x = tensor([
+      [3, 1],
+      [2, 5],
+    ]);
+    const through = (step: (row: Tensor) => Tensor) =>
+      scan((sum: Tensor, row: Tensor) => [sum.add(step(row)), sum], zeros([2]), x)[0];
+    expect(through((row) => squarePlus(row, { shift: 1 })).arraySync()).toEqual([15, 28]);
+    expect(() => through((row) => sortedOnHost(row))).toThrow(TraceError);
+    // What the loop only reads is computed before.
+    const before = sortedOnHost(x);
+    expect(through((row) => row.mul(before.at(0))).arraySync()).toEqual([5, 18]);
   });
 
   test('cannot wait', () => {

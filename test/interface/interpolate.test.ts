@@ -140,6 +140,32 @@ describe('interpolate', () => {
     expectValues(F.interpolate(wide, options), [[[[59.02571], [139.97429]]]]);
   });
 
+  test.each<[F.InterpolateOptions, readonly number[], readonly number[]]>([
+    // 31 taps: two nodes. 81 taps: a product.
+    [
+      { size: [1, 4], mode: 'bilinear', antialias: true },
+      [2.7136834, 4.6421633, 6.0615835, 7.1026249],
+      [0.0406091, 0.1066441, 0.1688889, 0.1624365],
+    ],
+    [
+      { size: [1, 3], mode: 'bicubic', antialias: true },
+      [2.9982755, 5.4249773, 7.0029449],
+      [0.0260697, 0.0664271, 0.0989076, 0.0909692],
+    ],
+  ])('many taps, %o', (options, expected, slopes) => {
+    const x = tensor(Float32Array.from({ length: 60 }, (_, i) => Math.sqrt(i))).reshape(
+      1,
+      1,
+      1,
+      60,
+    );
+    expectValues(F.interpolate(x, options).reshape(-1), expected);
+    const all = gradient((t) => F.interpolate(t, options), x).reshape(-1);
+    expectValues(all.at([0, 15, 30, 59]), slopes);
+    // The weights of each position add up to 1.
+    expectValues(all.sum(), (expected.length * (expected.length + 1)) / 2);
+  });
+
   test('an axis that keeps its size is left alone by linear modes, whatever its factor', () => {
     const x = tensor([[[1, 2, 4]]]);
     expect(values(F.interpolate(x, { scaleFactor: 1.3, mode: 'linear' }))).toEqual([[[1, 2, 4]]]);
@@ -189,6 +215,8 @@ describe('interpolate', () => {
     expect(bad({ scaleFactor: 0.2 })).toThrow('cannot resize [2,3] to [0,0]');
     expect(bad({ scaleFactor: NaN })).toThrow('scaleFactor must be a number above 0, got NaN');
     expect(bad({ size: 2, recomputeScaleFactor: true })).toThrow('needs a scaleFactor');
+    expect(bad({ size: 2, alignCorners: 1 })).toThrow('alignCorners must be true or false, got 1');
+    expect(bad({ size: [2.5, 2] })).toThrow('size must be an integer');
     expect(bad({ size: 2, sizes: 2 })).toThrow("there is no option 'sizes'");
     expect(() => F.interpolate(zeros(2, 2), { size: 2 })).toThrow(ShapeError);
     expect(() => F.interpolate(zeros(1, 1, 0), { size: 2 })).toThrow('cannot resize [0] to [2]');

@@ -1,6 +1,16 @@
 // What tengen/linalg refuses: at the call what shapes tell, when it is computed what values tell.
 import { describe, expect, test } from 'vitest';
-import { ArgumentError, DTypeError, nn, optim, ShapeError, tensor, zeros } from 'tengen';
+import {
+  ArgumentError,
+  DTypeError,
+  nn,
+  optim,
+  ShapeError,
+  tensor,
+  type Tensor,
+  trace,
+  zeros,
+} from 'tengen';
 import * as linalg from 'tengen/linalg';
 import 'tengen/interp';
 import { A, expectClose, f64, singular } from './support.ts';
@@ -113,5 +123,17 @@ describe('when it is computed', () => {
     linalg.inv(weight).sum().backward();
     expect(() => optimizer.step()).toThrow('singular');
     expectClose(weight, singular().arraySync());
+  });
+});
+
+describe('in a traced function', () => {
+  test('promises are kept track of, with and without the host', () => {
+    for (const withoutHost of [false, true]) {
+      const fn = trace((a: Tensor) => linalg.inv(a).mul(2), { withoutHost });
+      expectClose(fn(f64([[2]])), [[1]]);
+      expectClose(fn(f64([[4]])), [[0.5]]);
+      expect(() => fn(f64([[0]])).arraySync()).toThrow('is singular');
+      expectClose(fn(f64([[8]])), [[0.25]]);
+    }
   });
 });

@@ -209,6 +209,8 @@ describe('tensor data', () => {
     { type: 'uint64', shape: [1], data: BigUint64Array.of(2n ** 64n - 1n) },
     { type: 'complex64', shape: [1], data: Float32Array.of(1, 2) },
     { type: 'int4', shape: [3], data: Int8Array.of(-8, 7, -1) },
+    { type: 'int2', shape: [5], data: Int8Array.of(-2, 1, 0, -1, 1) },
+    { type: 'uint2', shape: [3], data: Uint8Array.of(3, 0, 2) },
     { type: 'uint4', shape: [3], data: Uint8Array.of(15, 0, 7) },
     { type: 'string', shape: [2], data: ['', 'π'] },
   ];

@@ -15,6 +15,8 @@ const LARGE = 500;
 export interface GradientCheckOptions {
   /** 1 checks first derivatives, 2 also derivatives of the gradient. */
   readonly order: 1 | 2;
+  /** Leaves that have no gradient by convention. */
+  readonly constants?: readonly Node[];
   readonly relative?: number;
 }
 
@@ -44,7 +46,10 @@ export function checkGradients(
 ): void {
   const floats = outputs.filter((output) => isFloat(output.dtype));
   expect(floats.length, `${what}: a float output`).toBeGreaterThan(0);
-  const targets = [...values.keys()].filter((leaf) => isFloat(leaf.dtype));
+  const { constants = [] } = options;
+  const targets = [...values.keys()].filter(
+    (leaf) => isFloat(leaf.dtype) && !constants.includes(leaf),
+  );
   const cotangents = floats.map((output) => leafFor(output));
   const all = new Map(values);
   floats.forEach((output, i) => all.set(cotangents[i]!, randomLike(output, i + 50)));

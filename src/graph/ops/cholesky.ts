@@ -137,19 +137,9 @@ function lowerCholesky(context: KernelContext, node: Node): KernelBody {
           }),
         );
       }),
-      ...code.range('row', [0, size, size], (i, into) => {
-        into.push(
-          ...code.range(
-            'column',
-            [0, size, size],
-            (j, inner) => {
-              const kept = code.builder.compare('le', j, i);
-              const value = code.select(kept, code.load(a, at(i, j)), code.number(0));
-              inner.push(...context.write([...batch, i, j], code.bind(inner, 'value', value)));
-            },
-            { vector: true },
-          ),
-        );
+      ...code.giveMatrix(batch, [size, size], (i, j) => {
+        const kept = code.builder.compare('le', j, i);
+        return code.select(kept, code.load(a, at(i, j)), code.number(0));
       }),
     ];
   });

@@ -58,46 +58,55 @@ function product(
   });
 }
 
+/** The scale that makes rows add up to no more than a half, where the series is short. */
+function halvings(
+  code: MatrixCode,
+  a: ReturnType<MatrixCode['array']>,
+  size: number,
+  into: Statement[],
+): { scale: Expression; count: Expression } {
+  const norm = code.declare(into, 'norm', code.number(0));
+  into.push(
+    ...code.range('row', [0, size, size], (i, body) => {
+      const total = code.declare(body, 'total', code.number(0));
+      body.push(
+        ...code.range('column', [0, size, size], (j, inner) => {
+          const value = code.abs(code.load(a, code.place(i, size, j)));
+          inner.push(code.set(total, code.add(total, value)));
+        }),
+        code.set(norm, code.builder.max(norm, total)),
+      );
+    }),
+  );
+  const count = code.declare(into, 'count', code.index(0));
+  const scale = code.declare(into, 'scale', code.number(1));
+  into.push(
+    ...code.range('halving', [0, MOST_SQUARINGS, MOST_SQUARINGS], (_, body) => {
+      const large = code.compare('gt', code.mul(norm, scale), 0.5);
+      body.push(
+        code.when(large, [
+          code.set(scale, code.mul(scale, code.number(0.5))),
+          code.set(count, code.builder.offset(count, 1)),
+        ]),
+      );
+    }),
+  );
+  return { scale, count };
+}
+
 function lowerExponential(context: KernelContext, node: Node): KernelBody {
   const size = node.shape.at(-1)!;
+  // Even, so that the polynomial ends where it began.
   const terms = node.dtype === 'float64' ? 16 : 10;
   return overMatrices(context, node.dtype, node.shape.slice(0, -2), (code, batch) => {
-    const [a, x, y] = ['matrix', 'first', 'second'].map((name) =>
-      code.array(name, size * size),
-    ) as [
-      ReturnType<MatrixCode['array']>,
-      ReturnType<MatrixCode['array']>,
-      ReturnType<MatrixCode['array']>,
-    ];
+    const a = code.array('matrix', size * size);
+    const x = code.array('first', size * size);
+    const y = code.array('second', size * size);
     const into: Statement[] = code.fill(a, [size, size], (i, j) =>
       context.read(0, [...batch, i, j]),
     );
-    const norm = code.declare(into, 'norm', code.number(0));
+    const { scale, count } = halvings(code, a, size, into);
     into.push(
-      ...code.range('row', [0, size, size], (i, body) => {
-        const total = code.declare(body, 'total', code.number(0));
-        body.push(
-          ...code.range('column', [0, size, size], (j, inner) => {
-            const value = code.abs(code.load(a, code.place(i, size, j)));
-            inner.push(code.set(total, code.add(total, value)));
-          }),
-          code.set(norm, code.builder.max(norm, total)),
-        );
-      }),
-    );
-    // Halved until rows add up to no more than a half, where the series is short.
-    const count = code.declare(into, 'count', code.index(0));
-    const scale = code.declare(into, 'scale', code.number(1));
-    into.push(
-      ...code.range('halving', [0, MOST_SQUARINGS, MOST_SQUARINGS], (_, body) => {
-        const large = code.compare('gt', code.mul(norm, scale), 0.5);
-        body.push(
-          code.when(large, [
-            code.set(scale, code.mul(scale, code.number(0.5))),
-            code.set(count, code.builder.offset(count, 1)),
-          ]),
-        );
-      }),
       ...code.fill(x, [size, size], (i, j) =>
         code.select(code.builder.compare('eq', i, j), code.number(1), code.number(0)),
       ),
@@ -108,27 +117,14 @@ function lowerExponential(context: KernelContext, node: Node): KernelBody {
       const share = code.mul(scale, code.number(1 / k));
       into.push(...product(code, size, [to, a, from], share, code.number(1)));
     }
-    const copy = (from: typeof x, to: typeof x): Statement[] =>
-      code.fill(to, [1, size * size], (_, at) => code.load(from, at));
-    const limits = [0, count, MOST_SQUARINGS] as const;
     into.push(
-      // The number of terms is even: the polynomial is in x.
-      ...code.range('squaring', limits, (_, body) => {
-        body.push(...product(code, size, [y, x, x], code.number(1), code.number(0)), ...copy(y, x));
-      }),
-      ...code.range('row', [0, size, size], (i, outer) => {
-        outer.push(
-          ...code.range(
-            'column',
-            [0, size, size],
-            (j, inner) => {
-              const value = code.bind(inner, 'value', code.load(x, code.place(i, size, j)));
-              inner.push(...context.write([...batch, i, j], value));
-            },
-            { vector: true },
-          ),
+      ...code.range('squaring', [0, count, MOST_SQUARINGS], (_, body) => {
+        body.push(
+          ...product(code, size, [y, x, x], code.number(1), code.number(0)),
+          ...code.fill(x, [1, size * size], (_row, at) => code.load(y, at)),
         );
       }),
+      ...code.giveMatrix(batch, [size, size], (i, j) => code.load(x, code.place(i, size, j))),
     );
     return into;
   });

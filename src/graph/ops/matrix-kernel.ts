@@ -175,8 +175,28 @@ export class MatrixCode {
   give(
     batch: readonly Expression[],
     offset: number,
+    sizes: readonly [number, number],
+    value: (row: Expression, column: Expression, into: Statement[]) => Expression,
+  ): Statement[] {
+    return this.#write(sizes, value, (row, column) => [
+      ...batch,
+      this.builder.offset(this.place(row, sizes[1], column), offset),
+    ]);
+  }
+
+  /** Gives a result whose last two axes are those of a matrix. */
+  giveMatrix(
+    batch: readonly Expression[],
+    sizes: readonly [number, number],
+    value: (row: Expression, column: Expression, into: Statement[]) => Expression,
+  ): Statement[] {
+    return this.#write(sizes, value, (row, column) => [...batch, row, column]);
+  }
+
+  #write(
     [rows, columns]: readonly [number, number],
     value: (row: Expression, column: Expression, into: Statement[]) => Expression,
+    at: (row: Expression, column: Expression) => readonly Expression[],
   ): Statement[] {
     return this.range('row', [0, rows, rows], (row, outer) => {
       outer.push(
@@ -184,9 +204,8 @@ export class MatrixCode {
           'column',
           [0, columns, columns],
           (column, inner) => {
-            const at = this.builder.offset(this.place(row, columns, column), offset);
             const element = this.bind(inner, 'element', value(row, column, inner));
-            inner.push(...this.context.write([...batch, at], element));
+            inner.push(...this.context.write(at(row, column), element));
           },
           { vector: true },
         ),

@@ -199,6 +199,33 @@ function directions(
   );
 }
 
+/** Takes off a column what it has of the direction of column `from`. */
+function takeOff(
+  code: MatrixCode,
+  { w, rows }: Working,
+  { at, from }: { at: (i: Expression) => Expression; from: Expression },
+  into: Statement[],
+): void {
+  const there = (i: Expression): Expression =>
+    code.builder.add(code.builder.mul(from, code.index(rows)), i);
+  const [product] = code.sums(into, [0, rows, rows], (i) => [
+    [code.load(w, there(i)), code.load(w, at(i))],
+  ]) as [Expression];
+  const share = code.bind(into, 'share', code.neg(product));
+  into.push(
+    ...code.range(
+      'row',
+      [0, rows, rows],
+      (i, inner) => {
+        const value = code.bind(inner, 'value', code.load(w, at(i)));
+        const left = code.multiplyAdd(share, code.load(w, there(i)), value);
+        inner.push(code.store(w, at(i), left));
+      },
+      { vector: true },
+    ),
+  );
+}
+
 /** What is left of a unit vector beside the columns so far becomes a column, if it is enough. */
 function tryDirection(
   code: MatrixCode,
@@ -224,24 +251,7 @@ function tryDirection(
       round.push(
         ...code.range('known', [0, place, columns], (known, body) => {
           const from = code.bind(body, 'from', code.load(order, known));
-          const there = (i: Expression): Expression =>
-            code.builder.add(code.builder.mul(from, code.index(rows)), i);
-          const [product] = code.sums(body, [0, rows, rows], (i) => [
-            [code.load(w, there(i)), code.load(w, at(i))],
-          ]) as [Expression];
-          const share = code.bind(body, 'share', code.neg(product));
-          body.push(
-            ...code.range(
-              'row',
-              [0, rows, rows],
-              (i, inner) => {
-                const value = code.bind(inner, 'value', code.load(w, at(i)));
-                const left = code.multiplyAdd(share, code.load(w, there(i)), value);
-                inner.push(code.store(w, at(i), left));
-              },
-              { vector: true },
-            ),
-          );
+          takeOff(code, working, { at, from }, body);
         }),
       );
     }),

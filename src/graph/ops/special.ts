@@ -42,6 +42,8 @@ export function erfinv(y: number): number {
 export function lgamma(x: number): number {
   if (Number.isNaN(x)) return NaN;
   if (Math.abs(x) === Infinity || (x <= 0 && Number.isInteger(x))) return Infinity;
+  // Where the sum below cancels.
+  if (x === 1 || x === 2) return 0;
   if (x < 0.5) return Math.log(Math.PI / Math.abs(Math.sin(Math.PI * x))) - lgamma(1 - x);
   let product = 1;
   let z = x;

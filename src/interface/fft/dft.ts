@@ -1,10 +1,10 @@
-// Discrete Fourier transforms of the axis before the last, which holds real and imaginary parts. A
-// length is split into factors; each is a product with a matrix of roots of unity, so that the
-// matrix product does the work, and gradients are its own (Cooley and Tukey, 1965).
+// Discrete Fourier transforms. A length is split into factors; each is a product with a matrix of roots
+// of unity, so that the matrix product does the work, and gradients are its own (Cooley and Tukey,
+// 1965). Inside, real and imaginary parts are rows of their own, [.., 2, n], which runs in vectors.
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
-import { factorTables, rootMatrix, twiddles } from './tables.ts';
+import { factorTables, root, rootMatrix } from './tables.ts';
 
 /** Up to this length a transform is one product with a matrix. */
 const LONGEST_FACTOR = 64;
@@ -16,7 +16,7 @@ export type Sign = 1 | -1;
 
 interface Options {
   readonly sign: Sign;
-  /** The input holds real numbers: [.., n], without the axis of pairs. */
+  /** The input holds real numbers: [.., n], without the axis of parts. */
   readonly realInput: boolean;
   /** Only real parts are wanted: [.., n]. */
   readonly realOutput: boolean;
@@ -38,9 +38,9 @@ export function firstFactor(n: number): number {
   return best === 1 ? n : best;
 }
 
-/** Products of complex pairs with factors: (a + ib)(c + id) = [a, b][c, c] + [b, a][-d, d]. */
-export function turn(x: Node, [same, crossed]: readonly [Node, Node]): Node {
-  return ops.add(ops.mul(x, same), ops.mul(ops.flip(x, x.shape.length - 1), crossed));
+/** Products with factors: (a + ib)(c + id) = [a, b][c, c] + [b, a][-d, d]. */
+function turn(x: Node, [same, crossed]: readonly [Node, Node]): Node {
+  return ops.add(ops.mul(x, same), ops.mul(ops.flip(x, x.shape.length - 2), crossed));
 }
 
 /** One product with a matrix of roots. */
@@ -50,7 +50,7 @@ function direct(x: Node, n: number, options: Options): Node {
   const matrix = rootMatrix(x, n, sign, { realInput, realOutput, outputs });
   const rows = ops.reshape(x, [sizeOf(lead), matrix.shape[0] as number]);
   const product = ops.matmul(rows, matrix);
-  return ops.reshape(product, [...lead, outputs, ...(realOutput ? [] : [2])]);
+  return ops.reshape(product, [...lead, ...(realOutput ? [] : [2]), outputs]);
 }
 
 /**
@@ -63,19 +63,22 @@ function split(x: Node, n: number, n1: number, options: Options): Node {
   const lead = x.shape.slice(0, realInput ? -1 : -2);
   const rank = lead.length;
   const front = lead.map((_, axis) => axis);
-  const swapped = [...front, rank + 1, rank];
-  const pair = (axes: number): number[] => Array.from({ length: axes }, (_, i) => rank + 2 + i);
-  const grid = ops.reshape(x, [...lead, n1, n2, ...(realInput ? [] : [2])]);
-  const columns = ops.permute(grid, [...swapped, ...pair(realInput ? 0 : 1)]);
+  const order = (...axes: number[]): number[] => [...front, ...axes.map((axis) => rank + axis)];
+  const grid = ops.reshape(x, [...lead, ...(realInput ? [] : [2]), n1, n2]);
+  const columns = ops.permute(grid, realInput ? order(1, 0) : order(2, 0, 1));
   const first = direct(columns, n1, { sign, realInput, realOutput: false, outputs: n1 });
-  const turned = turn(first, twiddles(x, n, sign, [n2, n1]));
-  const rows = ops.permute(turned, [...swapped, ...pair(1)]);
+  const factors = factorTables(x, `turn ${n} ${sign}`, [n2, n1], (j, k) => {
+    const [cosine, sine] = root(j * k, n);
+    return [cosine, sign * sine];
+  });
+  const rows = ops.permute(turn(first, factors), order(2, 1, 0));
   const second = transform(rows, n2, { sign, realInput: false, realOutput, outputs: n2 });
-  const inOrder = ops.permute(second, [...swapped, ...pair(realOutput ? 0 : 1)]);
-  const whole = ops.reshape(inOrder, [...lead, n, ...(realOutput ? [] : [2])]);
-  return outputs === n ? whole : ops.narrowAxis(whole, rank, 0, outputs);
+  const inOrder = ops.permute(second, realOutput ? order(1, 0) : order(1, 2, 0));
+  const whole = ops.reshape(inOrder, [...lead, ...(realOutput ? [] : [2]), n]);
+  return outputs === n ? whole : ops.narrowAxis(whole, whole.shape.length - 1, 0, outputs);
 }
 
+/** From [.., 2, n] to [.., 2, outputs], or without the axis of parts where numbers are real. */
 function transform(x: Node, n: number, options: Options): Node {
   const factor = firstFactor(n);
   if (factor < n) return split(x, n, factor, options);
@@ -88,28 +91,42 @@ function transform(x: Node, n: number, options: Options): Node {
  */
 function chirp(x: Node, n: number, options: Options): Node {
   const { sign, realInput, realOutput, outputs } = options;
-  const rank = x.shape.length - (realInput ? 1 : 2);
+  const lead = x.shape.slice(0, realInput ? -1 : -2);
+  const rank = lead.length;
   const length = 2 ** Math.ceil(Math.log2(2 * n - 1));
   const name = `chirp ${n} ${sign}`;
-  const own = factorTables(x, name, n, () => chirpFactors(n, sign));
-  const spectrum = factorTables(x, `${name} spectrum`, length, () =>
-    chirpSpectrum(n, length, sign === 1 ? -1 : 1),
-  );
-  const pairs = realInput ? ops.pad(column(x), zeros(rank + 2), [...zeros(rank + 1), 1]) : x;
-  const after = zeros(rank + 2);
-  after[rank] = length - n;
-  const padded = ops.pad(turn(pairs, own), zeros(rank + 2), after);
+  const pairsOf = (data: Float64Array) => (_: number, k: number) =>
+    [data[2 * k] as number, data[2 * k + 1] as number] as const;
+  const own = one(factorTables(x, name, [1, n], pairsOf(chirpFactors(n, sign))));
+  const numbers = chirpSpectrum(n, length, sign === 1 ? -1 : 1);
+  const spectrum = one(factorTables(x, `${name} spectrum`, [1, length], pairsOf(numbers)));
+  const parts = realInput ? withZeros(x) : x;
+  const after = [...zeros(rank + 1), length - n];
+  const padded = ops.pad(turn(parts, own), zeros(rank + 2), after);
   const whole = { realInput: false, realOutput: false, outputs: length };
   const product = turn(transform(padded, length, { ...whole, sign: -1 }), spectrum);
   const back = transform(product, length, { ...whole, sign: 1 });
-  const result = turn(ops.narrowAxis(back, rank, 0, n), own);
-  const wanted = outputs === n ? result : ops.narrowAxis(result, rank, 0, outputs);
-  if (!realOutput) return wanted;
-  return ops.reshape(ops.narrowAxis(wanted, rank + 1, 0, 1), wanted.shape.slice(0, -1));
+  const result = turn(ops.narrowAxis(back, rank + 1, 0, n), own);
+  const wanted = outputs === n ? result : ops.narrowAxis(result, rank + 1, 0, outputs);
+  return realOutput ? ops.reshape(ops.narrowAxis(wanted, rank, 0, 1), [...lead, outputs]) : wanted;
+}
+
+/** Tables of one row, without the axis of rows. */
+function one(tables: readonly [Node, Node]): readonly [Node, Node] {
+  const [re, im] = tables.map((x) => ops.reshape(x, x.shape.slice(1)));
+  return [re as Node, im as Node];
+}
+
+/** Real numbers [.., n] with imaginary parts: [.., 2, n]. */
+function withZeros(x: Node): Node {
+  const rank = x.shape.length;
+  const row = ops.reshape(x, [...x.shape.slice(0, -1), 1, x.shape.at(-1) as number]);
+  const after = zeros(rank + 1);
+  after[rank - 1] = 1;
+  return ops.pad(row, zeros(rank + 1), after);
 }
 
 const zeros = (count: number): number[] => new Array<number>(count).fill(0);
-const column = (x: Node): Node => ops.reshape(x, [...x.shape, 1]);
 
 /** exp(±πi j² / n). */
 function chirpFactors(n: number, sign: Sign): Float64Array {
@@ -159,29 +176,36 @@ function hostTransform(x: Float64Array): Float64Array {
   return result;
 }
 
+/** Pairs in the last axis as parts in the axis before, or back. */
+function swapped(x: Node): Node {
+  return ops.transpose(x, -2, -1);
+}
+
 /** [.., n, 2] to [.., n, 2], without a factor. */
 export function complexTransform(x: Node, sign: Sign): Node {
   const n = x.shape.at(-2) as number;
-  return transform(x, n, { sign, realInput: false, realOutput: false, outputs: n });
+  return swapped(
+    transform(swapped(x), n, { sign, realInput: false, realOutput: false, outputs: n }),
+  );
 }
 
 /** Real [.., n] to the first n/2 + 1 results [.., n/2 + 1, 2]; the others are their conjugates. */
 export function realTransform(x: Node, sign: Sign): Node {
   const n = x.shape.at(-1) as number;
   const outputs = Math.floor(n / 2) + 1;
-  return transform(x, n, { sign, realInput: true, realOutput: false, outputs });
+  return swapped(transform(x, n, { sign, realInput: true, realOutput: false, outputs }));
 }
 
 /** The real parts [.., n] of the transform of what has [.., n/2 + 1, 2] as its first half. */
 export function halfTransform(x: Node, n: number, sign: Sign): Node {
   const rank = x.shape.length;
   const mirrored = n - (x.shape.at(-2) as number);
-  let whole = x;
+  let whole = swapped(x);
   if (mirrored > 0) {
-    const inner = ops.flip(ops.narrowAxis(x, rank - 2, 1, mirrored), rank - 2);
-    const real = ops.narrowAxis(inner, rank - 1, 0, 1);
-    const imaginary = ops.neg(ops.narrowAxis(inner, rank - 1, 1, 1));
-    whole = ops.concat([x, ops.concat([real, imaginary], rank - 1)], rank - 2);
+    const inner = ops.flip(ops.narrowAxis(whole, rank - 1, 1, mirrored), rank - 1);
+    const real = ops.narrowAxis(inner, rank - 2, 0, 1);
+    const imaginary = ops.neg(ops.narrowAxis(inner, rank - 2, 1, 1));
+    whole = ops.concat([whole, ops.concat([real, imaginary], rank - 2)], rank - 1);
   }
   return transform(whole, n, { sign, realInput: false, realOutput: true, outputs: n });
 }

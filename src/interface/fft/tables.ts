@@ -64,8 +64,8 @@ export interface Parts {
 }
 
 /**
- * The matrix of exp(±2πi j k / n) as real numbers: rows are inputs j, columns outputs k, each with a
- * real and an imaginary part unless `parts` say otherwise.
+ * The matrix of exp(±2πi j k / n) as real numbers: inputs j as rows, first all real parts, then all
+ * imaginary ones, outputs k as columns in the same order, unless `parts` say otherwise.
  */
 export function rootMatrix(like: Node, n: number, sign: 1 | -1, parts: Parts): Node {
   const { realInput, realOutput, outputs } = parts;
@@ -78,12 +78,13 @@ export function rootMatrix(like: Node, n: number, sign: 1 | -1, parts: Parts): N
       for (let k = 0; k < outputs; k++) {
         const [cosine, plain] = root(j * k, n);
         const sine = sign * plain;
-        const at = j * inner * columns + k * outer;
+        const at = j * columns + k;
+        const below = at + n * columns;
         data[at] = cosine;
-        if (!realOutput) data[at + 1] = sine;
+        if (!realOutput) data[at + outputs] = sine;
         if (realInput) continue;
-        data[at + columns] = -sine;
-        if (!realOutput) data[at + columns + 1] = cosine;
+        data[below] = -sine;
+        if (!realOutput) data[below + outputs] = cosine;
       }
     }
     return data;
@@ -91,55 +92,39 @@ export function rootMatrix(like: Node, n: number, sign: 1 | -1, parts: Parts): N
 }
 
 /**
- * Factors exp(±2πi j k / n) for j < rows, k < columns, as `turn` takes them: [cos, cos] and
- * [-sin, sin] for every pair.
+ * Complex factors as `turn` takes them: [.., 2, n] with the real part twice, and with the imaginary
+ * part negative and positive. `factor` gives number `k` of row `j`.
  */
-export function twiddles(
+export function factorTables(
   like: Node,
-  n: number,
-  sign: 1 | -1,
-  [rows, columns]: readonly [number, number],
+  name: string,
+  [rows, n]: readonly [number, number],
+  factor: (j: number, k: number) => readonly [real: number, imaginary: number],
 ): readonly [Node, Node] {
-  const shape = [rows, columns, 2];
-  const fill = (pair: (cosine: number, sine: number) => readonly [number, number]) => () => {
-    const data = new Float64Array(rows * columns * 2);
+  const fill = (pair: (re: number, im: number) => readonly [number, number]) => () => {
+    const data = new Float64Array(rows * 2 * n);
     for (let j = 0; j < rows; j++) {
-      for (let k = 0; k < columns; k++) {
-        const [cosine, sine] = root(j * k, n);
-        data.set(pair(cosine, sign * sine), 2 * (j * columns + k));
+      for (let k = 0; k < n; k++) {
+        const [first, second] = pair(...factor(j, k));
+        data[2 * j * n + k] = first;
+        data[(2 * j + 1) * n + k] = second;
       }
     }
     return data;
   };
-  const name = `${n} ${sign} ${rows}`;
+  const shape = [rows, 2, n];
   return [
     table(
       like,
-      `cosines ${name}`,
+      `${name} re ${rows} ${n}`,
       shape,
-      fill((cosine) => [cosine, cosine]),
+      fill((re) => [re, re]),
     ),
     table(
       like,
-      `sines ${name}`,
+      `${name} im ${rows} ${n}`,
       shape,
-      fill((_, sine) => [-sine, sine]),
-    ),
-  ];
-}
-
-/** Pairs [re, im] as `turn` takes them. */
-export function factorTables(
-  like: Node,
-  name: string,
-  n: number,
-  pairs: () => Float64Array,
-): readonly [Node, Node] {
-  const shape = [n, 2];
-  return [
-    table(like, `${name} re`, shape, () => pairs().map((_, i, all) => all[i - (i % 2)] as number)),
-    table(like, `${name} im`, shape, () =>
-      pairs().map((_, i, all) => (i % 2 === 0 ? -(all[i + 1] as number) : (all[i] as number))),
+      fill((_, im) => [-im, im]),
     ),
   ];
 }

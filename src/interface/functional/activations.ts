@@ -6,6 +6,8 @@ import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
 import { castNode, numberNode, wrap } from '../tensor/handle.ts';
+import type { Generator } from '../tensor/generator.ts';
+import { uniformNode } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
 import { softplusNode } from './softplus.ts';
@@ -235,4 +237,32 @@ export function glu(x: Tensor, axis = -1): Tensor {
   const value = ops.narrowAxis(node, normal, 0, size / 2);
   const gate = ops.narrowAxis(node, normal, size / 2, size / 2);
   return wrap(ops.mul(value, ops.sigmoid(gate)));
+}
+
+export interface RreluOptions {
+  /** Bounds of the slope of negative elements; default 1/8 and 1/3. */
+  readonly lower?: number;
+  readonly upper?: number;
+  /** Whether slopes are drawn; otherwise all are the mean of the bounds. Default false. */
+  readonly training?: boolean;
+  readonly generator?: Generator;
+}
+
+/**
+ * Leaky ReLU with random slopes (Xu et al. 2015).
+ *
+ * @example
+ * rrelu(tensor([-2, 2]), { lower: 0.25, upper: 0.75 }); // => [-1, 2]
+ */
+export function rrelu(x: Tensor, options: RreluOptions = {}): Tensor {
+  const { lower = 1 / 8, upper = 1 / 3, training = false, generator } = options;
+  checkNumber('rrelu', 'lower', lower, [0]);
+  checkNumber('rrelu', 'upper', upper, [lower]);
+  const node = floatNode('rrelu', x);
+  if (!training) return leakyRelu(x, (lower + upper) / 2);
+  const drawn = castNode(uniformNode(node.shape, 'float32', generator), node.dtype);
+  const width = numberNode(upper - lower, node.dtype);
+  const slope = ops.add(ops.mul(drawn, width), numberNode(lower, node.dtype));
+  const isNegative = ops.less(node, ops.constant(0, node.dtype));
+  return wrap(ops.select(isNegative, ops.mul(node, slope), node));
 }

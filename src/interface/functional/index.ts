@@ -4,7 +4,12 @@ export * from './adaptive-pooling.ts';
 export * from './attention.ts';
 export * from './classification-losses.ts';
 export * from './convolution.ts';
-export { cosineSimilarity, normalize, pairwiseDistance } from './distance.ts';
+export {
+  cosineSimilarity,
+  normalize,
+  pairwiseDistance,
+  type PairwiseDistanceOptions,
+} from './distance.ts';
 export * from './ctc-loss.ts';
 export * from './dropout.ts';
 export * from './embedding.ts';

@@ -217,6 +217,9 @@ export function interpolate(x: Tensor, options: InterpolateOptions = {}): Tensor
   const { mode = 'nearest', antialias = false } = options;
   checkOption(op, 'mode', mode, MODES);
   checkOption(op, 'antialias', antialias, 'boolean');
+  for (const name of ['alignCorners', 'recomputeScaleFactor'] as const) {
+    checkOption(op, name, options[name] ?? false, 'boolean');
+  }
   const space = spaceOf(op, node);
   checkMode(op, space.length, mode, options);
   const resizes = resizesOf(op, space, options);

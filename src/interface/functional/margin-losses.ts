@@ -4,13 +4,13 @@ import { formatShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { nodeOf } from '../tensor/arguments.ts';
-import { floatOperands } from '../tensor/arithmetic.ts';
+import { floatOperands, minimum } from '../tensor/arithmetic.ts';
 import { castNode, numberNode, wrap } from '../tensor/handle.ts';
 import { indexNode } from '../tensor/index-values.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
 import { softplusNode } from './softplus.ts';
-import { distanceNode } from './distance.ts';
+import { distanceNode, pairwiseDistance } from './distance.ts';
 import {
   checkTargetShape,
   elementwiseLoss,
@@ -207,4 +207,65 @@ export function multilabelMarginLoss(
   const total = ops.sum(ops.select(counts, gaps, ops.constant(0, x.dtype)), [1, 2]);
   const mean = ops.mul(total, ops.constant(1 / classes, x.dtype));
   return wrap(reduceLoss(op, ops.reshape(mean, node.shape.slice(0, -1)), options.reduction));
+}
+
+export interface TripletDistanceOptions extends LossOptions {
+  /** Distance of two batches, one number each; default the Euclidean one. */
+  readonly distanceFunction?: ((a: Tensor, b: Tensor) => Tensor) | undefined;
+  /** Default 1. */
+  readonly margin?: number | undefined;
+  /** Take the positive for the anchor where it is nearer to the negative; default false. */
+  readonly swap?: boolean | undefined;
+}
+
+/**
+ * max(0, distance(anchor, positive) - distance(anchor, negative) + margin), by any distance.
+ *
+ * @example
+ * const manhattan = (a: Tensor, b: Tensor) => a.sub(b).abs().sum(-1);
+ * const [anchor, near, far] = [tensor([[0, 0]]), tensor([[1, 1]]), tensor([[2, 0.5]])];
+ * tripletMarginWithDistanceLoss(anchor, near, far, { distanceFunction: manhattan }); // => 0.5
+ */
+export function tripletMarginWithDistanceLoss(
+  anchor: Tensor,
+  positive: Tensor,
+  negative: Tensor,
+  options: TripletDistanceOptions = {},
+): Tensor {
+  const op = 'tripletMarginWithDistanceLoss';
+  const { margin = 1, swap = false } = options;
+  const distance = options.distanceFunction ?? pairwiseDistance;
+  const near = distance(anchor, positive);
+  let far = distance(anchor, negative);
+  if (swap) far = minimum(far, distance(positive, negative));
+  const [a, b] = lossOperands(op, near, far);
+  const losses = hinge(ops.add(ops.sub(a, b), numberNode(margin, a.dtype)));
+  return wrap(reduceLoss(op, losses, options.reduction));
+}
+
+export interface HingeOptions extends LossOptions {
+  /** Of the hinges: their sum, or that of their squares. Default L1. */
+  readonly norm?: 'L1' | 'L2' | undefined;
+}
+
+/**
+ * max(0, 1 - input * target), summed over classes: scores [batch, classes], targets 1 or -1. The
+ * mean is over the batch.
+ *
+ * @example
+ * hingeLoss(tensor([[0.5, -2]]), tensor([[1, -1]])); // => 0.5
+ */
+export function hingeLoss(input: Tensor, target: Tensor, options: HingeOptions = {}): Tensor {
+  const op = 'hingeLoss';
+  const { norm = 'L1' } = options;
+  if (norm !== 'L1' && norm !== 'L2') {
+    throw new ArgumentError(`norm must be L1 or L2, got '${String(norm)}'`, { op });
+  }
+  const [x, y] = lossOperands(op, input, target);
+  if (x.shape.length === 0) {
+    throw new ShapeError('takes [.., classes], got a number', { op });
+  }
+  const hinges = hinge(ops.sub(ops.constant(1, x.dtype), ops.mul(x, y)));
+  const losses = ops.sum(norm === 'L2' ? ops.mul(hinges, hinges) : hinges, -1);
+  return wrap(reduceLoss(op, losses, options.reduction));
 }

@@ -1,4 +1,6 @@
 // Activation functions as modules.
+import { ShapeError } from '../../base/errors.ts';
+import { formatShape } from '../../base/shape.ts';
 import * as F from '../functional/index.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { describeOptions, newParameter } from './create.ts';
@@ -333,6 +335,41 @@ export class Threshold extends Module {
 
   override describe(): string {
     return `Threshold(threshold=${this.threshold}, value=${this.value})`;
+  }
+}
+
+/** softmax over the channels at each place of [batch, channels, height, width]. */
+export class Softmax2d extends Module {
+  forward(x: Tensor): Tensor {
+    if (x.ndim !== 3 && x.ndim !== 4) {
+      throw new ShapeError(`takes [.., channels, height, width], got ${formatShape(x.shape)}`, {
+        op: 'nn.Softmax2d',
+      });
+    }
+    return F.softmax(x, -3);
+  }
+}
+
+/**
+ * Leaky ReLU whose slopes are drawn from [lower, upper] for each element in training, and are their
+ * mean in evaluation (Xu et al. 2015).
+ */
+export class RReLU extends Module {
+  readonly lower: number;
+  readonly upper: number;
+
+  constructor(options: { lower?: number; upper?: number } = {}) {
+    super();
+    this.lower = options.lower ?? 1 / 8;
+    this.upper = options.upper ?? 1 / 3;
+  }
+
+  forward(x: Tensor): Tensor {
+    return F.rrelu(x, { lower: this.lower, upper: this.upper, training: this.training });
+  }
+
+  override describe(): string {
+    return `RReLU(${describeOptions({ lower: this.lower, upper: this.upper })})`;
   }
 }
 

@@ -65,6 +65,10 @@ export class Sequential extends Module implements Iterable<Layer> {
     yield* this.#items;
   }
 
+  protected override replaceMember(name: string, module: Module): void {
+    this.#add(name, module);
+  }
+
   forward(x: Tensor): Tensor {
     let value = x;
     for (const layer of this.#items.values()) value = layer.forward(value);
@@ -134,6 +138,10 @@ export class ModuleList<M extends Module = Module> extends Container implements 
     for (const [i, item] of this.#items.entries()) yield [String(i), item];
   }
 
+  protected override replaceMember(name: string, module: Module): void {
+    this.#items[Number(name)] = module as M;
+  }
+
   /** Adds modules at the end. Returns itself. */
   append(...modules: readonly M[]): this {
     this.#items.push(...modules);
@@ -179,6 +187,10 @@ export class ModuleDict<T extends Record<string, Module> = Record<string, Module
 
   protected override *members(): Generator<[string, Module | Tensor]> {
     yield* this;
+  }
+
+  protected override replaceMember(name: string, module: Module): void {
+    Reflect.set(this.#items, name, module);
   }
 
   get<K extends keyof T & string>(name: K): T[K] {

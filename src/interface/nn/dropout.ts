@@ -52,3 +52,10 @@ export class Dropout3d extends DropoutBase {
     return F.dropout3d(x, { p: this.p, training: this.training });
   }
 }
+
+/** Dropout that keeps mean and variance of self-normalizing activations (Klambauer et al. 2017). */
+export class AlphaDropout extends DropoutBase {
+  forward(x: Tensor): Tensor {
+    return F.alphaDropout(x, { p: this.p, training: this.training });
+  }
+}

@@ -1,4 +1,5 @@
 // Embedding: a table of vectors, looked up by index.
+import { checkOption } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import * as F from '../functional/index.ts';
 import { checkInteger } from '../tensor/arguments.ts';
@@ -69,6 +70,45 @@ export class Embedding extends Module {
     const { numEmbeddings, embeddingDim, paddingIdx } = this;
     const padding = paddingIdx === null ? '' : `, paddingIdx=${paddingIdx}`;
     return `Embedding(${numEmbeddings}, ${embeddingDim}${padding})`;
+  }
+}
+
+/**
+ * Sums, means or maxima of bags of rows: indices [bags, size], or flat ones with the start of each
+ * bag. A table as that of `Embedding`.
+ *
+ * @example
+ * const bags = new EmbeddingBag(10, 4, { mode: 'sum' });
+ * const indices = tensor([1, 2, 3, 4, 5], { dtype: 'int32' });
+ * bags.forward(indices, tensor([0, 2], { dtype: 'int32' })).shape; // => [2, 4]
+ */
+export class EmbeddingBag extends Module {
+  readonly numEmbeddings: number;
+  readonly embeddingDim: number;
+  readonly mode: 'sum' | 'mean' | 'max';
+  readonly weight: Parameter;
+
+  constructor(numEmbeddings: number, embeddingDim: number, options: F.EmbeddingBagOptions = {}) {
+    super();
+    this.numEmbeddings = checkInteger('nn.EmbeddingBag', 'numEmbeddings', numEmbeddings, 1);
+    this.embeddingDim = checkInteger('nn.EmbeddingBag', 'embeddingDim', embeddingDim, 1);
+    this.mode = options.mode ?? 'mean';
+    checkOption('nn.EmbeddingBag', 'mode', this.mode, ['sum', 'mean', 'max']);
+    this.weight = newParameter([numEmbeddings, embeddingDim]);
+    this.resetParameters();
+  }
+
+  /** Draws all rows anew, from N(0, 1). */
+  resetParameters(): void {
+    init.normal(this.weight);
+  }
+
+  forward(indices: Tensor, offsets?: Tensor | null): Tensor {
+    return F.embeddingBag(indices, this.weight, offsets, { mode: this.mode });
+  }
+
+  override describe(): string {
+    return `EmbeddingBag(${this.numEmbeddings}, ${this.embeddingDim}, mode=${this.mode})`;
   }
 }
 

@@ -8,6 +8,7 @@ export {
 export { AveragedModel, type AveragedModelOptions, updateBatchNorm } from './averaged-model.ts';
 export * from './containers.ts';
 export * from './convolution.ts';
+export * from './distance.ts';
 export * from './dropout.ts';
 export * from './embedding.ts';
 export { functionalCall } from './functional-call.ts';
@@ -16,6 +17,7 @@ export * from './linear.ts';
 export * from './local-convolution.ts';
 export * from './losses.ts';
 export {
+  type BackwardHook,
   type ForwardHook,
   type ForwardPreHook,
   type HookHandle,
@@ -27,6 +29,8 @@ export {
 } from './module.ts';
 export * from './normalization.ts';
 export { Buffer, Parameter } from './parameter.ts';
+export * as parametrize from './parametrize.ts';
+export { spectralNorm, type SpectralNormOptions, weightNorm } from './parametrize.ts';
 export * from './pooling.ts';
 export * from './rearrange.ts';
 export * from './recurrent.ts';

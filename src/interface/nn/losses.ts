@@ -276,3 +276,25 @@ export class CTCLoss extends Loss<F.CtcOptions> {
     return F.ctcLoss(logProbabilities, targets, inputLengths, targetLengths, this.options);
   }
 }
+
+/** As `TripletMarginLoss`, by any distance. */
+export class TripletMarginWithDistanceLoss extends Loss<F.TripletDistanceOptions> {
+  constructor(options: F.TripletDistanceOptions = {}) {
+    super(options);
+  }
+
+  forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
+    return F.tripletMarginWithDistanceLoss(anchor, positive, negative, this.options);
+  }
+}
+
+/** Hinge of scores, summed over classes: targets 1 or -1. */
+export class HingeLoss extends Loss<F.HingeOptions> {
+  constructor(options: F.HingeOptions = {}) {
+    super(options);
+  }
+
+  forward(input: Tensor, target: Tensor): Tensor {
+    return F.hingeLoss(input, target, this.options);
+  }
+}

@@ -3,7 +3,8 @@ import { describeValue } from '../../base/checks.ts';
 import { type DType, isDType, isFloat } from '../../base/dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape } from '../../base/shape.ts';
-import { isTensor, notTensor, readyToCopy } from '../tensor/handle.ts';
+import { customGradient } from '../../graph/ops/custom-gradient.ts';
+import { isTensor, notTensor, readyToCopy, tensorOn } from '../tensor/handle.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { Buffer, Parameter } from './parameter.ts';
 
@@ -14,6 +15,16 @@ export type ForwardPreHook = (
   module: Module,
   inputs: readonly unknown[],
 ) => readonly unknown[] | void;
+
+/**
+ * Sees, or replaces, the gradient by a module's first tensor input; null where none flows there. The
+ * gradient of its first tensor output is that of the whole result.
+ */
+export type BackwardHook = (
+  module: Module,
+  gradInput: Tensor | null,
+  gradOutput: Tensor,
+) => Tensor | void;
 
 /** Takes a hook off again. */
 export interface HookHandle {
@@ -34,6 +45,7 @@ export interface LoadReport {
 interface Hooks {
   readonly before: Set<ForwardPreHook>;
   readonly after: Set<ForwardHook>;
+  readonly backward: Set<BackwardHook>;
 }
 
 const hooksOf = new WeakMap<Module, Hooks>();
@@ -128,6 +140,53 @@ export abstract class Module {
 
   modules(): Module[] {
     return Array.from(this.namedModules(), ([, module]) => module);
+  }
+
+  /** The module at a path such as `layer1.0.conv`; '' is this one. Throws ArgumentError. */
+  getSubmodule(path: string): Module {
+    for (const [name, module] of this.namedModules()) if (name === path) return module;
+    throw new ArgumentError(`there is no module '${path}'`, {
+      op: `${this.constructor.name}.getSubmodule`,
+      hint: `there are ${[...this.namedModules()]
+        .slice(1, 9)
+        .map(([name]) => name)
+        .join(', ')}`,
+    });
+  }
+
+  /**
+   * Puts another module in the place of the one at a path, which must exist. Optimizers keep the old
+   * parameters: make them anew. Returns the module that was there.
+   *
+   * @example
+   * const model = new nn.Sequential(new nn.Linear(2, 2), new nn.ReLU());
+   * model.setSubmodule('1', new nn.GELU()).describe(); // => 'ReLU'
+   * String(model.at(1)); // => 'GELU(approximate=none)'
+   */
+  setSubmodule(path: string, module: Module): Module {
+    const op = `${this.constructor.name}.setSubmodule`;
+    if (!(module instanceof Module)) {
+      throw new ArgumentError(`expected a module, got ${describeValue(module)}`, { op });
+    }
+    for (const [name, child] of this.namedChildren()) {
+      if (name === path) {
+        this.replaceMember(name, module);
+        return child;
+      }
+      if (path.startsWith(`${name}.`))
+        return child.setSubmodule(path.slice(name.length + 1), module);
+    }
+    throw new ArgumentError(`there is no module '${path}'`, { op });
+  }
+
+  /** Puts a module in the place of the member of this name. Containers override it. */
+  protected replaceMember(name: string, module: Module): void {
+    const [first, ...rest] = name.split('.');
+    const field = Object.keys(this).find((key) => toSnakeCase(key) === first);
+    const keys = [field ?? '', ...rest];
+    const last = keys.pop() as string;
+    const holder = keys.reduce<object>((value, key) => Reflect.get(value, key) as object, this);
+    Reflect.set(holder, last, module);
   }
 
   /** Calls `visit` on every module below and then on this one. Returns itself. */
@@ -226,14 +285,19 @@ export abstract class Module {
         );
       }
     }
+    const isStrict = options.strict !== false && missing.length + unexpected.length > 0;
+    const names = `missing: ${missing.join(', ') || 'none'}; unexpected: ${unexpected.join(', ') || 'none'}`;
     if (problems.length > 0) {
-      throw new ShapeError(`sizes differ: ${problems.join('; ')}`, { op: 'loadStateDict' });
+      const others = isStrict ? `; ${names}` : '';
+      throw new ShapeError(`sizes differ: ${problems.join('; ')}${others}`, {
+        op: 'loadStateDict',
+      });
     }
-    if (options.strict !== false && missing.length + unexpected.length > 0) {
-      throw new ArgumentError(
-        `missing: ${missing.join(', ') || 'none'}; unexpected: ${unexpected.join(', ') || 'none'}`,
-        { op: 'loadStateDict', hint: 'pass { strict: false } to load what fits' },
-      );
+    if (isStrict) {
+      throw new ArgumentError(names, {
+        op: 'loadStateDict',
+        hint: 'pass { strict: false } to load what fits',
+      });
     }
     const targets: Tensor[] = [];
     const values: Tensor[] = [];
@@ -265,17 +329,62 @@ export abstract class Module {
     return { remove: () => void hooks.after.delete(hook) };
   }
 
+  /**
+   * `hook` runs when gradients are built, once for each call of forward whose result they flow
+   * through, and may return another gradient of the input. Tensors beside the first are not seen.
+   */
+  registerFullBackwardHook(hook: BackwardHook): HookHandle {
+    const hooks = this.#hooks();
+    hooks.backward.add(hook);
+    return { remove: () => void hooks.backward.delete(hook) };
+  }
+
+  /** Runs forward with its first input and its first output passed through watching nodes. */
+  #watched(
+    forward: (...inputs: readonly unknown[]) => unknown,
+    inputs: readonly unknown[],
+  ): unknown {
+    const hooks = [...(hooksOf.get(this)?.backward ?? [])];
+    let gradOutput: Tensor | null = null;
+    const call = (gradInput: Tensor | null): Tensor | null => {
+      if (gradOutput === null) return gradInput;
+      let grad = gradInput;
+      for (const hook of hooks) grad = hook(this, grad, gradOutput) ?? grad;
+      return grad;
+    };
+    const at = inputs.findIndex(isTensor);
+    const given = inputs[at] as Tensor | undefined;
+    const isTracked = given?.tracked === true;
+    const watched = [...inputs];
+    if (given !== undefined && isTracked) {
+      watched[at] = passing(given, (grad) => call(grad) ?? grad);
+    }
+    const output = forward(...watched);
+    const see = (grad: Tensor): Tensor => {
+      gradOutput = grad;
+      if (!isTracked) call(null);
+      return grad;
+    };
+    if (isTensor(output)) return output.tracked ? passing(output, see) : output;
+    if (!Array.isArray(output)) return output;
+    const results: unknown[] = [...(output as readonly unknown[])];
+    const first = results.findIndex(isTensor);
+    const result = results[first] as Tensor | undefined;
+    if (result?.tracked === true) results[first] = passing(result, see);
+    return results;
+  }
+
   /** The first hook puts a wrapper before this object's own `forward`. */
   #hooks(): Hooks {
     const known = hooksOf.get(this);
     if (known !== undefined) return known;
-    const hooks: Hooks = { before: new Set(), after: new Set() };
+    const hooks: Hooks = { before: new Set(), after: new Set(), backward: new Set() };
     hooksOf.set(this, hooks);
     const forward = this.forward.bind(this) as (...inputs: readonly unknown[]) => unknown;
     const hooked = (...inputs: readonly unknown[]): unknown => {
       let given = inputs;
       for (const hook of hooks.before) given = hook(this, given) ?? given;
-      let output = forward(...given);
+      let output = hooks.backward.size === 0 ? forward(...given) : this.#watched(forward, given);
       for (const hook of hooks.after) output = hook(this, given, output) ?? output;
       return output;
     };
@@ -302,6 +411,12 @@ export abstract class Module {
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return this.toString();
   }
+}
+
+/** The same value; `see` is called with its gradient, and gives the one that flows on. */
+function passing(x: Tensor, see: (grad: Tensor) => Tensor): Tensor {
+  const node = customGradient(x.node, [x.node], (grad) => [see(tensorOn(grad)).node]);
+  return tensorOn(node);
 }
 
 /** A module that maps a tensor to a tensor: what `Sequential` chains. */

@@ -65,6 +65,48 @@ export class ReflectionPad1d extends Padding {
   }
 }
 
+/** A value around the last axis; one size, or [left, right]. */
+export class ConstantPad1d extends Padding {
+  readonly value: number;
+
+  constructor(padding: Sides, value: number) {
+    super(1, padding);
+    this.value = value;
+  }
+
+  forward(x: Tensor): Tensor {
+    return F.pad(x, this.padding, { value: this.value });
+  }
+}
+
+/** A value around the last two axes; one size, or [left, right, top, bottom]. */
+export class ConstantPad2d extends Padding {
+  readonly value: number;
+
+  constructor(padding: Sides, value: number) {
+    super(2, padding);
+    this.value = value;
+  }
+
+  forward(x: Tensor): Tensor {
+    return F.pad(x, this.padding, { value: this.value });
+  }
+}
+
+/** A value around the last three axes; one size, or [left, right, top, bottom, front, back]. */
+export class ConstantPad3d extends Padding {
+  readonly value: number;
+
+  constructor(padding: Sides, value: number) {
+    super(3, padding);
+    this.value = value;
+  }
+
+  forward(x: Tensor): Tensor {
+    return F.pad(x, this.padding, { value: this.value });
+  }
+}
+
 /** A mirror image around the last two axes; one size, or [left, right, top, bottom]. */
 export class ReflectionPad2d extends Padding {
   constructor(padding: Sides) {

@@ -5,6 +5,7 @@ import * as F from '../functional/index.ts';
 import { causalMask, MultiheadAttention } from './attention.ts';
 import { ModuleList } from './containers.ts';
 import { Dropout } from './dropout.ts';
+import * as init from './init.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
 import { LayerNorm } from './normalization.ts';
@@ -142,6 +143,8 @@ export interface DecoderArguments {
   readonly memoryKeyPaddingMask?: Tensor | null;
   /** Whether position i of the target sees 0 to i only. */
   readonly tgtIsCausal?: boolean;
+  /** Whether position i of the target sees 0 to i of the memory only. */
+  readonly memoryIsCausal?: boolean;
 }
 
 /** Self-attention, attention to an encoder's output, and a feed-forward network. */
@@ -205,6 +208,7 @@ export class TransformerDecoderLayer extends Module {
     const [attended] = this.multiheadAttn.forward(x, memory, memory, {
       attnMask: options.memoryMask ?? null,
       keyPaddingMask: options.memoryKeyPaddingMask ?? null,
+      isCausal: options.memoryIsCausal ?? false,
       needWeights: false,
     });
     return this.dropout2.forward(attended);
@@ -213,6 +217,107 @@ export class TransformerDecoderLayer extends Module {
   #feedForward(x: Tensor): Tensor {
     const hidden = this.dropout.forward(this.#activation(this.linear1.forward(x)));
     return this.dropout3.forward(this.linear2.forward(hidden));
+  }
+}
+
+/**
+ * A stack of decoder layers, made by `layer` once for each, and an optional normalization.
+ *
+ * @example
+ * const layer = () => new nn.TransformerDecoderLayer(8, 2, { dimFeedforward: 16 });
+ * const decoder = new TransformerDecoder(layer, 2);
+ * decoder.forward(zeros([5, 2, 8]), zeros([7, 2, 8]), { tgtIsCausal: true }).shape; // => [5, 2, 8]
+ */
+export class TransformerDecoder extends Module {
+  readonly layers: ModuleList<TransformerDecoderLayer>;
+  readonly norm: LayerNorm | null;
+
+  constructor(
+    layer: () => TransformerDecoderLayer,
+    numLayers: number,
+    options: { readonly norm?: LayerNorm | null } = {},
+  ) {
+    super();
+    checkInteger('nn.TransformerDecoder', 'numLayers', numLayers, 1);
+    this.layers = new ModuleList(Array.from({ length: numLayers }, layer));
+    this.norm = options.norm ?? null;
+  }
+
+  forward(tgt: Tensor, memory: Tensor, options: DecoderArguments = {}): Tensor {
+    let x = tgt;
+    for (const layer of this.layers) x = layer.forward(x, memory, options);
+    return this.norm === null ? x : this.norm.forward(x);
+  }
+}
+
+export interface TransformerOptions extends TransformerLayerOptions {
+  /** Default 512. */
+  readonly dModel?: number;
+  /** Default 8. */
+  readonly nhead?: number;
+  /** Default 6. */
+  readonly numEncoderLayers?: number;
+  /** Default 6. */
+  readonly numDecoderLayers?: number;
+}
+
+export interface TransformerArguments extends EncoderArguments, DecoderArguments {
+  /** Whether position i of the source sees 0 to i only. */
+  readonly srcIsCausal?: boolean;
+}
+
+/**
+ * Encoder and decoder (Vaswani et al. 2017), each ending in a normalization. Matrices start from
+ * Glorot's uniform distribution. Source and target are [length, batch, dModel], with `batchFirst`
+ * [batch, length, dModel].
+ *
+ * @example
+ * const model = new Transformer({ dModel: 8, nhead: 2, numEncoderLayers: 1, numDecoderLayers: 1, dimFeedforward: 16 });
+ * model.forward(zeros([7, 2, 8]), zeros([5, 2, 8]), { tgtIsCausal: true }).shape; // => [5, 2, 8]
+ */
+export class Transformer extends Module {
+  readonly encoder: TransformerEncoder;
+  readonly decoder: TransformerDecoder;
+
+  constructor(options: TransformerOptions = {}) {
+    super();
+    const {
+      dModel = 512,
+      nhead = 8,
+      numEncoderLayers = 6,
+      numDecoderLayers = 6,
+      ...layer
+    } = options;
+    const { layerNormEps: eps = 1e-5, bias = true } = layer;
+    const norm = (): LayerNorm => new LayerNorm(dModel, { eps, bias });
+    this.encoder = new TransformerEncoder(
+      () => new TransformerEncoderLayer(dModel, nhead, layer),
+      numEncoderLayers,
+      { norm: norm() },
+    );
+    this.decoder = new TransformerDecoder(
+      () => new TransformerDecoderLayer(dModel, nhead, layer),
+      numDecoderLayers,
+      { norm: norm() },
+    );
+    this.resetParameters();
+  }
+
+  /** Draws all matrices anew. */
+  resetParameters(): void {
+    for (const parameter of this.parameters()) {
+      if (parameter.ndim > 1) init.xavierUniform(parameter);
+    }
+  }
+
+  forward(src: Tensor, tgt: Tensor, options: TransformerArguments = {}): Tensor {
+    const { srcMask = null, srcKeyPaddingMask = null, srcIsCausal = false, ...rest } = options;
+    const memory = this.encoder.forward(src, {
+      srcMask,
+      srcKeyPaddingMask,
+      isCausal: srcIsCausal,
+    });
+    return this.decoder.forward(tgt, memory, rest);
   }
 }
 

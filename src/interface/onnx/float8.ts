@@ -101,7 +101,8 @@ export function toFloat8Bits(type: Float8, value: number, saturate = true): numb
 function nanBits(format: SmallFloat, sign: number): number {
   const width = magnitudeBits(format);
   if (format.special === 'uz') return 1 << width;
-  if (format.special === 'finite') return sign | largestBits(format);
+  // A format without NaN has nothing better.
+  if (format.special === 'finite') return 0;
   return sign | ((1 << width) - 1);
 }
 

@@ -6,7 +6,7 @@ import { Call, type GraphRunner } from './operator.ts';
 import type { Value } from './values.ts';
 
 /** Rounds of all loops of one run: each adds its nodes to the computation. */
-const MAX_ROUNDS = 100_000;
+const MAX_ROUNDS = 20_000;
 
 /** The values of one graph by name, and those of the graph around it. */
 class Frame {

@@ -33,11 +33,8 @@ export interface LoadOptions {
  *   there.
  *
  * @example no-run: needs a file
- * ```ts
- * import * as onnx from 'tengen/onnx';
- *
- * const model = await onnx.load('resnet50.onnx');
- * ```
+ * const model = await load('resnet50.onnx');
+ * const { output } = model.run({ input: tensor(new Float32Array(150528)).reshape(1, 3, 224, 224) });
  */
 export async function load(input: ByteInput, options: LoadOptions = {}): Promise<OnnxModel> {
   checkKeys('onnx.load', options, ['trainable', 'external']);

@@ -31,7 +31,7 @@ const CONSTRUCTORS = {
 type ArrayName = keyof typeof CONSTRUCTORS;
 
 /**
- * Halves, float8 and float4 are held as their bits; elements of 4 bits one per byte; a complex number
+ * Halves, float8 and float4 are held as their bits; elements of 2 and 4 bits one per byte; a complex number
  * is two floats after each other.
  */
 export const ELEMENT_TYPES = {
@@ -59,6 +59,8 @@ export const ELEMENT_TYPES = {
   int4: { code: 22, bits: 4, array: 'int8', field: 'int32Data' },
   float4e2m1: { code: 23, bits: 4, array: 'uint8', field: 'int32Data' },
   float8e8m0: { code: 24, bits: 8, array: 'uint8', field: 'int32Data' },
+  uint2: { code: 25, bits: 2, array: 'uint8', field: 'int32Data' },
+  int2: { code: 26, bits: 2, array: 'int8', field: 'int32Data' },
 } as const satisfies Record<string, ElementInfo>;
 
 /** Name of an element type of ONNX, in the words of this framework: `float32` for FLOAT. */
@@ -123,19 +125,29 @@ export function rawByteLength(type: ElementType, count: number): number {
   return Math.ceil((count * ELEMENT_TYPES[type].bits) / 8);
 }
 
-/** Two elements of 4 bits in a byte, the lower half first. */
-function unpackNibbles(bytes: Uint8Array, count: number, signed: boolean): Int8Array | Uint8Array {
+/** Elements of 2 or 4 bits, several in a byte, the lowest first. */
+function unpackSmall(
+  bytes: Uint8Array,
+  count: number,
+  bits: 2 | 4,
+  signed: boolean,
+): Int8Array | Uint8Array {
   const data = signed ? new Int8Array(count) : new Uint8Array(count);
+  const perByte = 8 / bits;
+  const span = 1 << bits;
   for (let index = 0; index < count; index++) {
-    const nibble = ((bytes[index >> 1] ?? 0) >> (4 * (index & 1))) & 15;
-    data[index] = signed && nibble > 7 ? nibble - 16 : nibble;
+    const byte = bytes[Math.floor(index / perByte)] ?? 0;
+    const value = (byte >> (bits * (index % perByte))) & (span - 1);
+    data[index] = signed && value >= span / 2 ? value - span : value;
   }
   return data;
 }
 
+const isSigned = (type: ElementType): boolean => type === 'int4' || type === 'int2';
+
 function fromRaw(type: ElementType, raw: Uint8Array, count: number): ElementData {
   const { bits, array } = ELEMENT_TYPES[type];
-  if (bits === 4) return unpackNibbles(raw, count, type === 'int4');
+  if (bits === 4 || bits === 2) return unpackSmall(raw, count, bits, isSigned(type));
   // A copy of its own: aligned, and the file need not be kept.
   const { buffer } = new Uint8Array(raw);
   return new CONSTRUCTORS[array](buffer);
@@ -149,14 +161,17 @@ function fromField(
 ): ElementData {
   const { field, array, bits } = ELEMENT_TYPES[type];
   const list = field === 'none' ? [] : proto[field];
-  const packed = bits === 4 && list.length === Math.ceil(count / 2);
+  const small = bits === 2 || bits === 4;
+  const packed = small && list.length === rawByteLength(type, count);
   const entries = packed ? list.length : count * entriesPerElement(type);
   if (list.length !== entries) {
     throw new FormatError(
       `${name} of shape ${formatShape(proto.dims)} holds ${list.length} values of ${entries}`,
     );
   }
-  if (packed) return unpackNibbles(Uint8Array.from(list, Number), count, type === 'int4');
+  if (small && packed) {
+    return unpackSmall(Uint8Array.from(list, Number), count, bits, isSigned(type));
+  }
   const data = newArray(array, list.length);
   const isBig = data instanceof BigInt64Array || data instanceof BigUint64Array;
   for (let index = 0; index < list.length; index++) {
@@ -229,11 +244,13 @@ function decodeStrings(label: string, proto: TensorProto, count: number): string
   });
 }
 
-function packNibbles(data: ArrayLike<number>): Uint8Array {
-  const bytes = new Uint8Array(Math.ceil(data.length / 2));
+function packSmall(data: ArrayLike<number>, bits: 2 | 4): Uint8Array {
+  const perByte = 8 / bits;
+  const bytes = new Uint8Array(Math.ceil(data.length / perByte));
   for (let index = 0; index < data.length; index++) {
-    const nibble = (data[index] ?? 0) & 15;
-    bytes[index >> 1] = (bytes[index >> 1] ?? 0) | (nibble << (4 * (index & 1)));
+    const at = Math.floor(index / perByte);
+    const value = (data[index] ?? 0) & ((1 << bits) - 1);
+    bytes[at] = (bytes[at] ?? 0) | (value << (bits * (index % perByte)));
   }
   return bytes;
 }
@@ -251,8 +268,9 @@ export function encodeTensor(array: ElementArray, name?: string): Draft<TensorPr
     return { ...head, stringData: data.map((text: string) => encoder.encode(text)) };
   }
   const typed = data as Exclude<ElementData, readonly string[]>;
-  if (ELEMENT_TYPES[type].bits === 4) {
-    return { ...head, rawData: packNibbles(typed as ArrayLike<number>) };
+  const { bits } = ELEMENT_TYPES[type];
+  if (bits === 4 || bits === 2) {
+    return { ...head, rawData: packSmall(typed as ArrayLike<number>, bits) };
   }
   const rawData = new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength);
   return { ...head, rawData };

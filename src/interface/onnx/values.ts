@@ -17,7 +17,7 @@ import type { ElementArray, ElementData, ElementType } from './tensor-data.ts';
 
 /**
  * The dtype in which elements of a type are computed: 64-bit integers as 32, unsigned 16 as signed 32,
- * those of 4 bits as 8, and the float8 as float32 that has been rounded.
+ * those of 2 and 4 bits as 8, and the float8 as float32 that has been rounded.
  */
 const COMPUTED: Readonly<Record<ElementType, DType | null>> = {
   float32: 'float32',
@@ -35,6 +35,8 @@ const COMPUTED: Readonly<Record<ElementType, DType | null>> = {
   bool: 'bool',
   int4: 'int8',
   uint4: 'uint8',
+  int2: 'int8',
+  uint2: 'uint8',
   float8e4m3fn: 'float32',
   float8e4m3fnuz: 'float32',
   float8e5m2: 'float32',
@@ -104,11 +106,17 @@ function typedArrayOf(type: ElementType, values: ArrayLike<number>): TypedArray 
     case 'float64':
       return Float64Array.from(values);
     case 'int8':
-    case 'int4':
       return Int8Array.from(values);
+    case 'int4':
+      return Int8Array.from(values, (value) => (value << 28) >> 28);
+    case 'int2':
+      return Int8Array.from(values, (value) => (value << 30) >> 30);
     case 'uint8':
-    case 'uint4':
       return Uint8Array.from(values);
+    case 'uint4':
+      return Uint8Array.from(values, (value) => value & 15);
+    case 'uint2':
+      return Uint8Array.from(values, (value) => value & 3);
     case 'bool':
       return Uint8Array.from(values, (value) => (value === 0 ? 0 : 1));
     case 'int16':

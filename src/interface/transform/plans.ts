@@ -78,6 +78,8 @@ export class Plans {
     disposeExecutables(entry);
     const shelf = this.#shelfFor(device);
     Object.assign(entry, this.#compile(device, shelf, linear, results, [...roots, ...kept]));
+    // The new plan may bind less: what is computed ahead depends on which leaves are parameters.
+    entry.bindings.length = 0;
     entry.stale = false;
     entry.measured = null;
   }

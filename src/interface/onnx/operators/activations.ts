@@ -123,6 +123,16 @@ export const activations: readonly Operator[] = [
   withAlpha('Swish', 24, 1, (x, alpha) => x.mul(x.mul(alpha).sigmoid())),
   withAlpha('ThresholdedRelu', 10, 1, (x, alpha) => where(x.gt(alpha), x, 0)),
   defineOperator({
+    name: 'SwiGLU',
+    since: 28,
+    inputs: 2,
+    attributes: { alpha: float(1) },
+    run: (call) => {
+      const gate = call.tensor(0);
+      return gate.mul(gate.mul(call.attributes.alpha).sigmoid()).mul(call.tensor(1));
+    },
+  }),
+  defineOperator({
     name: 'Selu',
     since: 1,
     inputs: 1,

@@ -17,7 +17,15 @@ import {
   texts,
 } from '../attributes.ts';
 import { type Call, HOST_LIMIT, type Operator, defineOperator } from '../operator.ts';
-import type { ElementArray, ElementType } from '../tensor-data.ts';
+import { tensorProto } from '../messages.ts';
+import {
+  ELEMENT_TYPES,
+  type ElementArray,
+  type ElementType,
+  decodeTensor,
+  elementCode,
+  encodeTensor,
+} from '../tensor-data.ts';
 import { isFloat8 } from '../float8.ts';
 import { TensorValue, computedAs, decodeValues, encodeValues, isFloatType } from '../values.ts';
 import { formatNumber, parseNumber } from './text.ts';
@@ -110,7 +118,7 @@ function castHost(array: ElementArray, type: ElementType, saturate: boolean): El
 
 /** Types that are rounded on the host, as the framework has no dtype for them. */
 function needsHost(type: ElementType): boolean {
-  return type === 'string' || isFloat8(type) || type === 'int4' || type === 'uint4';
+  return type === 'string' || isFloat8(type) || /^u?int[24]$/.test(type);
 }
 
 export function castValue(value: TensorValue, type: ElementType, saturate = true): TensorValue {
@@ -122,6 +130,20 @@ export function castValue(value: TensorValue, type: ElementType, saturate = true
   const dtype = computedAs(type);
   if (type === 'uint16') return as(type, value.tensor.to('int32').bitwiseAnd(0xffff));
   return as(type, value.tensor.to(dtype));
+}
+
+/** The same bits as another type of the same size; on the host. */
+function bitCast(value: TensorValue, type: ElementType): TensorValue {
+  const { data, shape } = value.read();
+  const bits = (of: ElementType): number => ELEMENT_TYPES[of].bits;
+  if (Array.isArray(data) || type === 'string' || bits(type) !== bits(value.type)) {
+    throw new FormatError(`the bits of ${value.type} are none of ${type}`);
+  }
+  const raw = encodeTensor(value.read()).rawData ?? new Uint8Array(0);
+  const proto = tensorProto.decode(
+    tensorProto.encode({ dims: shape, dataType: elementCode(type), rawData: raw }),
+  );
+  return TensorValue.ofArray(decodeTensor(proto));
 }
 
 /** The generator of a node: of its own if it has a seed. */
@@ -214,7 +236,13 @@ export const creation: readonly Operator[] = [
     attributes: { value: tensorAttribute() },
     run: constantOfShape,
   }),
-  defineOperator({ name: 'Range', since: 11, inputs: 3, run: range }),
+  defineOperator({
+    name: 'Range',
+    since: 11,
+    inputs: 3,
+    attributes: { stash_type: ignored() },
+    run: range,
+  }),
   defineOperator({
     name: 'Cast',
     since: 6,
@@ -228,6 +256,13 @@ export const creation: readonly Operator[] = [
     inputs: 2,
     attributes: { saturate: flag(true), round_mode: ignored() },
     run: (call) => castValue(call.value(0), call.type(1), call.attributes.saturate),
+  }),
+  defineOperator({
+    name: 'BitCast',
+    since: 26,
+    inputs: 1,
+    attributes: { to: required(elementType()) },
+    run: (call) => bitCast(call.value(0), call.attributes.to),
   }),
   defineOperator({
     name: 'EyeLike',

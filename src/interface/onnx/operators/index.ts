@@ -15,6 +15,7 @@ import { pooling } from './pooling.ts';
 import { quantization } from './quantization.ts';
 import { recurrents } from './recurrent.ts';
 import { reductions } from './reduction.ts';
+import { regions } from './regions.ts';
 import { resizing } from './resize.ts';
 import { sequences } from './sequences.ts';
 import { shaping } from './shape.ts';
@@ -38,13 +39,14 @@ export const OPERATORS: readonly Operator[] = [
   ...recurrents,
   ...quantization,
   ...resizing,
+  ...regions,
   ...detection,
   ...signals,
   ...attentions,
 ];
 
 /** The latest version of the standard's operators that the rows describe. */
-export const MAX_OPSET = 26;
+export const MAX_OPSET = 28;
 
 const BY_NAME = new Map<string, Operator[]>();
 for (const operator of OPERATORS) {

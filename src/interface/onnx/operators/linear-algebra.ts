@@ -1,6 +1,7 @@
 // Matrix products and what is made of them.
 import { FormatError, ShapeError } from '../../../base/errors.ts';
 import { formatShape } from '../../../base/shape.ts';
+import { det } from '../../linalg/index.ts';
 import { type Tensor, einsum } from '../../tensor/index.ts';
 import { flag, float, required, text } from '../attributes.ts';
 import { type Call, type Operator, defineOperator } from '../operator.ts';
@@ -57,6 +58,12 @@ export const linearAlgebra: readonly Operator[] = [
       broadcast: flag(),
     },
     run: gemm,
+  }),
+  defineOperator({
+    name: 'Det',
+    since: 11,
+    inputs: 1,
+    run: (call) => as(call.type(0), det(call.tensor(0))),
   }),
   defineOperator({
     name: 'Einsum',

@@ -4,7 +4,7 @@ import { formatShape } from '../../../base/shape.ts';
 import * as ops from '../../../graph/ops/index.ts';
 import * as F from '../../functional/index.ts';
 import { wrap } from '../../tensor/handle.ts';
-import type { Tensor } from '../../tensor/index.ts';
+import { type Tensor, where } from '../../tensor/index.ts';
 import { flag, float, ignored, int, ints, required } from '../attributes.ts';
 import { type Call, type Operator, type Result, defineOperator } from '../operator.ts';
 import type { TensorValue } from '../values.ts';
@@ -174,7 +174,8 @@ function lpNormalization(call: Call<{ axis: number; p: number }>): TensorValue {
   const axis = call.axis(call.attributes.axis);
   const x = call.tensor(0);
   const length = x.norm(call.attributes.p, axis, { keepdims: true });
-  return as(call.type(0), x.div(length));
+  // What has no length stays zero.
+  return as(call.type(0), where(length.eq(0), 0, x.div(length)));
 }
 
 export const normalizations: readonly Operator[] = [

@@ -187,9 +187,8 @@ function maxUnpool(call: Call<UnpoolAttributes>): TensorValue {
     throw new ShapeError(`output_shape ${formatShape(wanted)}, at least ${formatShape(smallest)}`);
   }
   if (after.every((amount) => amount === 0)) return as(call.type(0), result);
-  // Within a larger result the same flat place is another element: they are counted there.
-  const larger = full([sizeOf(wanted)], 0, { dtype: x.dtype });
-  return as(call.type(0), larger.scatter(0, places, x.reshape([-1])).reshape(wanted));
+  const amounts = after.flatMap((_, i) => [0, after[rank - 1 - i] ?? 0]);
+  return as(call.type(0), F.pad(result, amounts));
 }
 
 const POOL = { ...WINDOW_ATTRIBUTES, kernel_shape: required(ints()) };

@@ -14,6 +14,8 @@ import { GROUP, WINDOW_ATTRIBUTES } from './windows.ts';
 
 /** The numbers a type holds. */
 const LIMITS: Partial<Readonly<Record<ElementType, readonly [low: number, high: number]>>> = {
+  uint2: [0, 3],
+  int2: [-2, 1],
   uint4: [0, 15],
   int4: [-8, 7],
   uint8: [0, 255],

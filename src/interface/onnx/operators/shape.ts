@@ -201,14 +201,15 @@ function depthToSpace(call: Call<{ blocksize: number; mode: string }>): TensorVa
   return as(call.type(0), parts.reshape([n, depth, h * b, w * b]));
 }
 
-function spaceToDepth(call: Call<{ blocksize: number }>): TensorValue {
+function spaceToDepth(call: Call<{ blocksize: number; mode: string }>): TensorValue {
   const { n, c, h, w } = imageShape(call);
   const { blocksize: b } = call.attributes;
   if (b < 1 || h % b !== 0 || w % b !== 0) {
     throw new ShapeError(`${h} by ${w} does not make blocks of ${b} by ${b}`);
   }
   const parts = call.tensor(0).reshape([n, c, h / b, b, w / b, b]);
-  const moved = parts.permute([0, 3, 5, 1, 2, 4]);
+  const isRow = call.attributes.mode === 'CRD';
+  const moved = parts.permute(isRow ? [0, 1, 3, 5, 2, 4] : [0, 3, 5, 1, 2, 4]);
   return as(call.type(0), moved.reshape([n, c * b * b, h / b, w / b]));
 }
 
@@ -397,7 +398,8 @@ export const shaping: readonly Operator[] = [
     name: 'SpaceToDepth',
     since: 1,
     inputs: 1,
-    attributes: { blocksize: required(int()) },
+    // The mode is said from version 28 on.
+    attributes: { blocksize: required(int()), mode: text('DCR', ['DCR', 'CRD']) },
     run: spaceToDepth,
   }),
   defineOperator({

@@ -1,0 +1,195 @@
+// Regions of images and windows that are moved.
+import { FormatError, ShapeError } from '../../../base/errors.ts';
+import { formatShape } from '../../../base/shape.ts';
+import * as F from '../../functional/index.ts';
+import { type Tensor, arange, cat, maximum, where } from '../../tensor/index.ts';
+import { deformConv2d } from '../../vision/ops/deform-conv.ts';
+import { roiAlign, roiPool } from '../../vision/ops/regions.ts';
+import { float, int, ints, required, text } from '../attributes.ts';
+import { type Call, type Operator, defineOperator } from '../operator.ts';
+import type { TensorValue } from '../values.ts';
+import { as } from './results.ts';
+import {
+  WINDOW_ATTRIBUTES,
+  GROUP,
+  type WindowAttributes,
+  readWindows,
+  spaceOf,
+} from './windows.ts';
+
+interface AlignAttributes {
+  readonly aligned: boolean;
+  readonly mode: 'avg' | 'max';
+  readonly output_height: number;
+  readonly output_width: number;
+  readonly sampling_ratio: number;
+  readonly spatial_scale: number;
+}
+
+/** Means, or maxima, over the bins of regions [count, 4], each in the image that the third input says. */
+function align(call: Call<AlignAttributes>): TensorValue {
+  const {
+    aligned,
+    mode,
+    sampling_ratio: samplingRatio,
+    spatial_scale: spatialScale,
+  } = call.attributes;
+  const outputSize = [call.attributes.output_height, call.attributes.output_width] as const;
+  const x = call.tensor(0);
+  const boxes = call.tensor(1).to(x.dtype);
+  const images = call.tensor(2);
+  if (x.ndim !== 4 || boxes.ndim !== 2 || boxes.shape[1] !== 4) {
+    throw new ShapeError(`regions ${formatShape(boxes.shape)} of ${formatShape(x.shape)}`);
+  }
+  if (mode === 'max') return as(call.type(0), alignedMaxima(x, boxes, images, call.attributes));
+  const regions = cat([images.to(x.dtype).unsqueeze(1), boxes], 1);
+  const options = { outputSize, spatialScale, samplingRatio, aligned };
+  return as(call.type(0), roiAlign(x, regions, options));
+}
+
+/** Where the samples of each bin lie along an axis, [regions, bins × samples]. */
+function samplePlaces(
+  low: Tensor,
+  high: Tensor,
+  bins: number,
+  { aligned, sampling_ratio: samples, spatial_scale: scale }: AlignAttributes,
+): Tensor {
+  const offset = aligned ? 0.5 : 0;
+  const start = low.mul(scale).sub(offset);
+  const size = high.sub(low).mul(scale);
+  // Without the half pixel no region is smaller than a pixel.
+  const span = aligned ? size : maximum(size, 1);
+  const steps = arange(bins * samples)
+    .to(low.dtype)
+    .add(0.5)
+    .div(bins * samples);
+  return start.unsqueeze(1).add(span.unsqueeze(1).mul(steps));
+}
+
+/** The two pixels around each place with their weights; what is far outside counts nothing. */
+function neighbours(places: Tensor, length: number) {
+  const inside = places.ge(-1).logicalAnd(places.le(length));
+  const clamped = places.clamp(0, length - 1);
+  const low = clamped.floor();
+  const high = low.add(1).clamp(null, length - 1);
+  const rest = clamped.sub(low);
+  return [
+    { index: low.to('int32'), weight: where(inside, rest.rsub(1), 0) },
+    { index: high.to('int32'), weight: where(inside, rest, 0) },
+  ] as const;
+}
+
+/** The largest weighted pixel of a bin: as the standard has it, not of interpolated values. */
+function alignedMaxima(
+  x: Tensor,
+  boxes: Tensor,
+  images: Tensor,
+  attributes: AlignAttributes,
+): Tensor {
+  const { output_height: rows, output_width: columns, sampling_ratio: samples } = attributes;
+  if (!(samples >= 1)) throw new FormatError('maxima need a sampling_ratio of at least 1');
+  const [, channels = 0, height = 0, width = 0] = x.shape;
+  const count = boxes.shape[0] ?? 0;
+  const [x1, y1, x2, y2] = [0, 1, 2, 3].map((i) => boxes.select(1, i)) as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const vertical = neighbours(samplePlaces(y1, y2, rows, attributes), height);
+  const horizontal = neighbours(samplePlaces(x1, x2, columns, attributes), width);
+  const plane = x.indexSelect(0, images.to('int32')).reshape([count, channels, height * width]);
+  const points = rows * samples * columns * samples;
+  const parts = vertical.flatMap((v) =>
+    horizontal.map((h) => {
+      const index = v.index.mul(width).unsqueeze(2).add(h.index.unsqueeze(1));
+      const weight = v.weight.unsqueeze(2).mul(h.weight.unsqueeze(1)).reshape([count, 1, points]);
+      const read = plane.gather(
+        2,
+        index.reshape([count, 1, points]).expand([count, channels, points]),
+      );
+      return read.mul(weight);
+    }),
+  );
+  const largest = parts.reduce((a, b) => maximum(a, b));
+  return largest.reshape([count, channels, rows, samples, columns, samples]).amax([3, 5]);
+}
+
+type DeformAttributes = WindowAttributes & {
+  readonly group: number;
+  readonly offset_group: number;
+};
+
+function deformConvolution(call: Call<DeformAttributes>): TensorValue {
+  let x = call.tensor(0);
+  const weight = call.tensor(1);
+  const space = spaceOf(x.shape);
+  if (space.length !== 2) throw new ShapeError(`expected images, got ${formatShape(x.shape)}`);
+  const { stride, padding, dilation } = readWindows(space, weight.shape.slice(2), call.attributes);
+  const [top = 0, bottom = 0, left = 0, right = 0] = padding;
+  const even = top === bottom && left === right;
+  // Offsets are relative, so an uneven border can be laid around the image first.
+  if (!even) x = F.pad(x, [left, right, top, bottom]);
+  const result = deformConv2d(x, call.tensor(2), weight, call.optional(3), {
+    stride,
+    padding: even ? [top, left] : 0,
+    dilation,
+    mask: call.optional(4),
+  });
+  return as(call.type(0), result);
+}
+
+const ALIGN = {
+  mode: text<'avg' | 'max'>('avg', ['avg', 'max']),
+  output_height: int(1),
+  output_width: int(1),
+  sampling_ratio: int(0),
+  spatial_scale: float(1),
+};
+
+export const regions: readonly Operator[] = [
+  defineOperator({
+    name: 'RoiAlign',
+    since: 10,
+    until: 15,
+    inputs: 3,
+    attributes: ALIGN,
+    run: (call) => align(call.with({ ...call.attributes, aligned: false })),
+  }),
+  defineOperator({
+    name: 'RoiAlign',
+    since: 16,
+    inputs: 3,
+    attributes: {
+      ...ALIGN,
+      coordinate_transformation_mode: text<'half_pixel' | 'output_half_pixel'>('half_pixel', [
+        'half_pixel',
+        'output_half_pixel',
+      ]),
+    },
+    run: (call) => {
+      const aligned = call.attributes.coordinate_transformation_mode === 'half_pixel';
+      return align(call.with({ ...call.attributes, aligned }));
+    },
+  }),
+  defineOperator({
+    name: 'MaxRoiPool',
+    since: 1,
+    inputs: 2,
+    attributes: { pooled_shape: required(ints()), spatial_scale: float(1) },
+    run: (call) => {
+      const { pooled_shape: outputSize, spatial_scale: spatialScale } = call.attributes;
+      return as(
+        call.type(0),
+        roiPool(call.tensor(0), call.tensor(1), { outputSize, spatialScale }),
+      );
+    },
+  }),
+  defineOperator({
+    name: 'DeformConv',
+    since: 19,
+    inputs: [3, 5],
+    attributes: { ...WINDOW_ATTRIBUTES, ...GROUP, offset_group: int(1) },
+    run: deformConvolution,
+  }),
+];

@@ -134,6 +134,30 @@ describe('functions at several sizes', () => {
     await expectAgreement(fn, { inputs: [[2, 1, 8, 8]], ...axes }, others);
   });
 
+  test('a GRU, whose steps share a stack', async () => {
+    class Last extends nn.Module {
+      readonly gru = new nn.GRU(3, 4, { batchFirst: true, bidirectional: true });
+      forward(x: Tensor): Tensor {
+        return this.gru.forward(x)[0];
+      }
+    }
+    const others = [1, 2, 5].map((n) => numbers([n, 4, 3]));
+    await expectAgreement(new Last(), { inputs: [[2, 4, 3]], ...batch }, others);
+  });
+
+  test('values behind detach and index checks', async () => {
+    const table = new nn.Parameter(numbers([5, 3]));
+    const fn = (x: Tensor) => {
+      const index = x.flatten().abs().mul(4).int();
+      return table
+        .at(index)
+        .detach()
+        .narrow(0, 0, index.shape[0]! - 1);
+    };
+    const others = [numbers([1, 4]), numbers([7, 4])];
+    await expectAgreement(fn, { inputs: [[2, 4]], ...batch }, others);
+  });
+
   test('two inputs that share an axis', async () => {
     const fn = (x: Tensor, y: Tensor) => x.flatten(1).add(y);
     const model = await exportedModel(fn, {

@@ -1,6 +1,6 @@
 // The graph that is exported, as it is at each of several sizes of the dynamic axes: traces of one
 // function are laid over each other node by node, and differ in numbers only.
-import { ArgumentError } from '../../../base/errors.ts';
+import { ArgumentError, internalError } from '../../../base/errors.ts';
 import { formatShape, sameShape, type Shape } from '../../../base/shape.ts';
 import { newMark, type Node } from '../../../graph/node.ts';
 import type { Attrs } from '../../../graph/op.ts';
@@ -210,7 +210,10 @@ export class TracedGraph {
 
   /** What a node of the main trace is in every trace. */
   images(node: Node): readonly Image[] {
-    return this.#images.get(node) ?? [node];
+    if (this.grid.points.length === 1) return [node];
+    const images = this.#images.get(resolve(node));
+    if (images === undefined) throw internalError(`${describeNode(node)} is in one trace only`);
+    return images;
   }
 
   /** One number of a node in every trace. */

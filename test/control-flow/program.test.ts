@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import {
   clearPlans,
   configure,
+  customGradient,
   debug,
   evaluate,
   explain,
@@ -100,6 +101,14 @@ describe('inside a program', () => {
     );
     h(tensor([1, 2]), true);
     expect(() => h(tensor([1, 2]), false).arraySync()).not.toThrow();
+    const w = new nn.Parameter(tensor(3));
+    const through = customGradient((x: Tensor) => ({ value: x, gradient: (c) => c.mul(w) }));
+    const own = trace(
+      (xs: Tensor) =>
+        scan((s: Tensor, x: Tensor) => [s.add(through(x.mul(w))), null], tensor(0), xs),
+      { withoutHost: true },
+    );
+    expect(() => own(tensor([1, 2]))).toThrow(/custom gradient, which a replay cannot call/);
     const changing = { plus: true };
     const k = trace(
       (xs: Tensor) =>
@@ -234,6 +243,9 @@ describe('what is drawn and promised inside', () => {
     const look = (ids: number[]) =>
       scan((s: Tensor, id: Tensor) => [s.add(embedding.forward(id)), null], zeros(2), ints(ids))[0];
     look([0, 3]).arraySync();
-    expect(() => look([0, 4]).arraySync()).toThrow(/out of range/);
+    expect(() => look([0, 4]).arraySync()).toThrow(/index 4 is out of range for size 4/);
+    // What is known of the whole is looked at before the run, and costs no kernel in it.
+    look([1, 2]).arraySync();
+    expect(explain()).not.toContain('min');
   });
 });

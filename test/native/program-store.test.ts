@@ -50,6 +50,10 @@ describe.skipIf(missing !== null)(
       expect(first.kernels[0]).toBe(second.kernels[0]);
       expect(Buffer.compare(await runMirror(loaded, first, 2), wanted)).toBe(0);
       expect(first.dispatches).toEqual(plan.dispatches);
+      const condition = { location: arena(0), when: true };
+      const loops = [{ first: 1, end: 3, depth: 0, trips: -1, condition }];
+      open(path).save(key('loops'), { plans: [{ ...plan, loops }], rest: '' });
+      expect(open(path).load(key('loops'))?.plans[0]?.loops).toEqual(loops);
       expect(() => first.kernels[0]?.body).toThrow('stored without its body');
     });
 

@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   ArgumentError,
+  cat,
   DTypeError,
   evaluate,
   explain,
@@ -304,8 +305,72 @@ describe('gradients', () => {
       evaluate(...layer.parameters().map((parameter) => parameter.grad as Tensor));
       return Number(/^(\d+) kernels/m.exec(explain())?.[1]);
     };
-    // A step is a product and the gates forward, and a product with the gates backward.
-    expect(kernels(10) - kernels(6)).toBeLessThanOrEqual(3 * 4);
+    // Unrolled, a step is a product and the gates forward, and a product with the gates backward.
+    expect(kernels(8) - kernels(6)).toBeLessThanOrEqual(3 * 2);
+    // As a loop all steps are the same kernels.
+    expect(kernels(40) - kernels(20)).toBeLessThanOrEqual(2);
+  });
+});
+
+describe('long sequences, which run as a loop', () => {
+  const layers = [
+    new nn.RNN(2, 3),
+    new nn.GRU(2, 3),
+    new nn.LSTM(2, 3),
+    new nn.LSTM(2, 3, { projSize: 2, bias: false }),
+  ];
+  const cases = layers.flatMap((layer) =>
+    [null, [12, 3, 7]].map((lengths) => ({ layer, lengths })),
+  );
+
+  test.each(cases)('$layer, lengths $lengths: the same as in short parts', ({ layer, lengths }) => {
+    manualSeed(7);
+    const x = new nn.Parameter(randn([12, 3, 2]));
+    const gradientsOf = (results: readonly Tensor[]): unknown => {
+      layer.zeroGrad();
+      x.grad = null;
+      lossOf(results).backward();
+      const all = [x, ...layer.parameters()].map((parameter) => parameter.grad as Tensor);
+      return all.map((gradient) => gradient.arraySync());
+    };
+    const initial = [fill([1, 3, layer instanceof nn.LSTM && layer.projSize > 0 ? 2 : 3], 0.7)];
+    if (layer instanceof nn.LSTM) initial.push(fill([1, 3, 3], 0.9));
+    const forward = (part: Tensor, state: readonly Tensor[], own: number[] | null): Tensor[] => {
+      const options = { lengths: own };
+      if (!(layer instanceof nn.LSTM)) return layer.forward(part, state[0] as Tensor, options);
+      const [output, next] = layer.forward(part, state as readonly [Tensor, Tensor], options);
+      return [output, ...next];
+    };
+    const whole = forward(x, initial, lengths);
+    let state: readonly Tensor[] = initial;
+    const outputs: Tensor[] = [];
+    for (let start = 0; start < 12; start += 4) {
+      const own = lengths?.map((length) => Math.min(4, Math.max(0, length - start))) ?? null;
+      const [output, ...next] = forward(x.narrow(0, start, 4), state, own);
+      outputs.push(output as Tensor);
+      state = next;
+    }
+    const parts = [cat(outputs), ...state];
+    whole.forEach((value, i) => expectValues(value, (parts[i] as Tensor).arraySync()));
+    const expected = gradientsOf(parts);
+    const actual = gradientsOf(whole);
+    (expected as unknown[]).forEach((value, i) =>
+      expectValues(tensor((actual as number[][])[i] as number[]), value),
+    );
+  });
+
+  test('backwards, and unseen beyond the length', () => {
+    const layer = new nn.GRU(1, 2, { bidirectional: true });
+    const x = randn([10, 1, 1]);
+    const padded = cat([x, tensor([[[NaN]], [[NaN]]])]);
+    const [output] = layer.forward(padded, null, { lengths: [10] });
+    const reverse = layer.parameters().slice(4);
+    const [turned] = F.gru(x.flip(0), [], reverse);
+    expectValues(output.narrow(0, 0, 10).narrow(2, 2, 2), turned.flip(0).arraySync());
+    expectValues(output.narrow(0, 10, 2), zeros([2, 1, 4]).arraySync());
+    lossOf([output]).backward();
+    const gradients = layer.parameters().map((parameter) => parameter.grad as Tensor);
+    expect(gradients.every((gradient) => gradient.dataSync().every(Number.isFinite))).toBe(true);
   });
 });
 

@@ -153,15 +153,16 @@ export class InterpDevice implements Device {
       for (const item of items) {
         if ('loop' in item) {
           const { trips, depth, condition } = item.loop;
-          for (let at = 0; trips < 0 || at < trips; at++) {
+          // Behind the loop it is how often that ran.
+          for (let at = 0; ; at++) {
             iterations[depth] = at;
+            if (at === trips) break;
             if (condition !== null) {
               const holds = this.#resolve(condition.location, 'bool', memory)[0] !== 0;
               if (holds !== condition.when) break;
             }
             run(item.items);
           }
-          if (condition === null) iterations[depth] = trips;
           continue;
         }
         const { kernel, arguments: locations } = item;

@@ -22,10 +22,10 @@ import {
   parameterLike,
   Subgraph,
 } from '../subgraph.ts';
-import { add } from './arithmetic.ts';
+import { add, sub } from './arithmetic.ts';
 import { cast } from './cast.ts';
 import { less } from './compare.ts';
-import { iota, zerosLike } from './creation.ts';
+import { constant, iota, zerosLike } from './creation.ts';
 import { resultOf } from './result.ts';
 
 // ---- loops ------------------------------------------------------------------------------------
@@ -276,7 +276,9 @@ class LoopGradient {
   /** The number of the iteration of which the reverse one is. */
   #numbered(): Slice {
     if (this.#number === null) {
-      const of = iota([this.#context.attrs.trips], 0, 'int32');
+      const { trips, backwards } = this.#context.attrs;
+      const numbers = iota([trips], 0, 'int32');
+      const of = backwards ? sub(constant(trips - 1, 'int32'), numbers) : numbers;
       this.#number = { parameter: parameterLike(of, true), of };
     }
     return this.#number;

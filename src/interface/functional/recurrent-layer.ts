@@ -1,7 +1,10 @@
-// One direction of one recurrent layer, unrolled over time, with the gradient through time written
-// out: the weights' gradients are then one product over all steps instead of one for each.
+// One direction of one recurrent layer. Short sequences are unrolled, with the gradient through time
+// written out, so that the weights have one product over all steps; longer ones are a loop.
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
+import { tensorOn } from '../tensor/handle.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { scan } from '../transform/control-flow.ts';
 import type { RecurrentCell, State, Step } from './recurrent-cells.ts';
 
 /** Weights as PyTorch names them; `projection` is weight_hr. */
@@ -208,5 +211,44 @@ export function runDirection(
   const rows = ops.reshape(x, [time * batch, features]);
   const gates = project(rows, weights.input, weights.inputBias);
   const stacked = ops.reshape(gates, [time, batch, gates.shape[1] as number]);
+  if (time > UNROLLED) return scanDirection(cell, stacked, initial, weights, options);
   return new Direction(cell, stacked, weights, options).run(initial);
+}
+
+/**
+ * Steps that are unrolled at most. Longer sequences are a loop that is compiled once, whatever their
+ * length: unrolled, every step would be kernels of its own.
+ */
+const UNROLLED = 8;
+
+/** All steps as one loop; its gradient is another. */
+function scanDirection(
+  cell: RecurrentCell,
+  gates: Node,
+  initial: State,
+  weights: DirectionWeights,
+  { reverse, lengths }: { readonly reverse: boolean; readonly lengths: Node | null },
+): DirectionResult {
+  const { hidden, hiddenBias, projection } = weights;
+  const [time] = gates.shape as readonly [number, number, number];
+  const times = ops.iota([time], 0, 'int32');
+  const step = (
+    before: readonly Tensor[],
+    [input, at]: readonly [Tensor, Tensor],
+  ): readonly [readonly Tensor[], Tensor] => {
+    const state = before.map(({ node }) => node);
+    const product = project(state[0] as Node, hidden, hiddenBias);
+    const made = [...cell.step(input.node, product, state).state];
+    if (projection !== null) made[0] = project(made[0] as Node, projection, null);
+    const runs = lengths === null ? null : ops.greater(lengths, at.node);
+    const next = made.map((node, i) => where(runs, node, state[i] as Node));
+    const output = where(runs, made[0] as Node, zeroLike(hidden));
+    return [next.map(tensorOn), tensorOn(output)];
+  };
+  const start: readonly Tensor[] = initial.map(tensorOn);
+  const parts: readonly [Tensor, Tensor] = [tensorOn(gates), tensorOn(times)];
+  const [last, output] = scan(step, start, parts, {
+    reverse,
+  });
+  return { output: output.node, last: last.map(({ node }) => node) };
 }

@@ -45,18 +45,24 @@ export function checkStored(leaf: Node, range: ops.IndexRange, bytes: () => Uint
 /** Ops whose result has just the values of their operand. */
 const SAME_VALUES = new Set(['reshape', 'expand', 'permute', 'flip', 'copy', 'checkedIndex']);
 
-/** The stored value whose elements are those of `index`, or null if it has to be computed. */
-export function storedIndex(index: Node): Node | null {
+/** The value furthest back that has the same elements as `index`. */
+export function indexSource(index: Node): Node {
   let node = index;
   while (node.storage === null) {
     const [operand] = node.inputs;
     const same =
       SAME_VALUES.has(node.op.name) ||
       (node.op.name === 'cast' && operand !== undefined && !isFloat(operand.dtype));
-    if (!same || operand === undefined) return null;
+    if (!same || operand === undefined) break;
     node = operand;
   }
   return node;
+}
+
+/** The stored value whose elements are those of `index`, or null if it has to be computed. */
+export function storedIndex(index: Node): Node | null {
+  const source = indexSource(index);
+  return source.storage === null ? null : source;
 }
 
 /**

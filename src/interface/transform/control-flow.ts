@@ -14,6 +14,7 @@ import {
   parameterLike,
 } from '../../graph/subgraph.ts';
 import { inBody } from '../../graph/bodies.ts';
+import { indexSource } from '../tensor/index-values.ts';
 import { castNode, isTensor, tensorOn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { guardsOf } from './promises.ts';
@@ -67,25 +68,22 @@ function results<T>(tree: T, nodes: readonly Node[]): T {
 
 // ---- promises ---------------------------------------------------------------------------------
 
-/** What is promised within a body, with the least and the most of the numbers that tell. */
-function promisesIn(
-  outputs: readonly Node[],
-  isOutside: (node: Node) => boolean,
-): { readonly promise: Node; readonly ends: readonly [Node, Node] }[] {
-  const promises = interiorOf(outputs, isOutside).nodes.flatMap((node) =>
-    node.op.lower.kind === 'region'
-      ? ops.guardsOf(node)
-      : node.op.promise === undefined
-        ? []
-        : [node],
-  );
-  return promises.map((promise) => {
-    // Small integers have no number that stands for none.
-    const [least, most] = guardsOf([promise]).map((end) =>
-      castNode(end, isFloat(end.dtype) || end.dtype === 'uint32' ? end.dtype : 'int32'),
-    ) as [Node, Node];
-    return { promise, ends: [least, most] };
+/** What is promised within a body. */
+function promisesIn(outputs: readonly Node[], isOutside: (node: Node) => boolean): Node[] {
+  return interiorOf(outputs, isOutside).nodes.flatMap((node) => {
+    if (node.op.lower.kind === 'region') return ops.guardsOf(node);
+    return node.op.promise === undefined ? [] : [node];
   });
+}
+
+/** The least and the most of the numbers that tell whether a promise is kept. */
+function endsOf(promise: Node): [Node, Node] {
+  const [least, most] = guardsOf([promise]).map((end) => {
+    // Small integers have no number that stands for none.
+    const large = isFloat(end.dtype) || end.dtype === 'uint32';
+    return large ? end : castNode(end, 'int32');
+  });
+  return [least as Node, most as Node];
 }
 
 /** The two ends of no numbers at all. */
@@ -94,17 +92,31 @@ function endsOfNothing({ dtype }: Node): [Node, Node] {
   return [ops.constant(least, dtype), ops.constant(most, dtype)];
 }
 
+/** A value that is gone through; promises about its parts are made about the whole. */
+interface Whole {
+  readonly parameter: Node;
+  of: Node;
+}
+
 /** Carries with the least and the most of what is promised, so that the run can tell. */
 function guardCarries(
   carries: readonly ops.Carry[],
-  slices: readonly { readonly parameter: Node }[],
+  slices: readonly Whole[],
   each: readonly Node[],
 ): { readonly carries: ops.Carry[]; readonly guards: Guard[] } {
   const parameters = [...carries, ...slices].map(({ parameter }) => parameter);
   const outputs = [...carries.map(({ next }) => next), ...each];
   const all = [...carries];
   const guards: Guard[] = [];
-  for (const { promise, ends } of promisesIn(outputs, outsideOfLoop(parameters, outputs))) {
+  for (const promise of promisesIn(outputs, outsideOfLoop(parameters, outputs))) {
+    const range = ops.rangeChecked(promise);
+    const source = range === null ? null : indexSource(promise);
+    const slice = slices.find(({ parameter }) => parameter === source);
+    if (slice !== undefined && range !== null) {
+      slice.of = ops.checkedIndex(slice.of, range);
+      continue;
+    }
+    const ends = endsOf(promise);
     const inits = endsOfNothing(ends[0]);
     guards.push({ results: [all.length, all.length + 1], promise });
     for (const [k, join] of [ops.minimum, ops.maximum].entries()) {
@@ -182,7 +194,7 @@ export function scan<C, X, Y>(
   const whole = treeLeaves(op, 'xs', xs);
   const trips = lengthOf(whole, options.length);
   const carried = nodesOf(inits).map((node) => ({ parameter: parameterLike(node), init: node }));
-  const slices = nodesOf(whole).map((of) => ({ parameter: parameterLike(of, true), of }));
+  const slices = nodesOf(whole).map((of): Whole => ({ parameter: parameterLike(of, true), of }));
   const parts = slices.map(({ parameter }) => parameter);
   let number: Node | null = null;
   const iteration = (): Node => {
@@ -354,7 +366,13 @@ export function cond<A extends readonly unknown[], R>(
     return inBody({ iteration: null }, () => {
       const tree = branch(...(operands as A));
       const leaves = treeLeaves(op, 'result', tree);
-      return { tree, leaves, isOutside, promises: promisesIn(nodesOf(leaves), isOutside) };
+      const promises = promisesIn(nodesOf(leaves), isOutside);
+      return {
+        tree,
+        leaves,
+        isOutside,
+        promises: promises.map((promise) => ({ promise, ends: endsOf(promise) })),
+      };
     });
   };
   const [first, second] = [build(then), build(otherwise)];

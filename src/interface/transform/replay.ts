@@ -127,7 +127,7 @@ function stepOf(name: string, node: Node, args: readonly Node[]): Step {
     if (random !== null) return { kind: 'random', ...random };
     return { kind: 'number', value: node.value, dtype };
   }
-  if (op.name === 'customGradient' && node.tracked) {
+  if (node.tracked && holdsCustomGradient(node)) {
     throw new TraceError(`${name} uses a custom gradient, which a replay cannot call`, {
       op: 'trace',
       hint: 'trace without { withoutHost: true }',
@@ -136,6 +136,13 @@ function stepOf(name: string, node: Node, args: readonly Node[]): Step {
   const inputs = node.inputs.map((operand) => operand.position);
   const cut = !node.tracked && node.inputs.some((operand) => operand.tracked);
   return { kind: 'op', op, inputs, attrs, shape, dtype, device, cut };
+}
+
+/** Whether a rule that is a function belongs to it, or to something in its body. */
+function holdsCustomGradient({ op, attrs }: Node): boolean {
+  if (op.name === 'customGradient') return true;
+  if (op.lower.kind !== 'region') return false;
+  return op.lower.regions(attrs).some(({ body }) => body.nodes.some(holdsCustomGradient));
 }
 
 function makeAgain(

@@ -88,7 +88,7 @@ async function writeWeights(
  * @throws UnsupportedError that lists every operation that ONNX cannot express, with the reason.
  * @throws TraceError if the function reads a value or assigns one.
  * @example no-run: writes a file
- * const model = new nn.Sequential(new nn.Conv2d(3, 8, 3), new nn.ReLU());
+ * const model = new nn.Conv2d(3, 8, 3);
  * await save('classifier.onnx', model.eval(), {
  *   inputs: [[1, 3, 224, 224]],
  *   dynamicAxes: { input: { 0: 'batch' } },

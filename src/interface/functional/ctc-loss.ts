@@ -171,10 +171,6 @@ function labelsOf(
  *
  * @example
  * ```ts
-<<<<<<< HEAD
-=======
- * // 3 times, 1 sequence, 2 classes
->>>>>>> main
  * const scores = zeros(3, 1, 2);
  * const labels = tensor([[1]], { dtype: 'int32' });
  * ctcLoss(F.logSoftmax(scores, 2), labels, [3], [1]); // => 0.288

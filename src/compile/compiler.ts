@@ -37,6 +37,11 @@ export interface CompileOptions {
    * not change. What follows from such leaves alone becomes a plan of its own (`prepared`).
    */
   readonly constantLeaves?: readonly boolean[];
+  /**
+   * Whether they stay the same for many runs (default), so that packing them costs nothing in the
+   * choice of schedules. Parameters in training change between any two runs.
+   */
+  readonly packedOnce?: boolean;
   /** What was lowered before, for this target and these options; of this program alone by default. */
   readonly memo?: LoweringMemo;
 }
@@ -52,6 +57,7 @@ export function compile(
   options: CompileOptions = {},
 ): CompiledProgram {
   const { fusion = true, memo = new LoweringMemo(), algorithms, constantLeaves } = options;
+  const { packedOnce = true } = options;
   const rules = fusion ? [foldConstants(target), ...SIMPLIFICATIONS] : [];
   const compilation: Compilation = {
     target,
@@ -59,7 +65,8 @@ export function compile(
     rules,
     algorithms,
     memo,
-    constants: (flow) => constantLeaves && constantValues(flow, constantLeaves),
+    constants: (flow) =>
+      constantLeaves && packedOnce ? constantValues(flow, constantLeaves) : undefined,
     listRegion,
   };
   const rewritten = rewrite(program, rules, { numerics: target.numerics, common: fusion });

@@ -141,6 +141,8 @@ export class Plans {
           fusion: settings.fusion,
           algorithms: policy,
           constantLeaves: constant,
+          // A result that gradients are asked for is one of training.
+          packedOnce: !results.rootNodes.some(({ tracked }) => tracked),
           memo,
         }),
     );

@@ -59,14 +59,10 @@ describe('read back, bit for bit', () => {
     await expectSameBits(model, randn([3, 1, 8, 8]), 1);
   });
 
-  test('batch normalization, which is read as one product and one sum, to rounding', async () => {
+  test('batch normalization', async () => {
     const model = new nn.Sequential(new nn.Conv2d(1, 3, 3), new nn.BatchNorm2d(3), new nn.ReLU());
     train(model, [randn([8, 1, 6, 6])]);
-    const x = randn([2, 1, 6, 6]);
-    const back = await reloaded(model, { inputs: [x] });
-    const wanted = model.forward(x).dataSync();
-    const got = (back.forward(x)['output'] as Tensor).dataSync();
-    wanted.forEach((value, i) => expect(got[i]).toBeCloseTo(value, 5));
+    await expectSameBits(model, randn([2, 1, 6, 6]), 1);
   });
 
   test('a GRU', async () => {

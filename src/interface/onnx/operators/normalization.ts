@@ -39,7 +39,13 @@ function batchNormalization(
   const [mean, variance] = [call.tensor(3), call.tensor(4)];
   if (x.ndim < 2 && x.ndim !== 1) throw new ShapeError('a number has no channels');
   if (!training) {
-    const result = normalizeChannels(x, mean, variance, affine, epsilon);
+    const [weight, bias] = affine;
+    const alike = [weight, bias, mean, variance].every(({ dtype }) => dtype === x.dtype);
+    // The layer itself where it can be: a file that was exported gives the bits of its origin.
+    const result =
+      alike && x.ndim > 1
+        ? F.batchNorm(x, mean, variance, { weight, bias, eps: epsilon })
+        : normalizeChannels(x, mean, variance, affine, epsilon);
     return [as(call.type(0), result), as(call.type(3), mean), as(call.type(4), variance)];
   }
   const axes = othersThanChannels(x.ndim);

@@ -71,6 +71,12 @@ describe('read back, bit for bit', () => {
     await expectSameBits(model, randn([2, 5, 3]), 2);
   });
 
+  test('a GRU over more steps than are unrolled otherwise', async () => {
+    const model = new nn.GRU(3, 4, { batchFirst: true });
+    train(model, [randn([4, 12, 3])]);
+    await expectSameBits(model, randn([2, 12, 3]), 2);
+  });
+
   test('a transformer', async () => {
     const layer = () =>
       new nn.TransformerEncoderLayer(8, 2, { dimFeedforward: 16, batchFirst: true });

@@ -211,7 +211,7 @@ export function runDirection(
   const rows = ops.reshape(x, [time * batch, features]);
   const gates = project(rows, weights.input, weights.inputBias);
   const stacked = ops.reshape(gates, [time, batch, gates.shape[1] as number]);
-  if (time > UNROLLED) return scanDirection(cell, stacked, initial, weights, options);
+  if (time > UNROLLED && !unrolling) return scanDirection(cell, stacked, initial, weights, options);
   return new Direction(cell, stacked, weights, options).run(initial);
 }
 
@@ -220,6 +220,19 @@ export function runDirection(
  * length: unrolled, every step would be kernels of its own.
  */
 const UNROLLED = 8;
+
+let unrolling = false;
+
+/** Runs `body` with every sequence unrolled: for files that have no loops. */
+export function withUnrolledSteps<T>(body: () => T): T {
+  const before = unrolling;
+  unrolling = true;
+  try {
+    return body();
+  } finally {
+    unrolling = before;
+  }
+}
 
 /** All steps as one loop; its gradient is another. */
 function scanDirection(

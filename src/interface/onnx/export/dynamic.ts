@@ -1,5 +1,6 @@
 // Traces a function at several sizes of its dynamic axes.
 import { ArgumentError } from '../../../base/errors.ts';
+import { withUnrolledSteps } from '../../functional/recurrent-layer.ts';
 import { TracedGraph } from './graph.ts';
 import { normalizeRecording } from './normalize.ts';
 import type { ExportPlan, Symbol } from './options.ts';
@@ -69,7 +70,8 @@ class Tracer {
     symbols.forEach(({ places }, i) => {
       for (const { slot, axis } of places) (shapes[slot] as number[])[axis] = sizes[i] as number;
     });
-    return normalizeRecording(recordGraph(this.#op, this.#target, this.#args, shapes));
+    const record = (): Recording => recordGraph(this.#op, this.#target, this.#args, shapes);
+    return normalizeRecording(withUnrolledSteps(record));
   }
 
   /** Sizes of one symbol that the function takes, the others as in the example. */

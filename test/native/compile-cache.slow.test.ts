@@ -41,9 +41,10 @@ describe.skipIf(missing !== undefined)(`one cache ${missing ?? ''}`, () => {
       expect(report['fallback']).toBeUndefined();
     }
     const names = readdirSync(join(path, 'v1'));
-    // They made the same: 8 links, and 5000 bytes each are 5 translation units at most.
     expect(names.filter((name) => !name.endsWith('.so'))).toHaveLength(8);
-    expect(names.filter((name) => name.endsWith('.so')).length).toBeLessThanOrEqual(5);
+    // 5000 bytes each are 5 translation units. Who comes a little later finds some kernels, and shares
+    // out the rest in other units: a few libraries more, but nothing like 16 times 5.
+    expect(names.filter((name) => name.endsWith('.so')).length).toBeLessThanOrEqual(16);
     expect(await reportOf(start(path))).toMatchObject({ values: VALUES, hits: 8, misses: 0 });
   }, 240_000);
 

@@ -1,5 +1,5 @@
 // What the examples share as commands: numbers among the arguments, Ctrl-C, and mistakes in one line.
-import { ArgumentError, TengenError } from 'tengen';
+import { ArgumentError, configure, type Numerics, TengenError } from 'tengen';
 
 /** `--batch -1` as `--batch=-1`: what is wrong with the number is for us to say, not for parseArgs. */
 export function joinNegative(args: readonly string[]): string[] {
@@ -26,6 +26,20 @@ export function numberAfter(
   const fits = kind === 'a number' ? Number.isFinite(value) : Number.isSafeInteger(value);
   if (text !== '' && fits && value >= low) return value;
   throw new ArgumentError(`--${name} ${String(text)}: expected ${kind} of at least ${low}`);
+}
+
+/** Chooses device, threads and numerics by the flags of those names. */
+export async function configureBy(flags: {
+  readonly device?: string | undefined;
+  readonly threads?: string | undefined;
+  readonly numerics?: string | undefined;
+}): Promise<void> {
+  if (flags.device === 'interp') await import('tengen/interp');
+  configure({
+    device: flags.device,
+    threads: numberAfter(flags, 'threads', 1),
+    numerics: flags.numerics as Numerics | undefined, // checked there
+  });
 }
 
 /** Settings that were given; those left out are undefined. */

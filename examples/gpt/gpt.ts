@@ -1,13 +1,14 @@
 // Trains a character-level GPT on a text, and lets it write, from the command line: see --help.
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { ArgumentError, configure, env, type Numerics } from 'tengen';
+import { ArgumentError, env } from 'tengen';
 import { save } from 'tengen/io';
 import { formatBytes, plot } from 'tengen/terminal';
 import { generate, type GenerateOptions } from 'tengen/text';
 import {
   abortedByInterrupt,
   checkpointBeside,
+  configureBy,
   joinNegative,
   median,
   numberAfter,
@@ -133,12 +134,7 @@ function report(run: TrainingRun, result: Result, text: Characters) {
 }
 
 async function main(flags: Flags): Promise<void> {
-  if (flags.device === 'interp') await import('tengen/interp');
-  configure({
-    device: flags.device,
-    threads: numberAfter(flags, 'threads', 1),
-    numerics: flags.numerics as Numerics, // checked there
-  });
+  await configureBy(flags);
   const given = givenSettings(flags);
   const writing: GenerateOptions = {
     maxNewTokens: numberAfter(flags, 'sample', 0) ?? 500,

@@ -1,7 +1,7 @@
 // Trains the digit reader on MNIST, or on drawn digits, from the command line: see --help.
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { ArgumentError, configure, env, type Numerics } from 'tengen';
+import { ArgumentError, env } from 'tengen';
 import {
   type Dataset,
   datasets,
@@ -14,6 +14,7 @@ import { formatBytes, formatPercent, ProgressBar } from 'tengen/terminal';
 import {
   abortedByInterrupt,
   checkpointBeside,
+  configureBy,
   joinNegative,
   median,
   numberAfter,
@@ -147,12 +148,7 @@ function report(run: TrainingRun, result: Result, data: Pick<RunOptions, 'train'
 }
 
 async function main(flags: Flags): Promise<void> {
-  if (flags.device === 'interp') await import('tengen/interp');
-  configure({
-    device: flags.device,
-    threads: numberAfter(flags, 'threads', 1),
-    numerics: flags.numerics as Numerics, // checked there
-  });
+  await configureBy(flags);
   const given = givenSettings(flags);
   // Before anything is fetched or trained: a run must not find out at its end.
   await checkWritable('--save', flags.save);

@@ -4,22 +4,8 @@ import { type DType, dtypeIndex, isFloat } from '../base/dtype.ts';
 import { TraceError } from '../base/errors.ts';
 import type { Shape } from '../base/shape.ts';
 import { Node } from './node.ts';
-import { defineOp, KeyWriter, NO_ATTRS, writeAttrs } from './op.ts';
-
-const valueGiven = (): never => {
-  throw new Error('internal: a parameter has a value, it is not computed');
-};
-
-const parameterOp = defineOp({
-  name: 'parameter',
-  summary: 'what changes from one iteration of a loop to the next, inside it',
-  attrs: {},
-  infer: valueGiven,
-  gradient: () => [],
-  lower: { kind: 'leaf' },
-  reference: valueGiven,
-  samples: () => [],
-});
+import { KeyWriter, NO_ATTRS, writeAttrs } from './op.ts';
+import { parameterOp } from './ops/leaf.ts';
 
 /** A value that a body is given. Gradients may be asked for by it if it is a float. */
 export function parameter(shape: Shape, dtype: DType, device: string | null): Node {

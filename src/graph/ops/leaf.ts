@@ -1,4 +1,4 @@
-// Leaves: stored values and scalar slots. They compute nothing.
+// Leaves: stored values, scalar slots, what a body is given. They compute nothing.
 import type { DType } from '../../base/dtype.ts';
 import type { Shape } from '../../base/shape.ts';
 import { Node, type StorageToken } from '../node.ts';
@@ -8,29 +8,29 @@ const valueGiven = (): never => {
   throw new Error('internal: a leaf has a value, it is not computed');
 };
 
+const defineLeaf = (name: string, summary: string) =>
+  defineOp({
+    name,
+    summary,
+    attrs: {},
+    infer: valueGiven,
+    gradient: () => [],
+    lower: { kind: 'leaf' },
+    reference: valueGiven,
+    samples: () => [],
+  });
+
 /** A value that exists: data from the host, a parameter, the result of an earlier plan. */
-export const inputOp = defineOp({
-  name: 'input',
-  summary: 'a stored value',
-  attrs: {},
-  infer: valueGiven,
-  gradient: () => [],
-  lower: { kind: 'leaf' },
-  reference: valueGiven,
-  samples: () => [],
-});
+export const inputOp = defineLeaf('input', 'a stored value');
 
 /** A JavaScript number that may change from run to run without changing the plan. */
-export const scalarOp = defineOp({
-  name: 'scalar',
-  summary: 'a number given at each run',
-  attrs: {},
-  infer: valueGiven,
-  gradient: () => [],
-  lower: { kind: 'leaf' },
-  reference: valueGiven,
-  samples: () => [],
-});
+export const scalarOp = defineLeaf('scalar', 'a number given at each run');
+
+/** A value that a body is given (`graph/subgraph.ts`). */
+export const parameterOp = defineLeaf(
+  'parameter',
+  'what changes from one iteration of a loop to the next, inside it',
+);
 
 /** A leaf for a stored value; `tracked` if gradients may be asked for. */
 export function input(

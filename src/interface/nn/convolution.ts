@@ -4,7 +4,7 @@ import * as F from '../functional/index.ts';
 import { perAxis, type Sizes } from '../functional/windows.ts';
 import { checkInteger } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { describeOptions, newParameter } from './create.ts';
+import { checkGroups, describeOptions, newParameter } from './create.ts';
 import * as init from './init.ts';
 import { Module } from './module.ts';
 import type { Parameter } from './parameter.ts';
@@ -25,15 +25,6 @@ export interface ConvOptions {
   readonly bias?: boolean;
   /** Default `zeros`. */
   readonly paddingMode?: PaddingMode;
-}
-
-function checkGroups(op: string, groups: number, inChannels: number, outChannels: number): number {
-  checkInteger(op, 'groups', groups, 1);
-  if (inChannels % groups === 0 && outChannels % groups === 0) return groups;
-  throw new ArgumentError(
-    `${groups} groups do not divide ${inChannels} and ${outChannels} channels`,
-    { op },
-  );
 }
 
 function isEverywhere(sizes: readonly number[] | string, value: number): boolean {

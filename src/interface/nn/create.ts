@@ -1,6 +1,8 @@
-// Small helpers of layers: empty parameters and buffers, descriptions.
+// Small helpers of layers: empty parameters and buffers, descriptions, checks.
 import { type DType, newTypedArray } from '../../base/dtype.ts';
+import { ArgumentError } from '../../base/errors.ts';
 import { type Shape, sizeOf } from '../../base/shape.ts';
+import { checkInteger } from '../tensor/arguments.ts';
 import { Buffer, Parameter } from './parameter.ts';
 
 /** A parameter filled with `value`. */
@@ -11,6 +13,21 @@ export function newParameter(shape: Shape, value = 0): Parameter {
 /** A buffer filled with `value`. */
 export function newBuffer(shape: Shape, value = 0, dtype: DType = 'float32'): Buffer {
   return new Buffer(newTypedArray(dtype, sizeOf(shape)).fill(value), shape, dtype);
+}
+
+/** The number of groups, which must divide the channels. */
+export function checkGroups(
+  op: string,
+  groups: number,
+  inChannels: number,
+  outChannels: number,
+): number {
+  checkInteger(op, 'groups', groups, 1);
+  if (inChannels % groups === 0 && outChannels % groups === 0) return groups;
+  throw new ArgumentError(
+    `${groups} groups do not divide ${inChannels} and ${outChannels} channels`,
+    { op },
+  );
 }
 
 /** `name=value` of each entry that is not undefined, for descriptions. */

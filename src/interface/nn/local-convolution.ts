@@ -5,7 +5,7 @@ import * as F from '../functional/index.ts';
 import { bothSides, perAxis, type Sizes } from '../functional/windows.ts';
 import { checkInteger } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { newParameter } from './create.ts';
+import { checkGroups, newParameter } from './create.ts';
 import * as init from './init.ts';
 import { Module } from './module.ts';
 import type { Parameter } from './parameter.ts';
@@ -44,13 +44,7 @@ export class LocalConv2d extends Module {
     const { groups = 1, bias = true, ...rest } = options;
     checkInteger(op, 'inChannels', inChannels, 1);
     checkInteger(op, 'outChannels', outChannels, 1);
-    checkInteger(op, 'groups', groups, 1);
-    if (inChannels % groups !== 0 || outChannels % groups !== 0) {
-      throw new ArgumentError(
-        `${groups} groups do not divide ${inChannels} and ${outChannels} channels`,
-        { op },
-      );
-    }
+    checkGroups(op, groups, inChannels, outChannels);
     this.kernelSize = perAxis(op, 'kernelSize', kernelSize, 2, 1);
     this.options = rest;
     const places = windowOutputSize(perAxis(op, 'inputSize', inputSize, 2, 1), this.kernelSize, {

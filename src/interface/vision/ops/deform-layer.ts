@@ -1,7 +1,6 @@
 // Deformable convolution as a layer.
-import { ArgumentError } from '../../../base/errors.ts';
 import { perAxis, type Sizes } from '../../functional/windows.ts';
-import { newParameter } from '../../nn/create.ts';
+import { checkGroups, newParameter } from '../../nn/create.ts';
 import * as init from '../../nn/init.ts';
 import { Module } from '../../nn/module.ts';
 import type { Parameter } from '../../nn/parameter.ts';
@@ -41,13 +40,7 @@ export class DeformConv2d extends Module {
     const { groups = 1, bias = true, ...rest } = options;
     checkInteger(op, 'inChannels', inChannels, 1);
     checkInteger(op, 'outChannels', outChannels, 1);
-    checkInteger(op, 'groups', groups, 1);
-    if (inChannels % groups !== 0 || outChannels % groups !== 0) {
-      throw new ArgumentError(
-        `${groups} groups do not divide ${inChannels} and ${outChannels} channels`,
-        { op },
-      );
-    }
+    checkGroups(op, groups, inChannels, outChannels);
     this.options = rest;
     const kernel = perAxis(op, 'kernelSize', kernelSize, 2, 1);
     this.weight = newParameter([outChannels, inChannels / groups, ...kernel]);

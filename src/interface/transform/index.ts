@@ -24,13 +24,17 @@ export {
   memory,
   type MemoryUse,
   type Numerics,
+  type PassSwitches,
+  passes,
   type Precision,
   resetStats,
   setDefaultDevice,
   setNumerics,
+  setPasses,
   setPrecision,
   stats,
 } from './controls.ts';
+export type { PassName, Passes } from '../../compile/passes/switches.ts';
 export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';
 export {
   clearMeasuredAlgorithms,

@@ -2,8 +2,10 @@
 import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
 import { LoweringMemo } from '../../compile/lower/memo.ts';
+import { passesKey, passesOf } from '../../compile/passes/switches.ts';
 import type { Root } from '../../compile/program.ts';
 import type { Linearization } from '../../graph/linearize.ts';
+import type { Node } from '../../graph/node.ts';
 import type { Device, Executable } from '../../runtime/device.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { Ahead } from './ahead.ts';
@@ -91,8 +93,9 @@ export class Plans {
   }
 
   #shelfFor(device: Device): Shelf {
-    const { numerics, precision, fusion } = settings;
-    const name = `${device.name}:${numerics}:${precision}:${fusion ? 1 : 0}:${policyKey()}`;
+    const { numerics, precision, fusion, passes } = settings;
+    const switches = passesKey(passesOf(passes, fusion));
+    const name = `${device.name}:${numerics}:${precision}:${switches}:${policyKey()}`;
     let shelf = this.#shelves.get(name);
     if (shelf === undefined) {
       const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
@@ -139,10 +142,10 @@ export class Plans {
       () =>
         compile(program, targetOf(device), {
           fusion: settings.fusion,
+          passes: settings.passes,
           algorithms: policy,
           constantLeaves: constant,
-          // A result that gradients are asked for is one of training.
-          packedOnce: !results.rootNodes.some(({ tracked }) => tracked),
+          packedOnce: !isTraining(results.rootNodes),
           memo,
         }),
     );
@@ -154,6 +157,11 @@ export class Plans {
     this.#stats.compileMs += performance.now() - start;
     return { compiled, executable, ahead };
   }
+}
+
+/** A result that gradients are asked for is one of training: parameters will change. */
+export function isTraining(results: readonly Node[]): boolean {
+  return results.some(({ tracked }) => tracked);
 }
 
 /** Parameters that the program reads and does not change. */

@@ -14,6 +14,7 @@ import type {
   ValueInfoProto,
 } from './messages.ts';
 import type { Operator } from './operator.ts';
+import { isOwnFunction } from './own-functions.ts';
 import { decodeSparse } from './sparse.ts';
 import { type ElementArray, decodeTensor } from './tensor-data.ts';
 import { TensorValue } from './values.ts';
@@ -230,7 +231,8 @@ export class GraphBuilder implements AttributeReader {
     const domain = domainOf(proto.domain);
     const name = proto.opType ?? '';
     const own = this.#functions.get(`${domain}:${name}:${proto.overload ?? ''}`);
-    if (own !== undefined) return this.#function(own, proto, label, context);
+    // Our own export's functions are what they were before it.
+    if (own !== undefined && !isOwnFunction(own)) return this.#function(own, proto, label, context);
     const opset = context.opsets.get(domain);
     const operator =
       opset === undefined

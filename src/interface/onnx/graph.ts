@@ -188,7 +188,9 @@ export class GraphBuilder implements AttributeReader {
     const nodes: GraphNode[] = [];
     for (const node of all.toReversed()) {
       if (!node.outputs.some((name) => needed.has(name))) continue;
-      nodes.push(node);
+      // What nobody uses is as good as left out.
+      const outputs = node.outputs.map((name) => (needed.has(name) ? name : ''));
+      nodes.push({ ...node, outputs });
       for (const name of node.inputs) needed.add(name);
       for (const name of node.captured) needed.add(name);
     }

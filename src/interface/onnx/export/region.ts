@@ -34,10 +34,13 @@ export function isResult(node: Node): boolean {
   return node.storage === null && node.op.lower.kind === 'result' && node.op.name === 'result';
 }
 
+/** The primitives that are written here. */
+export const REGIONS: ReadonlySet<string> = new Set(['loop', 'choice']);
+
 /** A plan for a loop or choice; null for other nodes. Throws nothing: what is wrong is told by `write`. */
 export function planRegion(scope: GraphScope, node: Node): RegionPlan | null {
+  if (!REGIONS.has(node.op.name)) return null;
   if (node.op.name === 'choice') return planChoice(scope, node);
-  if (node.op.name !== 'loop') return null;
   return planRecurrent(scope, node) ?? new LoopPlan(scope, node);
 }
 

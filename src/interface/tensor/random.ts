@@ -9,6 +9,7 @@ import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from './arguments.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import { defaultGenerator, type Generator } from './generator.ts';
+import { watched } from './engine.ts';
 import { castNode, numberNode, wrap } from './handle.ts';
 import { type CreationOptions, readShape } from './creation.ts';
 import type { Tensor } from './tensor.ts';
@@ -42,6 +43,7 @@ export function drawOf(slot: Node): { readonly draw: Draw; readonly word: 0 | 1 
 export function bitsNode(shape: Shape, generator: Generator = defaultGenerator): Node {
   const draw: Draw = { generator, count: sizeOf(shape) };
   const words = placeWords(draw);
+  watched.current?.drew(draw);
   const slot = (word: 0 | 1 | 2 | 3): Node => {
     const node = ops.scalar(words[word], 'uint32');
     draws.set(node, { draw, word });

@@ -10,7 +10,13 @@ import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
-import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import {
+  type AssignOptions,
+  type Engine,
+  type HostAction,
+  type NodeHolder,
+  watched,
+} from '../tensor/engine.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
@@ -42,12 +48,22 @@ export interface EvaluatorStats {
 export interface EvaluationObserver {
   /** A result was made by the public interface. */
   created?(node: Node): void;
-  /** A value is about to be computed or read. May throw to refuse it. */
-  reading?(): void;
+  /** `assignment` is about to be noted: its holder still has the old value. */
+  assigned?(assignment: Assignment): void;
+  /** The value of a tensor was replaced from the host. */
+  replaced?(holder: NodeHolder): void;
+  /** The next plan that computes `node` is to keep it. */
+  kept?(node: Node): void;
+  /** Values are about to be computed and read; in the `background` nobody waits. May throw. */
+  reading?(nodes: readonly Node[], background: boolean): void;
   /** A step is asked for. True if it will be made later. */
   stepping?(): boolean;
-  /** A program is about to be looked up and run; its key is complete. May throw. */
-  running?(program: Linearization): void;
+  /** A plan has run. */
+  ran?(entry: Entry, device: Device): void;
+  /** An action on the host begins, which this observer does not see; the function is called at its end. */
+  acting?(action: HostAction<unknown>): (result: unknown) => void;
+  /** As `acting`, for what is no part of the program. */
+  leaving?(action: HostAction<unknown>): (result: unknown) => void;
 }
 
 export class Evaluator implements Engine {
@@ -75,6 +91,8 @@ export class Evaluator implements Engine {
   #evaluating = false;
   /** Who sees what is built and computed, the innermost last. */
   readonly observers: EvaluationObserver[] = [];
+  /** Told which plan computed a result. */
+  readonly resultWatchers = new WeakMap<Node, (entry: Entry, device: Device) => void>();
   /** The plans run last, newest first: what `explain()` shows. */
   readonly recent: { readonly entry: Entry; readonly device: Device }[] = [];
 
@@ -87,7 +105,41 @@ export class Evaluator implements Engine {
   }
 
   keep(node: Node): void {
+    for (const observer of this.observers) observer.kept?.(node);
     if (node.storage === null) this.#keep.push(node);
+  }
+
+  act<T>(action: HostAction<T>): T {
+    return this.#unseen(action, 'acting');
+  }
+
+  outside<T>(action: HostAction<T>): T {
+    return this.#unseen(action, 'leaving');
+  }
+
+  /** Runs `action` while those observers look away that have something to say about it. */
+  #unseen<T>(action: HostAction<T>, how: 'acting' | 'leaving'): T {
+    const { observers } = this;
+    if (observers.length === 0) return action.run(action.inputs);
+    const before = [...observers];
+    const endings: ((result: unknown) => void)[] = [];
+    observers.length = 0;
+    const { current } = watched;
+    for (const observer of before) {
+      const ending = observer[how]?.(action);
+      if (ending === undefined) observers.push(observer);
+      else endings.push(ending);
+    }
+    if (endings.length > 0) watched.current = null;
+    let result: T;
+    try {
+      result = action.run(action.inputs);
+    } finally {
+      observers.splice(0, observers.length, ...before);
+      watched.current = current;
+    }
+    for (const ending of endings) ending(result);
+    return result;
   }
 
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
@@ -108,13 +160,16 @@ export class Evaluator implements Engine {
     else node = detach(node);
     node.consumed = true;
     const inPlace = options.inPlace === true;
+    const assignment = { holder, storage, node, inPlace };
+    for (const observer of this.observers) observer.assigned?.(assignment);
     this.#forgetAssignment(storage);
     this.#assignedNodes.add(node);
-    this.#assignments.set(storage, { holder, storage, node, inPlace });
+    this.#assignments.set(storage, assignment);
     holder.node = node;
   }
 
   replaced(holder: NodeHolder, storage: Storage): void {
+    for (const observer of this.observers) observer.replaced?.(holder);
     this.#forgetAssignment(storage);
     holder.node = leafOn(storage, holder.node);
   }
@@ -137,8 +192,22 @@ export class Evaluator implements Engine {
     if (roots.length > 0) this.#evaluate(roots, 'values');
   }
 
+  /** Computes values that stand before a traced function. */
+  computeValues(nodes: readonly Node[]): void {
+    this.#evaluate(nodes, 'values');
+  }
+
+  /** Takes assignments back that no run has made. */
+  cancelAssignments(made: readonly Assignment[]): void {
+    this.#cancel(made);
+  }
+
   step(): void {
     for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
+    this.#step();
+  }
+
+  #step(): void {
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
     try {
@@ -150,7 +219,7 @@ export class Evaluator implements Engine {
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
-    for (const observer of this.observers) observer.reading?.();
+    for (const observer of this.observers) observer.reading?.(nodes, background);
     for (const node of nodes) {
       if (node.storage === null) {
         this.#evaluate(nodes, 'buffers', background);
@@ -369,7 +438,6 @@ export class Evaluator implements Engine {
       key.push(root.position);
       key.push(root.inPlaceOf);
     }
-    for (const observer of this.observers) observer.running?.(this.#linear);
   }
 
   /** Drops all plans and the memory they hold; the next evaluations compile again. */
@@ -397,12 +465,14 @@ export class Evaluator implements Engine {
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
     this.#remember(entry, device);
+    for (const observer of this.observers) observer.ran?.(entry, device);
 
     if (promises.length > 0) this.#checkPromises(device, results, outputs);
 
     const run: Run = { runId: ++this.#runId, entry };
     const wasStep = assigned.some(({ storage }) => storage.tracked);
     this.#storeResults(device, rootNodes, outputs, wasStep);
+    for (const node of rootNodes) this.resultWatchers.get(node)?.(entry, device);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
     this.#learned.store(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
     for (let i = 0; i < nodes.length; i++) {
@@ -431,17 +501,17 @@ export class Evaluator implements Engine {
 
   #measure(entry: Entry): void {
     const { executable, bindings, scalars } = entry;
-    if (executable.profile === undefined) {
-      executable.run(bindings, scalars);
-      return;
-    }
-    const times = executable.profile(bindings, scalars);
-    entry.measured ??= { runs: 0, dispatches: new Float64Array(times.length) };
-    const { dispatches } = entry.measured;
+    const start = performance.now();
+    let times = new Float64Array(0);
+    if (executable.profile === undefined) executable.run(bindings, scalars);
+    else times = new Float64Array(executable.profile(bindings, scalars));
+    entry.measured ??= { runs: 0, wallMs: 0, dispatches: new Float64Array(times.length) };
+    const { measured } = entry;
     for (let i = 0; i < times.length; i++) {
-      dispatches[i] = (dispatches[i] as number) + (times[i] as number);
+      measured.dispatches[i] = (measured.dispatches[i] as number) + (times[i] as number);
     }
-    entry.measured.runs++;
+    measured.wallMs += performance.now() - start;
+    measured.runs++;
   }
 
   #storeResults(

@@ -10,7 +10,7 @@ import { fromBytes, isTensor } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { EvaluationObserver } from '../../transform/evaluator.ts';
 import { evaluator } from '../../transform/install.ts';
-import { nextNodeId } from '../../transform/replay.ts';
+import { nextNodeId } from '../../transform/tracing/tape.ts';
 import { settings } from '../../transform/settings.ts';
 import { userLine } from '../../transform/user-line.ts';
 

@@ -5,7 +5,6 @@ import { FormatError } from '../base/errors.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import { KERNEL_FORMAT } from '../ir/kernel-format.ts';
 import { readKernels } from '../ir/kernel-reader.ts';
-import { factsOf } from './kernel-work.ts';
 import type { Binding, Dispatch, Location, Loop, Plan, Stride } from './plan.ts';
 
 /** What is run once before a plan, with the same bindings. */
@@ -35,7 +34,7 @@ export interface ProgramRecord {
 /**
  * The program that bytes hold.
  *
- * @throws FormatError for bytes that are none, or that reach beyond the memory they ask for.
+ * @throws FormatError for bytes that are none.
  */
 export function readProgram(bytes: Uint8Array): RunnableProgram {
   if (bytes.byteLength < 4) throw new FormatError('a stored program has 4 bytes at least');
@@ -197,15 +196,16 @@ function checkLoops({ loops = [], dispatches }: Plan): void {
   }
 }
 
-/** What a kernel may touch lies within what it is given, as far as its indices tell. */
+/**
+ * What a kernel is given begins where there is memory, and is not written to if it is for reading. How
+ * far its indices go is not proven: a hostile program may spoil results, in the memory of WebAssembly
+ * programs and nowhere else. For other devices files are compiled from their graphs.
+ */
 function checkReach({ kernel, arguments: places }: Dispatch, plan: Plan, at: number): void {
   const called = plan.kernels[kernel] as Kernel;
-  const { touched } = factsOf(called);
   places.forEach((place, i) => {
     const { dtype, access } = called.buffers[i] as Kernel['buffers'][number];
-    // Where indices are data nothing is known; such kernels read, and what they read is checked.
-    const bytes = Number.isFinite(touched[i]) ? (touched[i] as number) : byteSize(dtype);
-    checkLocation(place, bytes, plan, at);
+    checkLocation(place, byteSize(dtype), plan, at);
     const isRead = place.space === 'scalar' || bindingAccess(place, plan) === 'read';
     if (access !== 'read' && isRead) fail('writes to what is read only');
   });
@@ -231,8 +231,10 @@ function checkLocation(place: Location, bytes: number, plan: Plan, at: number): 
     if (step > 0) last += step * (trips - 1);
     else first += step * (trips - 1);
   }
-  if (first < 0 || last + bytes > size) {
-    fail(`bytes ${first} to ${last + bytes} of ${size} in the ${place.space}`);
+  // Of nothing there is no first element.
+  const end = size === 0 ? last : last + bytes;
+  if (first < 0 || end > size) {
+    fail(`bytes ${first} to ${end} of ${size} in the ${place.space}`);
   }
 }
 

@@ -40,6 +40,7 @@ export type ScalarRecord =
 
 /** What the last outputs of the graph, least and most of some numbers, must be. */
 export interface GuardRecord {
+  readonly dtype: DType;
   readonly least?: SizeRecord;
   readonly above?: SizeRecord;
   readonly below?: SizeRecord;
@@ -186,12 +187,14 @@ function scalar(json: Json, where: string): ScalarRecord {
 }
 
 function guard(json: Json, where: string): GuardRecord {
-  const { nothing } = json;
+  const { nothing, dtype } = json;
+  if (!isDType(dtype)) fail(`${where}: there is no dtype ${String(dtype)}`);
   const limits = (['least', 'above', 'below'] as const).flatMap((name) =>
     json[name] === undefined ? [] : [[name, limit(json[name], where)] as const],
   );
   if (nothing !== undefined && !isPair(nothing)) fail(`${where}: nothing is no pair of numbers`);
   return {
+    dtype,
     ...Object.fromEntries(limits),
     ...(nothing === undefined ? {} : { nothing }),
     message: text(json, 'message', where),

@@ -15,7 +15,7 @@ const POWERS: Readonly<Record<string, number>> = { k: 1, m: 2, g: 3, t: 4 };
  * ```ts
  * parseBytes('demo', 'limit', '1.5GB'); // => 1500000000
  * parseBytes('demo', 'limit', '2 MiB'); // => 2097152
- * parseBytes('demo', 'limit', '5 apples'); // throws ArgumentError: limit
+ * parseBytes('demo', 'limit', '5 apples'); // throws ArgumentError: demo: limit must be
  * ```
  */
 export function parseBytes(op: string, name: string, value: unknown): number {

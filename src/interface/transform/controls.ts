@@ -93,7 +93,7 @@ export function setPrecision(precision: Precision): void {
  * setMemoryBudget('1MB');
  * randn([100, 100]).matmul(randn([100, 100])).shape; // => [100, 100]
  * setMemoryBudget(null);
- * setMemoryBudget('plenty'); // throws ArgumentError: memoryBudget must be a number of bytes
+ * setMemoryBudget('plenty'); // throws ArgumentError: setMemoryBudget: memoryBudget must be
  * ```
  */
 export function setMemoryBudget(budget: MemoryBudgetOption): void {

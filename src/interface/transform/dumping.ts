@@ -62,5 +62,5 @@ export async function dumpFunction<A extends readonly unknown[]>(
     });
   }
   const dump = await load();
-  return dump(name, (...args) => fn(...(args as unknown as A)), path, options);
+  return dump(name, fn as (...args: readonly unknown[]) => unknown, path, options);
 }

@@ -3,7 +3,7 @@
 import { F, manualSeed, nn, optim, setDefaultDevice, stats, tensor, type Tensor } from 'tengen';
 import { WasmDevice } from '../src/backends/wasm/device.ts';
 import { engine } from '../src/interface/tensor/engine.ts';
-import type { EvaluationObserver } from '../src/interface/transform/evaluator.ts';
+import type { EvaluationObserver } from '../src/interface/transform/observers.ts';
 import { evaluator } from '../src/interface/transform/install.ts';
 import { nextNodeId } from '../src/interface/transform/tracing/tape.ts';
 import type { Device } from '../src/runtime/device.ts';

@@ -10,13 +10,8 @@ import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
-import {
-  type AssignOptions,
-  type Engine,
-  type HostAction,
-  type NodeHolder,
-  watched,
-} from '../tensor/engine.ts';
+import type { AssignOptions, Engine, HostAction, NodeHolder } from '../tensor/engine.ts';
+import { type EvaluationObserver, unseen } from './observers.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
@@ -42,28 +37,6 @@ export interface EvaluatorStats {
   planMisses: number;
   kernelsExecuted: number;
   compileMs: number;
-}
-
-/** Sees what is built and computed: tracing. */
-export interface EvaluationObserver {
-  /** A result was made by the public interface. */
-  created?(node: Node): void;
-  /** `assignment` is about to be noted: its holder still has the old value. */
-  assigned?(assignment: Assignment): void;
-  /** The value of a tensor was replaced from the host. */
-  replaced?(holder: NodeHolder): void;
-  /** The next plan that computes `node` is to keep it. */
-  kept?(node: Node): void;
-  /** Values are about to be computed and read; in the `background` nobody waits. May throw. */
-  reading?(nodes: readonly Node[], background: boolean): void;
-  /** A step is asked for. True if it will be made later. */
-  stepping?(): boolean;
-  /** A plan has run. */
-  ran?(entry: Entry, device: Device): void;
-  /** An action on the host begins, which this observer does not see; the function is called at its end. */
-  acting?(action: HostAction<unknown>): (result: unknown) => void;
-  /** As `acting`, for what is no part of the program. */
-  leaving?(action: HostAction<unknown>): (result: unknown) => void;
 }
 
 export class Evaluator implements Engine {
@@ -110,36 +83,11 @@ export class Evaluator implements Engine {
   }
 
   act<T>(action: HostAction<T>): T {
-    return this.#unseen(action, 'acting');
+    return unseen(this.observers, action, 'acting');
   }
 
   outside<T>(action: HostAction<T>): T {
-    return this.#unseen(action, 'leaving');
-  }
-
-  /** Runs `action` while those observers look away that have something to say about it. */
-  #unseen<T>(action: HostAction<T>, how: 'acting' | 'leaving'): T {
-    const { observers } = this;
-    if (observers.length === 0) return action.run(action.inputs);
-    const before = [...observers];
-    const endings: ((result: unknown) => void)[] = [];
-    observers.length = 0;
-    const { current } = watched;
-    for (const observer of before) {
-      const ending = observer[how]?.(action);
-      if (ending === undefined) observers.push(observer);
-      else endings.push(ending);
-    }
-    if (endings.length > 0) watched.current = null;
-    let result: T;
-    try {
-      result = action.run(action.inputs);
-    } finally {
-      observers.splice(0, observers.length, ...before);
-      watched.current = current;
-    }
-    for (const ending of endings) ending(result);
-    return result;
+    return unseen(this.observers, action, 'leaving');
   }
 
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
@@ -330,10 +278,20 @@ export class Evaluator implements Engine {
     const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
     const results = { rootNodes, assigned, roots, promises };
     this.#completeKey(roots);
-    const entry = this.#plans.find(device, linear, results);
+    const entry = this.#planFor(device, results);
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
     this.#run(entry, device, results, background);
+  }
+
+  /** The plan. Where there can be none, within a memory budget, nothing is assigned. */
+  #planFor(device: Device, results: Results): Entry {
+    try {
+      return this.#plans.find(device, this.#linear, results);
+    } catch (error) {
+      this.#cancel(results.assigned);
+      throw error;
+    }
   }
 
   /** Runs the functions on the host that need no other, behind one plan for all that they take. */

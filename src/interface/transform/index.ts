@@ -24,9 +24,12 @@ export {
   memory,
   type MemoryUse,
   type Numerics,
+  planMemory,
+  type PlanMemory,
   type Precision,
   resetStats,
   setDefaultDevice,
+  setMemoryBudget,
   setNumerics,
   setPrecision,
   stats,
@@ -52,3 +55,4 @@ export type {
   ProfiledProgram,
   ProfileOptions,
 } from './tracing/profile.ts';
+export type { MemoryBudgetOption } from './settings.ts';

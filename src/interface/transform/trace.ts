@@ -6,9 +6,10 @@ import { ArgumentError, TraceError } from '../../base/errors.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { EvaluationObserver } from './evaluator.ts';
+import type { EvaluationObserver } from './observers.ts';
+import { type DumpOptions, type DumpReport, dumpFunction } from './dumping.ts';
 import { evaluator } from './install.ts';
-import { settings } from './settings.ts';
+import { memoryBudgetOf, type MemoryBudgetOption, settings, withMemoryBudget } from './settings.ts';
 import { PlansOf } from './tracing/plans-of.ts';
 import { type Profile, type ProfileOptions, profileOf } from './tracing/profile.ts';
 import { Recent } from './tracing/recent.ts';
@@ -35,6 +36,12 @@ export interface TraceOptions {
   readonly retrace?: boolean;
   /** Programs kept, one for each form of the arguments; the least recently used goes. Default 8. */
   readonly cacheSize?: number;
+  /**
+   * Most bytes for what its plans hold while they run (`'512MB'`, or a number), or `'sqrt'`: what does not
+   * fit is computed again (docs/memory.md). Results are computed when it returns then. Default: what
+   * `configure` says.
+   */
+  readonly memoryBudget?: MemoryBudgetOption;
   /** Whether it is traced at first: see `enabled` of the result. Default true. */
   readonly enabled?: boolean;
   /** For messages; default the function's own name. */
@@ -47,6 +54,7 @@ const OPTIONS = [
   'captureAsConst',
   'retrace',
   'cacheSize',
+  'memoryBudget',
   'enabled',
   'name',
 ] as const satisfies readonly (keyof TraceOptions)[];
@@ -79,6 +87,13 @@ export interface Traced<A extends readonly unknown[], R> {
    * training step, say - it does each time.
    */
   profile(args: A, options?: ProfileOptions): Promise<Profile>;
+  /**
+   * Writes the function as a program file that `tengen/lite` runs on any device: its graph, weights,
+   * test cases, and compiled programs. Without a path the report holds the bytes.
+   *
+   * @throws TraceError if the function reads a value; ArgumentError for names or cases that do not fit.
+   */
+  dump(path: string | URL | null, options: DumpOptions): Promise<DumpReport>;
   /** Forgets all recorded programs. */
   reset(): void;
 }
@@ -87,8 +102,10 @@ type Counters = { -readonly [K in keyof TraceStats]: TraceStats[K] };
 
 class TracedFunction<A extends readonly unknown[], R> {
   readonly #fn: (...args: A) => R;
-  readonly #name: string;
+  readonly name: string;
   readonly #options: TraceOptions;
+  /** undefined: what `configure` says. */
+  readonly #budget: ReturnType<typeof memoryBudgetOf> | undefined;
   readonly #programs: Recent<Program>;
   /** Several for one form of the arguments, if they differ in which gradients there are. */
   readonly #replays: Recent<Replay[]>;
@@ -106,8 +123,10 @@ class TracedFunction<A extends readonly unknown[], R> {
   constructor(fn: (...args: A) => R, options: TraceOptions) {
     const { cacheSize = 8 } = options;
     this.#fn = fn;
-    this.#name = options.name ?? (fn.name === '' ? 'the function' : fn.name);
+    this.name = options.name ?? (fn.name === '' ? 'the function' : fn.name);
     this.#options = options;
+    const { memoryBudget } = options;
+    this.#budget = memoryBudget === undefined ? undefined : memoryBudgetOf('trace', memoryBudget);
     this.#programs = new Recent(cacheSize);
     this.#replays = new Recent(cacheSize);
   }
@@ -120,6 +139,19 @@ class TracedFunction<A extends readonly unknown[], R> {
 
   call(args: A, enabled: boolean): R {
     this.counters.calls++;
+    const budget = this.#budget;
+    if (budget === undefined) return this.#call(args, enabled);
+    return withMemoryBudget(budget, () => {
+      const result = this.#call(args, enabled);
+      // What is computed after it returned would not know of the budget. A trace around it decides.
+      if (evaluator().observers.length === 0) {
+        engine().evaluate(flattenTree(result, { numbers: false }).tensors.map(({ node }) => node));
+      }
+      return result;
+    });
+  }
+
+  #call(args: A, enabled: boolean): R {
     // Debugging wants to see the function run, one operation after the other.
     const isOff = !enabled || !trace.enabled || settings.eager || settings.checkNaN;
     if (isOff || openBodies().length > 0) {
@@ -140,7 +172,7 @@ class TracedFunction<A extends readonly unknown[], R> {
     const { signature, tensors } = signatureOf(args, { numbers: false });
     const known = this.#programs.get(signature) ?? null;
     this.#count(known !== null);
-    const watch = new Watch(known, tensors, { name: this.#name, retrace });
+    const watch = new Watch(known, tensors, { name: this.name, retrace });
     const result = watch.during(() => {
       try {
         const value = this.#options.symbolic === true ? this.#symbolic(args) : this.#fn(...args);
@@ -165,7 +197,7 @@ class TracedFunction<A extends readonly unknown[], R> {
 
   /** Runs the function, and makes the step it asked for when it has returned. */
   #symbolic(args: A): R {
-    const refusal = new Refusal(this.#name);
+    const refusal = new Refusal(this.name);
     const result = observed(refusal, () => this.#fn(...args));
     if (refusal.stepWanted) engine().step();
     return result;
@@ -173,7 +205,7 @@ class TracedFunction<A extends readonly unknown[], R> {
 
   #checkSynchronous(value: unknown): void {
     if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return;
-    throw new TraceError(`${this.#name} is asynchronous: what it builds later would not be seen`, {
+    throw new TraceError(`${this.name} is asynchronous: what it builds later would not be seen`, {
       op: 'trace',
       hint: 'trace a function that returns its tensors at once, and await them outside',
     });
@@ -193,7 +225,7 @@ class TracedFunction<A extends readonly unknown[], R> {
     if (observers.every((observer) => observer instanceof Watch)) {
       // For a function around it that is compared: recorded or replayed, it is one and the same.
       return evaluator().outside({
-        name: this.#name,
+        name: this.name,
         inputs: tensors,
         run: () => this.#replayOrRecord(args),
       });
@@ -224,7 +256,7 @@ class TracedFunction<A extends readonly unknown[], R> {
     const postponed = new Postponed();
     const { replay, result } = recordCall(
       args,
-      { name: this.#name, symbolic, captureAsConst },
+      { name: this.name, symbolic, captureAsConst },
       (given) => {
         const value = this.#fn(...(given as A));
         this.#checkSynchronous(value);
@@ -274,8 +306,10 @@ function traceFunction<A extends readonly unknown[], R>(
     enabled: options.enabled ?? true,
     explain: () =>
       traced.plans.explain() || 'nothing was computed yet: call it, and read what it returns',
-    profile: (args: A, settings?: ProfileOptions) =>
-      profileOf(options.name ?? fn.name, () => face(...args), settings),
+    profile: (args: A, profileOptions?: ProfileOptions) =>
+      profileOf(traced.name, () => face(...args), profileOptions),
+    dump: (path: string | URL | null, dumpOptions: DumpOptions) =>
+      dumpFunction(traced.name, fn, path, dumpOptions),
     reset: () => traced.reset(),
   });
   return face;

@@ -119,6 +119,20 @@ export function mapTree(
   return visit(value);
 }
 
+/** Throws unless every leaf of a result is a tensor. */
+export function checkTensorTree(op: string, value: unknown): void {
+  if (isTensor(value)) return;
+  if (isBranch(value)) {
+    for (const child of Object.values(value)) checkTensorTree(op, child);
+    return;
+  }
+  if (value === undefined || value === null) return;
+  throw new ArgumentError(`the result holds a ${typeof value}, which would never change`, {
+    op,
+    hint: 'return tensors, and read them outside',
+  });
+}
+
 /**
  * Throws unless a result can be given again without running: its leaves are tensors, or numbers, texts
  * and the like, which stay what they are.

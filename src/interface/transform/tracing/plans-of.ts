@@ -5,7 +5,7 @@ import type { Device } from '../../../runtime/device.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { explainEntry } from '../controls.ts';
 import type { Entry, Run } from '../entry.ts';
-import type { EvaluationObserver } from '../evaluator.ts';
+import type { EvaluationObserver } from '../observers.ts';
 import { evaluator } from '../install.ts';
 
 export class PlansOf implements EvaluationObserver {

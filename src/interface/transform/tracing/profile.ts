@@ -88,7 +88,7 @@ export async function profileOf(
   );
   // As a text at once: the profile must not keep plans.
   const tables = programs.map((program, i) => tableOf(program, [...plans.keys()][i] as Entry, i));
-  const title = `${name === '' ? 'the function' : name}: ${msPerCall.toFixed(3)} ms a call`;
+  const title = `${name}: ${msPerCall.toFixed(3)} ms a call`;
   const profile = new MeasuredProfile([title, ...tables].join('\n\n'), msPerCall, programs);
   if (file !== undefined) {
     const { writeFile } = await import('node:fs/promises');

@@ -10,7 +10,7 @@ import { hostValueOf } from '../../tensor/host-value.ts';
 import { type Draw, drawOf } from '../../tensor/random.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { Assignment } from '../entry.ts';
-import type { EvaluationObserver } from '../evaluator.ts';
+import type { EvaluationObserver } from '../observers.ts';
 import { evaluator } from '../install.ts';
 import { flattenTree } from '../tree.ts';
 import { userLine } from '../user-line.ts';

@@ -5,7 +5,7 @@ import { input } from '../../../graph/ops/leaf.ts';
 import { ownerOf, tensorOn } from '../../tensor/handle.ts';
 import { watched } from '../../tensor/engine.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import type { EvaluationObserver } from '../evaluator.ts';
+import type { EvaluationObserver } from '../observers.ts';
 import { checkReplayable, fillTree, flattenTree, mapTree, treeWithHoles } from '../tree.ts';
 import { hasEffect, type Instruction, operandsOf, Run, type Target } from './instructions.ts';
 import { type Guard, Recorder, type RecorderOptions } from './recorder.ts';

@@ -2,7 +2,7 @@
 // number once, whatever is computed meanwhile.
 import type { Node } from '../../../graph/node.ts';
 import { aliasListeners, scalar } from '../../../graph/ops/index.ts';
-import type { EvaluationObserver } from '../evaluator.ts';
+import type { EvaluationObserver } from '../observers.ts';
 import { evaluator } from '../install.ts';
 
 /** A number that no node made so far reaches. */

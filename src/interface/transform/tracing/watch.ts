@@ -9,7 +9,7 @@ import type { Storage } from '../../../runtime/storage.ts';
 import type { HostAction } from '../../tensor/engine.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { Assignment, Entry } from '../entry.ts';
-import type { EvaluationObserver } from '../evaluator.ts';
+import type { EvaluationObserver } from '../observers.ts';
 import { evaluator } from '../install.ts';
 import { flattenTree } from '../tree.ts';
 import { userLine } from '../user-line.ts';

@@ -195,7 +195,8 @@ export class CHelpers {
 
   #decode(dtype: DType, stored: string, type: ValueType, lanes: number): string {
     if (dtype === 'float16') return `${this.#fromHalf()}(${stored})`;
-    if (dtype === 'bfloat16') return `${this.bitcast('u32', 'f32')}((${this.dialect.register.u32})${stored} << 16)`;
+    if (dtype === 'bfloat16')
+      return `${this.bitcast('u32', 'f32')}((${this.dialect.register.u32})${stored} << 16)`;
     if (dtype === 'bool') return lanes === 1 ? `(${stored} != 0)` : `-(${stored} != 0)`;
     return type === 'i32' ? `(${this.dialect.register.i32})${stored}` : stored;
   }
@@ -204,7 +205,7 @@ export class CHelpers {
   encode(dtype: DType, value: string): string {
     if (dtype === 'float16') return `${this.#toHalf()}(${value})`;
     if (dtype === 'bfloat16') return `${this.#toBfloat()}(${value})`;
-    if (dtype === 'bool') return `(${value} != 0)`;
+    if (dtype === 'bool') return `(${/^[\w[\]]+$/.test(value) ? value : `(${value})`} != 0)`;
     return isStoredWhole(dtype) ? value : `(${this.dialect.stored[dtype]})(${value})`;
   }
 

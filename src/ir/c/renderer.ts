@@ -287,7 +287,12 @@ export class KernelRenderer {
         return `${type === 'bool' && lanes === 1 ? '!' : '~'}${this.#operand(operand)}`;
       case 'abs':
         if (type !== 'i32') return builtin('fabs');
-        return this.#call('abs_i32', e, [operand], (a) => `(${a} < 0 ? ${this.#negative(a)} : ${a})`);
+        return this.#call(
+          'abs_i32',
+          e,
+          [operand],
+          (a) => `(${a} < 0 ? ${this.#negative(a)} : ${a})`,
+        );
       case 'sqrt':
       case 'floor':
       case 'ceil':
@@ -436,9 +441,7 @@ export class KernelRenderer {
     const float = from === 'f32' || from === 'f64';
     if (!float || to === 'f32' || to === 'f64') return call((a) => `(${target})${a}`);
     if (to === 'u32') {
-      return call(
-        (a) => `(${a} > 0 ? ${a} >= 4294967296.0 ? 4294967295u : (${target})${a} : 0u)`,
-      );
+      return call((a) => `(${a} > 0 ? ${a} >= 4294967296.0 ? 4294967295u : (${target})${a} : 0u)`);
     }
     const low = '(-2147483647 - 1)';
     return call((a) => {

@@ -10,7 +10,7 @@ export function runOnceOn(device: Device): RunOnce {
     try {
       buffers.forEach((buffer, i) => {
         const bytes = contents[i];
-        if (bytes != null) device.write(buffer, 0, bytes);
+        if (bytes !== null && bytes !== undefined) device.write(buffer, 0, bytes);
       });
       executable.run(buffers, scalars);
       const results: Uint8Array[] = [];

@@ -9,7 +9,12 @@ import { evaluator } from '../../src/interface/transform/install.ts';
 import { valueAt } from '../../src/interface/transform/values.ts';
 import type { Target } from '../../src/ir/kernel.ts';
 import type { Device } from '../../src/runtime/device.ts';
-import type { ExportedCase, ExportedPlan, ExportRequest } from '../../src/runtime/export.ts';
+import type {
+  ExportedCase,
+  ExportedPlan,
+  ExportedRange,
+  ExportRequest,
+} from '../../src/runtime/export.ts';
 import { runOnceOn } from '../../src/runtime/run-once.ts';
 import type { Storage } from '../../src/runtime/storage.ts';
 
@@ -25,7 +30,17 @@ export class Captured {
     this.constantLeaves = constantLeaves;
   }
 
+  /** The same with an input that is checked. */
+  withRange(name: string, range: ExportedRange): Captured {
+    const inputs = this.request.inputs.map((each) =>
+      each.name === name ? { ...each, range } : each,
+    );
+    return new Captured(this.program, { ...this.request, inputs }, this.constantLeaves);
+  }
+
   compile(target: Target, packed = true): CompiledProgram {
+    // Whatever was compiled meanwhile has numbered nodes anew.
+    this.program.nodes.forEach((node, i) => (node.position = i));
     const constants = packed ? { constantLeaves: this.constantLeaves } : {};
     return compile(this.program, target, constants);
   }
@@ -167,7 +182,7 @@ export function capture(
     program.leaves.map((_, i) => !inputLeaves.includes(i) && !changed.has(i)),
   );
   // They must not be found by the next capture.
-  if (assignments.length > 0) evaluator().step();
+  for (const { holder, storage } of assignments) evaluator().replaced(holder, storage);
   return captured;
 }
 
@@ -175,12 +190,11 @@ export function capture(
 export async function casesOf(
   captured: Captured,
   numerics: 'fast' | 'strict',
-  inputs: readonly (readonly Tensor[])[],
+  runs: readonly (readonly Uint8Array[])[],
 ): Promise<ExportedCase[]> {
   const device = new WasmDevice({ threads: 1 });
   try {
-    const values = inputs.map((list) => list.map(bytes));
-    return await captured.run(device, numerics, values);
+    return await captured.run(device, numerics, runs);
   } finally {
     device.close();
   }

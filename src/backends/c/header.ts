@@ -120,5 +120,5 @@ function listing(
 function defines(upper: string, kind: string, tensors: readonly ExportedTensor[]): string {
   const names = capitals(tensors.map(({ name }) => name));
   const rows = names.map((name, i) => `#define ${upper}_${kind}_${name} ${i}`);
-  return [...rows, `#define ${upper}_${kind}_COUNT ${tensors.length}`, ''].join('\n');
+  return [...rows, `#define ${upper}_${kind}S ${tensors.length}`, ''].join('\n');
 }

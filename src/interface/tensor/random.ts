@@ -83,7 +83,7 @@ export function uniformNode(shape: Shape, dtype: DType, generator?: Generator): 
 }
 
 /** Standard normal floats by Box and Muller (1958): an angle and a radius for each. */
-function normalNode(shape: Shape, dtype: DType, generator?: Generator): Node {
+export function normalNode(shape: Shape, dtype: DType, generator?: Generator): Node {
   const both = uniformNode([2, ...shape], dtype, generator);
   const part = (index: number): Node => ops.reshape(ops.narrowAxis(both, 0, index, 1), shape);
   const one = ops.constant(1, dtype);

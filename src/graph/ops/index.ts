@@ -26,6 +26,7 @@ export {
   squareSize,
   upperPart,
 } from './matrix-parts.ts';
+export { generalEigen } from './general-eigen.ts';
 export { luDeterminant, luFactor, luInverse, luParts, luSolve, takeRows } from './lu.ts';
 export * from './math.ts';
 export * from './matmul.ts';

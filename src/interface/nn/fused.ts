@@ -23,7 +23,12 @@ import { newParameter } from './create.ts';
 import * as init from './init.ts';
 import { Linear, type LinearOptions } from './linear.ts';
 import { Module } from './module.ts';
-import { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from './normalization.ts';
+import {
+  BatchNorm1d,
+  BatchNorm2d,
+  type BatchNorm3d,
+  type BatchNormOptions,
+} from './normalization.ts';
 import type { Parameter } from './parameter.ts';
 
 /** `Conv2d`, then ReLU. Parameters have the names of `Conv2d`. */

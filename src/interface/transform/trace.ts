@@ -6,6 +6,7 @@ import { Linearization } from '../../graph/linearize.ts';
 import type { Node } from '../../graph/node.ts';
 import { engine } from '../tensor/engine.ts';
 import type { EvaluationObserver } from './evaluator.ts';
+import { type DumpOptions, type DumpReport, dumpFunction } from './dumping.ts';
 import { evaluator } from './install.ts';
 import { explain } from './controls.ts';
 import { nextNodeId, Replay } from './replay.ts';
@@ -16,6 +17,7 @@ import {
   recordProgram,
   sameProgram,
 } from './recording.ts';
+import { memoryBudgetOf, type MemoryBudgetOption, withMemoryBudget } from './settings.ts';
 import { flattenTree } from './tree.ts';
 import { userLine } from './user-line.ts';
 
@@ -31,6 +33,12 @@ export interface TraceOptions {
   readonly retrace?: boolean;
   /** Programs kept, one for each form of the arguments; the least recently used goes. Default 8. */
   readonly cacheSize?: number;
+  /**
+   * Most bytes for what its plans hold while they run (`'512MB'`, or a number), or `'sqrt'`: what does not
+   * fit is computed again (docs/memory.md). Results are computed when it returns then. Default: what
+   * `configure` says.
+   */
+  readonly memoryBudget?: MemoryBudgetOption;
   /** For messages; default the function's own name. */
   readonly name?: string;
 }
@@ -49,6 +57,13 @@ export interface Traced<A extends readonly unknown[], R> {
   readonly stats: TraceStats;
   /** The kernels of the plans that ran last. */
   explain(): string;
+  /**
+   * Writes the function as a program file that `tengen/lite` runs on any device: its graph, weights,
+   * test cases, and compiled programs. Without a path the report holds the bytes.
+   *
+   * @throws TraceError if the function reads a value; ArgumentError for names or cases that do not fit.
+   */
+  dump(path: string | URL | null, options: DumpOptions): Promise<DumpReport>;
   /** Forgets all recorded programs. */
   reset(): void;
 }
@@ -259,13 +274,26 @@ function traceFunction<A extends readonly unknown[], R>(
     return replay.result as R;
   };
 
+  const run = (args: A): R => (withoutHost ? replayed(args) : compared(args));
+  const budget =
+    options.memoryBudget === undefined ? undefined : memoryBudgetOf('trace', options.memoryBudget);
   const traced = (...args: A): R => {
     stats.calls++;
-    return withoutHost ? replayed(args) : compared(args);
+    if (budget === undefined) return run(args);
+    return withMemoryBudget(budget, () => {
+      const result = run(args);
+      // What is computed after it returned would not know of the budget. A trace around it decides.
+      if (evaluator().observers.length === 0) {
+        engine().evaluate(flattenTree(result, { numbers: false }).tensors.map(({ node }) => node));
+      }
+      return result;
+    });
   };
   return Object.assign(traced, {
     stats,
     explain: () => explain(),
+    dump: (path: string | URL | null, dumpOptions: DumpOptions) =>
+      dumpFunction(name, fn, path, dumpOptions),
     reset: () => {
       recordings.clear();
       replays.clear();

@@ -40,8 +40,13 @@ export function drawOf(slot: Node): { readonly draw: Draw; readonly word: 0 | 1 
 }
 
 /** Random uint32 words at the generator's next place. */
-export function bitsNode(shape: Shape, generator: Generator = defaultGenerator): Node {
-  const draw: Draw = { generator, count: sizeOf(shape) };
+export function bitsNode(shape: Shape, generator?: Generator): Node {
+  return ops.randomBits(shape, sourceOf(sizeOf(shape), generator));
+}
+
+/** The generator's next place, for `count` words. */
+export function sourceOf(count: number, generator: Generator = defaultGenerator): ops.RandomSource {
+  const draw: Draw = { generator, count };
   const words = placeWords(draw);
   watched.current?.drew(draw);
   const slot = (word: 0 | 1 | 2 | 3): Node => {
@@ -58,7 +63,7 @@ export function bitsNode(shape: Shape, generator: Generator = defaultGenerator):
   for (const { iteration } of openBodies()) {
     if (iteration !== null) source = streamOf(source, iteration());
   }
-  return ops.randomBits(shape, source);
+  return source;
 }
 
 /** What a loop draws: a key of its own, and for each iteration other blocks under it. */
@@ -85,7 +90,7 @@ export function uniformNode(shape: Shape, dtype: DType, generator?: Generator): 
 }
 
 /** Standard normal floats by Box and Muller (1958): an angle and a radius for each. */
-function normalNode(shape: Shape, dtype: DType, generator?: Generator): Node {
+export function normalNode(shape: Shape, dtype: DType, generator?: Generator): Node {
   const both = uniformNode([2, ...shape], dtype, generator);
   const part = (index: number): Node => ops.reshape(ops.narrowAxis(both, 0, index, 1), shape);
   const one = ops.constant(1, dtype);

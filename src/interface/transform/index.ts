@@ -24,9 +24,12 @@ export {
   memory,
   type MemoryUse,
   type Numerics,
+  planMemory,
+  type PlanMemory,
   type Precision,
   resetStats,
   setDefaultDevice,
+  setMemoryBudget,
   setNumerics,
   setPrecision,
   stats,
@@ -38,4 +41,18 @@ export {
   measuredAlgorithms,
 } from './algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
-export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';
+export {
+  excludeFromTrace,
+  trace,
+  type Trace,
+  type Traced,
+  type TraceOptions,
+  type TraceStats,
+} from './trace.ts';
+export type {
+  Profile,
+  ProfiledKernel,
+  ProfiledProgram,
+  ProfileOptions,
+} from './tracing/profile.ts';
+export type { MemoryBudgetOption } from './settings.ts';

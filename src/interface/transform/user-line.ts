@@ -10,14 +10,11 @@ function packageRoot(): string {
 const root = packageRoot();
 const rootPath = root.replace(/^file:\/\//, '');
 
-/** So many calls are looked at; 10 by default. */
-const DEEPEST = 30;
-
 /** `file.ts:12:5` of the innermost caller outside of this package, or '' if there is none. */
 export function userLine(): string {
-  // Trees of results are wrapped many calls below the user's.
+  // Ten lines, the usual depth, may all be this package's.
   const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = DEEPEST;
+  Error.stackTraceLimit = 60;
   const { stack = '' } = new Error('where');
   Error.stackTraceLimit = stackTraceLimit;
   for (const line of stack.split('\n').slice(1)) {

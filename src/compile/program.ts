@@ -1,6 +1,7 @@
 // What goes into the compiler and what comes out.
 import type { Node } from '../graph/node.ts';
 import type { Plan } from '../runtime/plan.ts';
+import type { BudgetReport } from './memory/budget.ts';
 import type { Prepared } from './memory/prepared.ts';
 
 /** A result that must survive the run. */
@@ -61,4 +62,6 @@ export interface CompiledProgram {
   readonly unplannedBytes: number;
   /** How often each rewriting rule applied, by name. */
   readonly applied: readonly (readonly [name: string, times: number])[];
+  /** What a memory budget did, if there was one. */
+  readonly budget: BudgetReport | null;
 }

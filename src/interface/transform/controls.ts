@@ -20,9 +20,10 @@ import {
 import { threadsAvailable } from '../../runtime/host-threads.ts';
 import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { Entry } from './entry.ts';
 import type { EvaluatorStats } from './evaluator.ts';
 import { evaluator } from './install.ts';
-import { settings } from './settings.ts';
+import { memoryBudgetOf, type MemoryBudgetOption, settings } from './settings.ts';
 
 /** `fast`: fused multiply-add where there is one. `strict`: the same bits on every CPU device. */
 export type Numerics = 'fast' | 'strict';
@@ -87,6 +88,27 @@ export function setPrecision(precision: Precision): void {
 }
 
 /**
+ * Most bytes for what a plan holds while it runs, beside parameters, inputs and results: a number, or a
+ * text like `'512MB'`. What does not fit is computed again by the same kernels, so that results keep
+ * their bits. `'sqrt'`: as little as segments of the forward pass allow. `null`: no limit.
+ * `trace(step, { memoryBudget })` does the same for one function. docs/memory.md has the details.
+ *
+ * @throws ArgumentError if it is none of these. What cannot be made to fit throws BudgetError, with the
+ * smallest budget that works, when it is computed.
+ *
+ * @example
+ * ```ts
+ * setMemoryBudget('1MB');
+ * randn([100, 100]).matmul(randn([100, 100])).shape; // => [100, 100]
+ * setMemoryBudget(null);
+ * setMemoryBudget('plenty'); // throws ArgumentError: setMemoryBudget: memoryBudget must be
+ * ```
+ */
+export function setMemoryBudget(budget: MemoryBudgetOption): void {
+  settings.memoryBudget = memoryBudgetOf('setMemoryBudget', budget);
+}
+
+/**
  * The device on which values without one are computed; `'auto'` goes back to the preferred one.
  * Throws DeviceError if it does not exist or cannot run here.
  */
@@ -104,7 +126,18 @@ export interface Configuration {
   readonly precision?: Precision | undefined;
   /** Passes of the compiler: see `setPasses`. */
   readonly passes?: PassSwitches | undefined;
+  /** Of every plan: see `setMemoryBudget`. */
+  readonly memoryBudget?: MemoryBudgetOption | undefined;
 }
+
+const CONFIGURATION = [
+  'device',
+  'threads',
+  'numerics',
+  'precision',
+  'passes',
+  'memoryBudget',
+] satisfies readonly (keyof Configuration)[];
 
 /** Passes by name, and whether each is on; `'all'` or `'none'` of them. */
 export type PassSwitches = 'all' | 'none' | Partial<Passes>;
@@ -155,13 +188,14 @@ export function passes(): Passes {
   return { ...settings.passes };
 }
 
-/** Chooses device, threads, numerics, precision and passes at the start of a program. */
+/** Chooses device, threads, numerics and the like at the start of a program, before anything is computed. */
 export function configure(options: Configuration): void {
-  checkKeys('configure', options, ['device', 'threads', 'numerics', 'precision', 'passes']);
+  checkKeys('configure', options, CONFIGURATION);
   const name = options.device ?? defaultDeviceName();
   if (options.numerics !== undefined) setNumerics(options.numerics);
   if (options.precision !== undefined) setPrecision(options.precision);
   if (options.passes !== undefined) setPasses(options.passes);
+  if (options.memoryBudget !== undefined) setMemoryBudget(options.memoryBudget);
   if (options.threads !== undefined) {
     checkInteger('configure', 'threads', options.threads, 1);
     configureDevice(name, { threads: options.threads });
@@ -251,15 +285,69 @@ export function explain(options: { plans?: number } = {}): string {
   const { plans = 1 } = options;
   const recent = evaluator().recent.slice(0, plans);
   if (recent.length === 0) return 'nothing was computed yet';
-  return recent
-    .map(({ entry, device }) => {
-      const kept = entry.learnedRoots.length;
-      const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
-      const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
-      const times = entry.measured?.dispatches.map((sum) => sum / (entry.measured?.runs ?? 1));
-      return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
-    })
-    .join('\n\n');
+  return recent.map(({ entry, device }) => explainEntry(entry, device)).join('\n\n');
+}
+
+/** What `explain` says of one plan. */
+export function explainEntry(entry: Entry, device: Device): string {
+  const kept = entry.learnedRoots.length;
+  const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
+  const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
+  const { measured } = entry;
+  const hasTimes = measured !== null && measured.dispatches.length > 0;
+  const times = hasTimes ? measured.dispatches.map((sum) => sum / measured.runs) : undefined;
+  return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
+}
+
+/** The memory of one plan. All in bytes, but for the arithmetic. */
+export interface PlanMemory {
+  /** What the plan holds while it runs, beside parameters, inputs and results. */
+  readonly arenaBytes: number;
+  /** The most that is alive at once: no arena can be smaller, in this order of kernels. */
+  readonly lowerBound: number;
+  /** The budget it was made under, and the arena without it; the same if it fits anyway. */
+  readonly budget: number | 'sqrt' | null;
+  readonly unbudgetedBytes: number;
+  readonly savedBytes: number;
+  /** Kernels that run again, their arithmetic, and the arithmetic without them. */
+  readonly recomputedKernels: number;
+  readonly extraFlops: number;
+  readonly flops: number;
+  /** How long it took to find out what to run again. */
+  readonly searchMs: number;
+}
+
+/**
+ * What the plans that ran last need, the newest first: the figures behind `explain()`.
+ *
+ * @example
+ * ```ts
+ * const x = randn([64, 64]);
+ * evaluate(x.matmul(x).matmul(x));
+ * const [memory] = planMemory();
+ * memory?.budget; // => null
+ * ```
+ */
+export function planMemory(options: { plans?: number } = {}): PlanMemory[] {
+  const { plans = 1 } = options;
+  return evaluator()
+    .recent.slice(0, plans)
+    .map(({ entry: { compiled } }) => {
+      const { plan, arenaLowerBound, budget, kernels } = compiled;
+      const { arenaBytes } = plan;
+      const unbudgetedBytes = budget?.unbudgetedBytes ?? arenaBytes;
+      return {
+        arenaBytes,
+        lowerBound: arenaLowerBound,
+        budget: budget?.budget ?? null,
+        unbudgetedBytes,
+        savedBytes: unbudgetedBytes - arenaBytes,
+        recomputedKernels: budget?.recomputed ?? 0,
+        extraFlops: budget?.extraFlops ?? 0,
+        flops: budget?.flops ?? kernels.reduce((sum, { flops }) => sum + flops, 0),
+        searchMs: budget?.searchMs ?? 0,
+      };
+    });
 }
 
 /**

@@ -10,7 +10,8 @@ import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
-import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import type { AssignOptions, Engine, HostAction, NodeHolder } from '../tensor/engine.ts';
+import { type EvaluationObserver, unseen } from './observers.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
@@ -38,18 +39,6 @@ export interface EvaluatorStats {
   compileMs: number;
 }
 
-/** Sees what is built and computed: tracing. */
-export interface EvaluationObserver {
-  /** A result was made by the public interface. */
-  created?(node: Node): void;
-  /** A value is about to be computed or read. May throw to refuse it. */
-  reading?(): void;
-  /** A step is asked for. True if it will be made later. */
-  stepping?(): boolean;
-  /** A program is about to be looked up and run; its key is complete. May throw. */
-  running?(program: Linearization): void;
-}
-
 export class Evaluator implements Engine {
   readonly stats: EvaluatorStats = {
     runs: 0,
@@ -75,6 +64,8 @@ export class Evaluator implements Engine {
   #evaluating = false;
   /** Who sees what is built and computed, the innermost last. */
   readonly observers: EvaluationObserver[] = [];
+  /** Told which plan computed a result. */
+  readonly resultWatchers = new WeakMap<Node, (entry: Entry, device: Device) => void>();
   /** The plans run last, newest first: what `explain()` shows. */
   readonly recent: { readonly entry: Entry; readonly device: Device }[] = [];
 
@@ -87,7 +78,16 @@ export class Evaluator implements Engine {
   }
 
   keep(node: Node): void {
+    for (const observer of this.observers) observer.kept?.(node);
     if (node.storage === null) this.#keep.push(node);
+  }
+
+  act<T>(action: HostAction<T>): T {
+    return unseen(this.observers, action, 'acting');
+  }
+
+  outside<T>(action: HostAction<T>): T {
+    return unseen(this.observers, action, 'leaving');
   }
 
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
@@ -108,13 +108,16 @@ export class Evaluator implements Engine {
     else node = detach(node);
     node.consumed = true;
     const inPlace = options.inPlace === true;
+    const assignment = { holder, storage, node, inPlace };
+    for (const observer of this.observers) observer.assigned?.(assignment);
     this.#forgetAssignment(storage);
     this.#assignedNodes.add(node);
-    this.#assignments.set(storage, { holder, storage, node, inPlace });
+    this.#assignments.set(storage, assignment);
     holder.node = node;
   }
 
   replaced(holder: NodeHolder, storage: Storage): void {
+    for (const observer of this.observers) observer.replaced?.(holder);
     this.#forgetAssignment(storage);
     holder.node = leafOn(storage, holder.node);
   }
@@ -137,8 +140,22 @@ export class Evaluator implements Engine {
     if (roots.length > 0) this.#evaluate(roots, 'values');
   }
 
+  /** Computes values that stand before a traced function. */
+  computeValues(nodes: readonly Node[]): void {
+    this.#evaluate(nodes, 'values');
+  }
+
+  /** Takes assignments back that no run has made. */
+  cancelAssignments(made: readonly Assignment[]): void {
+    this.#cancel(made);
+  }
+
   step(): void {
     for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
+    this.#step();
+  }
+
+  #step(): void {
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
     try {
@@ -150,7 +167,7 @@ export class Evaluator implements Engine {
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
-    for (const observer of this.observers) observer.reading?.();
+    for (const observer of this.observers) observer.reading?.(nodes, background);
     for (const node of nodes) {
       if (node.storage === null) {
         this.#evaluate(nodes, 'buffers', background);
@@ -261,10 +278,20 @@ export class Evaluator implements Engine {
     const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
     const results = { rootNodes, assigned, roots, promises };
     this.#completeKey(roots, isTraining(rootNodes));
-    const entry = this.#plans.find(device, linear, results);
+    const entry = this.#planFor(device, results);
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
     this.#run(entry, device, results, background);
+  }
+
+  /** The plan. Where there can be none, within a memory budget, nothing is assigned. */
+  #planFor(device: Device, results: Results): Entry {
+    try {
+      return this.#plans.find(device, this.#linear, results);
+    } catch (error) {
+      this.#cancel(results.assigned);
+      throw error;
+    }
   }
 
   /** Runs the functions on the host that need no other, behind one plan for all that they take. */
@@ -370,7 +397,6 @@ export class Evaluator implements Engine {
       key.push(root.position);
       key.push(root.inPlaceOf);
     }
-    for (const observer of this.observers) observer.running?.(this.#linear);
   }
 
   /** Drops all plans and the memory they hold; the next evaluations compile again. */
@@ -398,12 +424,14 @@ export class Evaluator implements Engine {
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
     this.#remember(entry, device);
+    for (const observer of this.observers) observer.ran?.(entry, device);
 
     if (promises.length > 0) this.#checkPromises(device, results, outputs);
 
     const run: Run = { runId: ++this.#runId, entry };
     const wasStep = assigned.some(({ storage }) => storage.tracked);
     this.#storeResults(device, rootNodes, outputs, wasStep);
+    for (const node of rootNodes) this.resultWatchers.get(node)?.(entry, device);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
     this.#learned.store(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
     for (let i = 0; i < nodes.length; i++) {
@@ -432,17 +460,17 @@ export class Evaluator implements Engine {
 
   #measure(entry: Entry): void {
     const { executable, bindings, scalars } = entry;
-    if (executable.profile === undefined) {
-      executable.run(bindings, scalars);
-      return;
-    }
-    const times = executable.profile(bindings, scalars);
-    entry.measured ??= { runs: 0, dispatches: new Float64Array(times.length) };
-    const { dispatches } = entry.measured;
+    const start = performance.now();
+    let times = new Float64Array(0);
+    if (executable.profile === undefined) executable.run(bindings, scalars);
+    else times = new Float64Array(executable.profile(bindings, scalars));
+    entry.measured ??= { runs: 0, wallMs: 0, dispatches: new Float64Array(times.length) };
+    const { measured } = entry;
     for (let i = 0; i < times.length; i++) {
-      dispatches[i] = (dispatches[i] as number) + (times[i] as number);
+      measured.dispatches[i] = (measured.dispatches[i] as number) + (times[i] as number);
     }
-    entry.measured.runs++;
+    measured.wallMs += performance.now() - start;
+    measured.runs++;
   }
 
   #storeResults(

@@ -26,9 +26,12 @@ export {
   type Numerics,
   type PassSwitches,
   passes,
+  planMemory,
+  type PlanMemory,
   type Precision,
   resetStats,
   setDefaultDevice,
+  setMemoryBudget,
   setNumerics,
   setPasses,
   setPrecision,
@@ -42,4 +45,18 @@ export {
   measuredAlgorithms,
 } from './algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
-export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';
+export {
+  excludeFromTrace,
+  trace,
+  type Trace,
+  type Traced,
+  type TraceOptions,
+  type TraceStats,
+} from './trace.ts';
+export type {
+  Profile,
+  ProfiledKernel,
+  ProfiledProgram,
+  ProfileOptions,
+} from './tracing/profile.ts';
+export type { MemoryBudgetOption } from './settings.ts';

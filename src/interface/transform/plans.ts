@@ -93,9 +93,10 @@ export class Plans {
   }
 
   #shelfFor(device: Device): Shelf {
-    const { numerics, precision, fusion, passes } = settings;
+    const { numerics, precision, fusion, passes, memoryBudget } = settings;
     const switches = passesKey(passesOf(passes, fusion));
-    const name = `${device.name}:${numerics}:${precision}:${switches}:${policyKey()}`;
+    const parts = [device.name, numerics, precision, switches, policyKey(), memoryBudget];
+    const name = parts.join(':');
     let shelf = this.#shelves.get(name);
     if (shelf === undefined) {
       const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
@@ -147,6 +148,7 @@ export class Plans {
           constantLeaves: constant,
           packedOnce: !isTraining(results.rootNodes),
           memo,
+          memoryBudget: settings.memoryBudget,
         }),
     );
     // Compilation may number nodes anew; the walk's positions are needed by the run.

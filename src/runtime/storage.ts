@@ -107,6 +107,7 @@ export class Storage {
   /** Gradients may be asked for: a parameter. Replacing one ends a step. */
   tracked = false;
   disposed = false;
+  aliased = false;
   /** How often the host bytes were copied to a device for one run. */
   uploads = 0;
   /** Bookkeeping of the plan being built: this storage's index among its leaves. */

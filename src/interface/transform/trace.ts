@@ -6,6 +6,7 @@ import { Linearization } from '../../graph/linearize.ts';
 import type { Node } from '../../graph/node.ts';
 import { engine } from '../tensor/engine.ts';
 import type { EvaluationObserver } from './evaluator.ts';
+import { type DumpOptions, type DumpReport, dumpFunction } from './dumping.ts';
 import { evaluator } from './install.ts';
 import { explain } from './controls.ts';
 import { nextNodeId, Replay } from './replay.ts';
@@ -56,6 +57,13 @@ export interface Traced<A extends readonly unknown[], R> {
   readonly stats: TraceStats;
   /** The kernels of the plans that ran last. */
   explain(): string;
+  /**
+   * Writes the function as a program file that `tengen/lite` runs on any device: its graph, weights,
+   * test cases, and compiled programs. Without a path the report holds the bytes.
+   *
+   * @throws TraceError if the function reads a value; ArgumentError for names or cases that do not fit.
+   */
+  dump(path: string | URL | null, options: DumpOptions): Promise<DumpReport>;
   /** Forgets all recorded programs. */
   reset(): void;
 }
@@ -284,6 +292,8 @@ function traceFunction<A extends readonly unknown[], R>(
   return Object.assign(traced, {
     stats,
     explain: () => explain(),
+    dump: (path: string | URL | null, dumpOptions: DumpOptions) =>
+      dumpFunction(name, fn, path, dumpOptions),
     reset: () => {
       recordings.clear();
       replays.clear();

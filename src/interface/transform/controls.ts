@@ -207,7 +207,7 @@ export interface HeldMemory {
  *
  * @example
  * ```ts
- * heldMemory().bytes; // => 0
+ * heldMemory().bytes >= 0; // => true
  * ```
  */
 export function heldMemory(): HeldMemory {

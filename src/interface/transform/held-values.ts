@@ -7,6 +7,9 @@ import type { Node } from '../../graph/node.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { bytesOf } from './values.ts';
 
+/** What is looked at of a plan. */
+type Kernels = Pick<CompiledProgram, 'kernels'>;
+
 /** Values that were given up and lie next to one another: one is computed again with the others. */
 interface Component {
   parent: Component | null;
@@ -37,7 +40,7 @@ export class HeldValues {
   readonly #known = new WeakMap<Node, Held>();
   readonly #held = new Set<Held>();
   readonly #pinned = new WeakSet<Node>();
-  readonly #costs = new WeakMap<CompiledProgram, number>();
+  readonly #costs = new WeakMap<Kernels, number>();
   /** Nanoseconds of all runs so far, by estimate: the same in every process. */
   #clock = 0;
   #bytes = 0;
@@ -62,7 +65,7 @@ export class HeldValues {
   }
 
   /** A run of a plan read `leaves` and made `results`. */
-  ran(compiled: CompiledProgram, leaves: readonly Node[], results: readonly Node[]): void {
+  ran(compiled: Kernels, leaves: readonly Node[], results: readonly Node[]): void {
     const cost = this.#costOf(compiled);
     this.#clock += cost;
     for (const leaf of leaves) {
@@ -72,7 +75,7 @@ export class HeldValues {
     for (const node of results) this.#add(node, cost / results.length);
   }
 
-  #costOf(compiled: CompiledProgram): number {
+  #costOf(compiled: Kernels): number {
     let cost = this.#costs.get(compiled);
     if (cost === undefined) {
       cost = 0;

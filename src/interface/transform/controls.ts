@@ -13,6 +13,7 @@ import {
 import { threadsAvailable } from '../../runtime/host-threads.ts';
 import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { Entry } from './entry.ts';
 import type { EvaluatorStats } from './evaluator.ts';
 import { evaluator } from './install.ts';
 import { memoryBudgetOf, type MemoryBudgetOption, settings } from './settings.ts';
@@ -242,15 +243,18 @@ export function explain(options: { plans?: number } = {}): string {
   const { plans = 1 } = options;
   const recent = evaluator().recent.slice(0, plans);
   if (recent.length === 0) return 'nothing was computed yet';
-  return recent
-    .map(({ entry, device }) => {
-      const kept = entry.learnedRoots.length;
-      const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
-      const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
-      const times = entry.measured?.dispatches.map((sum) => sum / (entry.measured?.runs ?? 1));
-      return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
-    })
-    .join('\n\n');
+  return recent.map(({ entry, device }) => explainEntry(entry, device)).join('\n\n');
+}
+
+/** What `explain` says of one plan. */
+export function explainEntry(entry: Entry, device: Device): string {
+  const kept = entry.learnedRoots.length;
+  const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
+  const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
+  const { measured } = entry;
+  const hasTimes = measured !== null && measured.dispatches.length > 0;
+  const times = hasTimes ? measured.dispatches.map((sum) => sum / measured.runs) : undefined;
+  return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
 }
 
 /** The memory of one plan. All in bytes, but for the arithmetic. */

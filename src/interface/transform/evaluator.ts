@@ -10,7 +10,8 @@ import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
-import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import type { AssignOptions, Engine, HostAction, NodeHolder } from '../tensor/engine.ts';
+import { type EvaluationObserver, unseen } from './observers.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
@@ -37,18 +38,6 @@ export interface EvaluatorStats {
   planMisses: number;
   kernelsExecuted: number;
   compileMs: number;
-}
-
-/** Sees what is built and computed: tracing. */
-export interface EvaluationObserver {
-  /** A result was made by the public interface. */
-  created?(node: Node): void;
-  /** A value is about to be computed or read. May throw to refuse it. */
-  reading?(): void;
-  /** A step is asked for. True if it will be made later. */
-  stepping?(): boolean;
-  /** A program is about to be looked up and run; its key is complete. May throw. */
-  running?(program: Linearization): void;
 }
 
 export class Evaluator implements Engine {
@@ -78,6 +67,8 @@ export class Evaluator implements Engine {
   #evaluating = false;
   /** Who sees what is built and computed, the innermost last. */
   readonly observers: EvaluationObserver[] = [];
+  /** Told which plan computed a result. */
+  readonly resultWatchers = new WeakMap<Node, (entry: Entry, device: Device) => void>();
   /** The plans run last, newest first: what `explain()` shows. */
   readonly recent: { readonly entry: Entry; readonly device: Device }[] = [];
 
@@ -90,8 +81,17 @@ export class Evaluator implements Engine {
   }
 
   keep(node: Node): void {
+    for (const observer of this.observers) observer.kept?.(node);
     this.held.pin(node);
     if (node.storage === null) this.#keep.push(node);
+  }
+
+  act<T>(action: HostAction<T>): T {
+    return unseen(this.observers, action, 'acting');
+  }
+
+  outside<T>(action: HostAction<T>): T {
+    return unseen(this.observers, action, 'leaving');
   }
 
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
@@ -112,13 +112,16 @@ export class Evaluator implements Engine {
     else node = detach(node);
     node.consumed = true;
     const inPlace = options.inPlace === true;
+    const assignment = { holder, storage, node, inPlace };
+    for (const observer of this.observers) observer.assigned?.(assignment);
     this.#forgetAssignment(storage);
     this.#assignedNodes.add(node);
-    this.#assignments.set(storage, { holder, storage, node, inPlace });
+    this.#assignments.set(storage, assignment);
     holder.node = node;
   }
 
   replaced(holder: NodeHolder, storage: Storage): void {
+    for (const observer of this.observers) observer.replaced?.(holder);
     this.#forgetAssignment(storage);
     holder.node = leafOn(storage, holder.node);
   }
@@ -141,8 +144,22 @@ export class Evaluator implements Engine {
     if (roots.length > 0) this.#evaluate(roots, 'values');
   }
 
+  /** Computes values that stand before a traced function. */
+  computeValues(nodes: readonly Node[]): void {
+    this.#evaluate(nodes, 'values');
+  }
+
+  /** Takes assignments back that no run has made. */
+  cancelAssignments(made: readonly Assignment[]): void {
+    this.#cancel(made);
+  }
+
   step(): void {
     for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
+    this.#step();
+  }
+
+  #step(): void {
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
     try {
@@ -154,7 +171,7 @@ export class Evaluator implements Engine {
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
-    for (const observer of this.observers) observer.reading?.();
+    for (const observer of this.observers) observer.reading?.(nodes, background);
     if (!this.held.isEmpty) for (const node of nodes) this.#restore(node, nodes);
     for (const node of nodes) {
       if (node.storage === null) {
@@ -408,7 +425,6 @@ export class Evaluator implements Engine {
       key.push(root.position);
       key.push(root.inPlaceOf);
     }
-    for (const observer of this.observers) observer.running?.(this.#linear);
   }
 
   /** Drops all plans and the memory they hold; the next evaluations compile again. */
@@ -436,12 +452,14 @@ export class Evaluator implements Engine {
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
     this.#remember(entry, device);
+    for (const observer of this.observers) observer.ran?.(entry, device);
 
     if (promises.length > 0) this.#checkPromises(device, results, outputs);
 
     const run: Run = { runId: ++this.#runId, entry };
     const wasStep = assigned.some(({ storage }) => storage.tracked);
     this.#storeResults(device, rootNodes, outputs, wasStep);
+    for (const node of rootNodes) this.resultWatchers.get(node)?.(entry, device);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
     this.#learned.store(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
     this.#hold(entry, rootNodes, wasStep);
@@ -481,17 +499,17 @@ export class Evaluator implements Engine {
 
   #measure(entry: Entry): void {
     const { executable, bindings, scalars } = entry;
-    if (executable.profile === undefined) {
-      executable.run(bindings, scalars);
-      return;
-    }
-    const times = executable.profile(bindings, scalars);
-    entry.measured ??= { runs: 0, dispatches: new Float64Array(times.length) };
-    const { dispatches } = entry.measured;
+    const start = performance.now();
+    let times = new Float64Array(0);
+    if (executable.profile === undefined) executable.run(bindings, scalars);
+    else times = new Float64Array(executable.profile(bindings, scalars));
+    entry.measured ??= { runs: 0, wallMs: 0, dispatches: new Float64Array(times.length) };
+    const { measured } = entry;
     for (let i = 0; i < times.length; i++) {
-      dispatches[i] = (dispatches[i] as number) + (times[i] as number);
+      measured.dispatches[i] = (measured.dispatches[i] as number) + (times[i] as number);
     }
-    entry.measured.runs++;
+    measured.wallMs += performance.now() - start;
+    measured.runs++;
   }
 
   #storeResults(

@@ -46,8 +46,18 @@ function causal(scores: Node): Node {
 }
 
 /** softmax(scale q kᵀ + mask) v, and the log-sum-exp of the scores. */
-function plainAttention(node: Node, [q, k, v, mask]: readonly Node[]): Attention {
-  const { scale, causal: isCausal } = node.attrs as { scale: number; causal: boolean };
+function plainAttention(node: Node, inputs: readonly Node[]): Attention {
+  const {
+    scale,
+    causal: isCausal,
+    dropout,
+  } = node.attrs as {
+    scale: number;
+    causal: boolean;
+    dropout: number;
+  };
+  const floats = inputs.length - (dropout > 0 ? 4 : 0);
+  const [q, k, v, mask] = inputs.slice(0, floats);
   const scaled = ops.mul(q as Node, ops.scalar(scale, node.dtype));
   let scores = ops.matmul(scaled, ops.transpose(k as Node));
   if (mask !== undefined) scores = masked(scores, mask);
@@ -56,7 +66,18 @@ function plainAttention(node: Node, [q, k, v, mask]: readonly Node[]): Attention
   const top = ops.max(scores, axis, true);
   const powers = ops.exp(ops.sub(scores, top));
   const total = ops.sum(powers, axis, true);
-  const weights = ops.mul(powers, ops.reciprocal(total));
+  let weights = ops.mul(powers, ops.reciprocal(total));
+  if (dropout > 0) {
+    // No file draws random numbers: the node that does is refused, with its reason.
+    const [seedLow, seedHigh, offsetLow, offsetHigh] = inputs.slice(floats) as [
+      Node,
+      Node,
+      Node,
+      Node,
+    ];
+    const source = { seedLow, seedHigh, offsetLow, offsetHigh };
+    weights = ops.mul(weights, ops.keptFactors(weights.shape, weights.dtype, dropout, source));
+  }
   const result = ops.matmul(weights, v as Node);
   IN_BLOCKS.add(result);
   return {

@@ -8,9 +8,9 @@ import { Module } from '../../nn/module.ts';
 import { engine } from '../../tensor/engine.ts';
 import { fromBytes, isTensor } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import type { EvaluationObserver } from '../../transform/evaluator.ts';
+import type { EvaluationObserver } from '../../transform/observers.ts';
 import { evaluator } from '../../transform/install.ts';
-import { nextNodeId } from '../../transform/replay.ts';
+import { nextNodeId } from '../../transform/tracing/tape.ts';
 import { settings } from '../../transform/settings.ts';
 import { userLine } from '../../transform/user-line.ts';
 

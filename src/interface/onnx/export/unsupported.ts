@@ -20,6 +20,7 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   qrComplete: DECOMPOSITION,
   singularValues: DECOMPOSITION,
   symmetricEigen: DECOMPOSITION,
+  generalEigen: DECOMPOSITION,
   triangularSolve: DECOMPOSITION,
   matrixExponential: DECOMPOSITION,
   costVolume: 'ONNX has no cost volume',

@@ -14,7 +14,7 @@ import {
 } from 'tengen';
 import { DigitNet } from '../../examples/mnist/model.ts';
 import { cTarget } from '../../src/backends/c/targets.ts';
-import { bytes, capture, type Captured } from './capture.ts';
+import { bytes, capture, Captured } from './capture.ts';
 
 export interface ExampleModel {
   readonly name: string;
@@ -115,6 +115,30 @@ export function dtypes(): ExampleModel {
   return { name: 'dtypes', captured, runs: [[half, brain, small, large].map(bytes)] };
 }
 
+/** An index that is computed: whether it is in range shows only in the run. */
+export function checked(): ExampleModel {
+  const table = tensor([10, 20, 30]);
+  const x = tensor([0.4]);
+  const captured = capture({ x }, () => {
+    const index = x.mul(4).to('int32');
+    return { picked: table.indexSelect(0, index), most: index.max() };
+  });
+  const { outputs } = captured.request;
+  const most = outputs.find(({ name }) => name === 'most')!;
+  const { binding, dtype } = most;
+  const request = {
+    ...captured.request,
+    outputs: outputs.filter((each) => each !== most),
+    checks: [{ binding, dtype, range: { least: 0, most: 2 } }],
+  };
+  const { program, constantLeaves } = captured;
+  return {
+    name: 'checked',
+    captured: new Captured(program, request, constantLeaves),
+    runs: [[bytes(x)], [bytes(tensor([0]))]],
+  };
+}
+
 export const LEARNING_RATE = 0.0625;
 
 /** One step of stochastic gradient descent with momentum; the learning rate is an input. */
@@ -149,4 +173,4 @@ export function training(): ExampleModel {
   };
 }
 
-export const MODELS = { digits, gru, transformer, root, dtypes, training } as const;
+export const MODELS = { digits, gru, transformer, root, dtypes, checked, training } as const;

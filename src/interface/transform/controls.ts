@@ -261,6 +261,29 @@ export function memory(): MemoryUse {
   return getDevice(defaultDeviceName()).memory();
 }
 
+/** Values that wait for a gradient between plans, while there is a memory budget. */
+export interface HeldMemory {
+  /** Bytes of what could be given up. */
+  readonly bytes: number;
+  /** How often a value was given up, and how often one was computed again because it was read or used. */
+  readonly evictions: number;
+  readonly restorations: number;
+}
+
+/**
+ * What is held between plans: results of `debug.eager`, values read on the way, values that plans learned
+ * to keep. Under a budget of bytes some are given up and computed again (docs/memory.md).
+ *
+ * @example
+ * ```ts
+ * heldMemory().bytes >= 0; // => true
+ * ```
+ */
+export function heldMemory(): HeldMemory {
+  const { bytes, evictions, restorations } = evaluator().held;
+  return { bytes, evictions, restorations };
+}
+
 /** Drops all compiled plans and the memory they hold. What runs again is compiled again. */
 export function clearPlans(): void {
   evaluator().clearPlans();
@@ -275,6 +298,9 @@ export function stats(): Readonly<EvaluatorStats> {
 export function resetStats(): void {
   const counters = evaluator().stats;
   for (const name of Object.keys(counters) as (keyof EvaluatorStats)[]) counters[name] = 0;
+  const { held } = evaluator();
+  held.evictions = 0;
+  held.restorations = 0;
 }
 
 /**

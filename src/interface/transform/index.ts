@@ -19,6 +19,8 @@ export {
   type Environment,
   evaluate,
   explain,
+  heldMemory,
+  type HeldMemory,
   profile,
   keep,
   memory,

@@ -52,6 +52,19 @@ export class OutOfMemoryError extends TengenError {
   override name = 'OutOfMemoryError';
 }
 
+/** A memory budget into which no plan was found that fits; `smallest` is one that works. */
+export class BudgetError extends OutOfMemoryError {
+  override name = 'BudgetError';
+  readonly smallest: number;
+  constructor(budget: number, smallest: number) {
+    super(`${budget} bytes are too few for this plan: the least that works is ${smallest}`, {
+      op: 'memoryBudget',
+      hint: `{ memoryBudget: ${smallest} }, or a smaller batch`,
+    });
+    this.smallest = smallest;
+  }
+}
+
 /** A file that is truncated, malformed or hostile. `offset` is where, in bytes. */
 export class FormatError extends TengenError {
   override name = 'FormatError';

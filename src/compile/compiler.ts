@@ -11,7 +11,8 @@ import { isLoop, type Item, type ListedLoop, type ListedStep, stepsIn } from './
 import { type Compilation, copyStep, list, schedule } from './listing.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
-import { planMemory, type Step } from './memory/plan-memory.ts';
+import { type Budgeted, fitBudget, type MemoryBudget } from './memory/budget.ts';
+import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
 import {
   bindingOf,
   type Kept,
@@ -19,6 +20,7 @@ import {
   separateConstant,
   type Separated,
 } from './memory/prepared.ts';
+import type { Fixed } from './memory/units.ts';
 import { separateRoots } from './passes/copies.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { rewrite } from './passes/rewrite.ts';
@@ -44,11 +46,14 @@ export interface CompileOptions {
   readonly packedOnce?: boolean;
   /** What was lowered before, for this target and these options; of this program alone by default. */
   readonly memo?: LoweringMemo;
+  /** What the arena must fit into; what does not is computed again (memory/budget.ts). */
+  readonly memoryBudget?: MemoryBudget | null | undefined;
 }
 
 /**
  * Compiles a program for a target.
  *
+ * @throws BudgetError if the arena cannot be made to fit.
  * @throws Error `internal:` for what is a bug of the framework; user errors were thrown before.
  */
 export function compile(
@@ -102,22 +107,39 @@ export function compile(
     separated.kept.map((each, i) => [each, { space: 'binding', index: bindings.list.length + i }]),
   );
   const scalars = program.scalars.map(({ dtype }) => dtype);
-  const finish = (part: readonly Item[]): Finished => finishItems(part, fixed, kept, target, memo);
-  const main = finish(separated.rest);
+  const budgeted = budgetOf(separated.rest, options, { fixed, kept, target });
+  const rest = budgeted?.items ?? separated.rest;
+  const enough = budgeted?.report.arenaBytes;
+  const main = finishItems(rest, fixed, kept, target, memo, enough);
   const keptBindings = separated.kept.map((each) => bindingOf(each, 'read'));
   return {
     plan: { ...main.parts, bindings: [...bindings.list, ...keptBindings], scalars },
-    prepared: preparedPlan(separated, finish(separated.ahead), {
+    prepared: preparedPlan(separated, finishItems(separated.ahead, fixed, kept, target, memo), {
       bindings: bindings.list,
       scalars,
       leafOf: (node) => flow.leaves.get(node),
       slotOf: (node) => flow.scalars.get(node),
     }),
     rootBindings: bindings.ofRoot,
-    kernels: stepsIn(separated.rest).map(({ explanation }) => explanation),
+    kernels: stepsIn(rest).map(({ explanation }) => explanation),
     stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
     arenaLowerBound: main.lowerBound,
+    budget: budgeted?.report ?? null,
   };
+}
+
+function budgetOf(
+  items: readonly Item[],
+  { memoryBudget }: CompileOptions,
+  where: Fixed,
+): Budgeted | null {
+  if (memoryBudget === undefined || memoryBudget === null) return null;
+  return fitBudget(
+    items,
+    memoryBudget,
+    where,
+    (part, enough) => placeItems(part, where.fixed, where.kept, enough).arenaBytes,
+  );
 }
 
 /** A number that is likely the same in every run. Integers count: where random numbers are, say. */
@@ -146,14 +168,22 @@ interface Finished {
   readonly lowerBound: number;
 }
 
-/** Places everything and shares kernels. */
-function finishItems(
+interface Placed extends MemoryPlan {
+  readonly steps: readonly ListedStep[];
+  readonly listed: readonly (ListedLoop & {
+    readonly first: number;
+    readonly end: number;
+    readonly depth: number;
+  })[];
+}
+
+/** Gives everything a place. */
+function placeItems(
   items: readonly Item[],
   fixed: (node: Node) => Location | null,
   kept: ReadonlyMap<Kept, Location>,
-  target: Target,
-  memo: LoweringMemo,
-): Finished {
+  enough = 0,
+): Placed {
   const steps: ListedStep[] = [];
   const listed: (ListedLoop & { readonly first: number; end: number; readonly depth: number })[] =
     [];
@@ -175,7 +205,24 @@ function finishItems(
     end,
     condition: condition?.memory ?? null,
   }));
-  const { locations, conditions, arenaBytes, lowerBound } = planMemory(steps, fixed, kept, ranges);
+  return { ...planMemory(steps, fixed, kept, ranges, enough), steps, listed };
+}
+
+/** Places everything and shares kernels. */
+function finishItems(
+  items: readonly Item[],
+  fixed: (node: Node) => Location | null,
+  kept: ReadonlyMap<Kept, Location>,
+  target: Target,
+  memo: LoweringMemo,
+  enough = 0,
+): Finished {
+  const { steps, listed, locations, conditions, arenaBytes, lowerBound } = placeItems(
+    items,
+    fixed,
+    kept,
+    enough,
+  );
   const loops = listed.map(({ first, end, depth, trips, condition }, i): Loop => {
     const location = conditions[i] ?? null;
     return {

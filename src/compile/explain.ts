@@ -6,6 +6,7 @@ import type { Flow } from './flow.ts';
 import type { GroupOutput } from './lower/emit.ts';
 import type { LoweredGroup } from './lower/schedules.ts';
 import { contractionFlops } from './lower/naive-contraction.ts';
+import type { BudgetReport } from './memory/budget.ts';
 import type { Alternative } from './tune/algorithms.ts';
 import type { CompiledProgram, KernelExplanation } from './program.ts';
 import type { AccessMap } from './schedule/access.ts';
@@ -130,7 +131,21 @@ export function formatExplanation(compiled: CompiledProgram, times?: Float64Arra
   lines.push(
     `${kernels.length} kernels (${distinct} distinct), arena ${amount(plan.arenaBytes, 'B')} (no less than ${amount(arenaLowerBound, 'B')} is possible in this order)`,
   );
+  if (compiled.budget !== null) lines.push(budgetText(compiled.budget));
   return lines.join('\n');
+}
+
+/** What a memory budget saved, and what that cost. */
+function budgetText(report: BudgetReport): string {
+  const { budget, arenaBytes, unbudgetedBytes, extraFlops, flops, recomputed } = report;
+  const name = budget === 'sqrt' ? budget : amount(budget, 'B');
+  if (arenaBytes === unbudgetedBytes) return `memory budget ${name}: fits as it is`;
+  const part = flops === 0 ? 0 : (100 * extraFlops) / flops;
+  const cost =
+    recomputed === 0
+      ? 'by the order of its kernels alone'
+      : `for ${recomputed} kernel${recomputed === 1 ? '' : 's'} that run${recomputed === 1 ? 's' : ''} again, ${amount(extraFlops, 'flop')} (${part.toFixed(1)} %)`;
+  return `memory budget ${name}: ${amount(unbudgetedBytes - arenaBytes, 'B')} less than without it, ${cost}`;
 }
 
 /** Time, and arithmetic or, where there is little of it, traffic per second. */

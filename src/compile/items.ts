@@ -5,6 +5,8 @@ import type { KernelExplanation } from './program.ts';
 
 export interface ListedStep extends Step {
   readonly explanation: KernelExplanation;
+  /** Steps and loops of one group share a number: they only make sense together. */
+  readonly group?: number;
 }
 
 /** Steps that are repeated or left out. */
@@ -12,6 +14,7 @@ export interface ListedLoop {
   readonly items: readonly Item[];
   readonly trips: number;
   readonly condition: { readonly memory: Memory; readonly when: boolean } | null;
+  readonly group?: number;
 }
 
 export type Item = ListedStep | ListedLoop;

@@ -75,7 +75,9 @@ export function list(
     const outputs = outputsOf(group, (node) => roots.has(node) || read.has(node), target);
     for (const { node } of outputs) stored.add(node);
     if ((group.anchors[0] as Node).op.lower.kind === 'region') {
-      items.push(...compilation.listRegion(group.anchors[0] as Node, outputs, compilation, depth));
+      const anchor = group.anchors[0] as Node;
+      const parts = compilation.listRegion(anchor, outputs, compilation, depth);
+      items.push(...parts.map((item) => ({ ...item, group: group.id })));
       continue;
     }
     const view = viewOf(group, flow, grouping, target, outputs, { algorithms, constants });
@@ -92,7 +94,8 @@ export function list(
           sizeOf(to.shape) === sizeOf(from.shape)
         );
       };
-      items.push({ stage, mayShare, explanation: explanations[i] as KernelExplanation });
+      const explanation = explanations[i] as KernelExplanation;
+      items.push({ stage, mayShare, explanation, group: group.id });
     });
   }
   return { items, stored };

@@ -1,6 +1,7 @@
 // What goes into the compiler and what comes out.
 import type { Node } from '../graph/node.ts';
 import type { Plan } from '../runtime/plan.ts';
+import type { BudgetReport } from './memory/budget.ts';
 import type { Prepared } from './memory/prepared.ts';
 
 /** A result that must survive the run. */
@@ -57,4 +58,6 @@ export interface CompiledProgram {
   readonly stored: Uint8Array;
   /** Largest sum of bytes alive at once: no arena can be smaller. */
   readonly arenaLowerBound: number;
+  /** What a memory budget did, if there was one. */
+  readonly budget: BudgetReport | null;
 }

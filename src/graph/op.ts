@@ -308,6 +308,11 @@ export function allOps(): readonly TestedOp[] {
   return registry;
 }
 
+/** The op of this name that was defined last, or undefined. */
+export function opNamed(name: string): OpDef | undefined {
+  return registry.findLast((op) => op.name === name);
+}
+
 export const NO_ATTRS: Readonly<Record<string, never>> = Object.freeze({});
 
 /**

@@ -2,6 +2,7 @@
 export type { DType, TypedArray } from '../base/dtype.ts';
 export {
   ArgumentError,
+  BudgetError,
   CompileError,
   DeviceError,
   DisposedError,

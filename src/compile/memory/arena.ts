@@ -32,8 +32,10 @@ const MOST_ORDERS = 200;
 /**
  * Places blocks so that no two that live at the same time overlap. Of three orders the best is taken,
  * and while there is more than the bound, what lies at the top of it is placed earlier.
+ *
+ * @param enough bytes with which the caller is content.
  */
-export function layOutArena(blocks: readonly Block[]): ArenaLayout {
+export function layOutArena(blocks: readonly Block[], enough = 0): ArenaLayout {
   const lowerBound = largestSum(blocks);
   const block = (index: number): Block => blocks[index] as Block;
   const lifetime = (index: number): number => block(index).last - block(index).first + 1;
@@ -49,7 +51,8 @@ export function layOutArena(blocks: readonly Block[]): ArenaLayout {
     if (placed.bytes < best.bytes) best = placed;
     return placed;
   };
-  const isDone = (): boolean => best.bytes <= lowerBound * CLOSE_ENOUGH;
+  const goal = Math.max(lowerBound * CLOSE_ENOUGH, enough);
+  const isDone = (): boolean => best.bytes <= goal;
   for (const key of keys) {
     consider(blocks.map((_, index) => index).sort((a, b) => key(b) - key(a) || a - b));
     if (isDone()) return { offsets: best.offsets, bytes: best.bytes, lowerBound };

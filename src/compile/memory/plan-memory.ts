@@ -51,12 +51,14 @@ interface Tenant {
  * @param fixed where a value is that is not in the arena: bound or a scalar slot; null for others.
  * @param kept where what outlives the run is.
  * @param loops outer ones first.
+ * @param enough bytes of the arena with which the caller is content.
  */
 export function planMemory(
   steps: readonly Step[],
   fixed: (node: Node) => Location | null,
   kept: ReadonlyMap<Scratch | Node, Location> = new Map(),
   loops: readonly StepLoop[] = [],
+  enough = 0,
 ): MemoryPlan {
   const tenants = new Map<Node | Scratch, Tenant>();
   const bytes = new Map<Node | Scratch, number>();
@@ -99,7 +101,7 @@ export function planMemory(
     first: place.first,
     last: ends.get(place) ?? place.last,
   }));
-  const layout = layOutArena(blocks);
+  const layout = layOutArena(blocks, enough);
   const offsets = new Map(places.map((place, i) => [place, layout.offsets[i] as number]));
   const locate = (memory: Memory): Location => {
     if (memory.kind === 'moving') return moved(locate(memory.of), memory);

@@ -40,7 +40,7 @@ function maskScores(scores: Node, options: AttentionOptions): Node {
 }
 
 /** With fewer queries than this, scores take less room than blocks: docs/decisions/0008-attention.md. */
-const FUSED_QUERIES = 32;
+export const FUSED_QUERIES = 32;
 
 /** The op that never stores all scores; halves are computed as float32. */
 function fused(

@@ -14,6 +14,7 @@ import type {
   ValueInfoProto,
 } from './messages.ts';
 import type { Operator } from './operator.ts';
+import { isOwnFunction } from './own-functions.ts';
 import { decodeSparse } from './sparse.ts';
 import { type ElementArray, decodeTensor } from './tensor-data.ts';
 import { TensorValue } from './values.ts';
@@ -187,7 +188,9 @@ export class GraphBuilder implements AttributeReader {
     const nodes: GraphNode[] = [];
     for (const node of all.toReversed()) {
       if (!node.outputs.some((name) => needed.has(name))) continue;
-      nodes.push(node);
+      // What nobody uses is as good as left out.
+      const outputs = node.outputs.map((name) => (needed.has(name) ? name : ''));
+      nodes.push({ ...node, outputs });
       for (const name of node.inputs) needed.add(name);
       for (const name of node.captured) needed.add(name);
     }
@@ -230,7 +233,8 @@ export class GraphBuilder implements AttributeReader {
     const domain = domainOf(proto.domain);
     const name = proto.opType ?? '';
     const own = this.#functions.get(`${domain}:${name}:${proto.overload ?? ''}`);
-    if (own !== undefined) return this.#function(own, proto, label, context);
+    // Our own export's functions are what they were before it.
+    if (own !== undefined && !isOwnFunction(own)) return this.#function(own, proto, label, context);
     const opset = context.opsets.get(domain);
     const operator =
       opset === undefined

@@ -15,7 +15,7 @@ import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { EvaluatorStats } from './evaluator.ts';
 import { evaluator } from './install.ts';
-import { settings } from './settings.ts';
+import { memoryBudgetOf, type MemoryBudgetOption, settings } from './settings.ts';
 
 /** `fast`: fused multiply-add where there is one. `strict`: the same bits on every CPU device. */
 export type Numerics = 'fast' | 'strict';
@@ -80,6 +80,27 @@ export function setPrecision(precision: Precision): void {
 }
 
 /**
+ * Most bytes for what a plan holds while it runs, beside parameters, inputs and results: a number, or a
+ * text like `'512MB'`. What does not fit is computed again by the same kernels, so that results keep
+ * their bits. `'sqrt'`: as little as segments of the forward pass allow. `null`: no limit.
+ * `trace(step, { memoryBudget })` does the same for one function. docs/memory.md has the details.
+ *
+ * @throws ArgumentError if it is none of these. What cannot be made to fit throws BudgetError, with the
+ * smallest budget that works, when it is computed.
+ *
+ * @example
+ * ```ts
+ * setMemoryBudget('1MB');
+ * randn([100, 100]).matmul(randn([100, 100])).shape; // => [100, 100]
+ * setMemoryBudget(null);
+ * setMemoryBudget('plenty'); // throws ArgumentError: setMemoryBudget: memoryBudget must be
+ * ```
+ */
+export function setMemoryBudget(budget: MemoryBudgetOption): void {
+  settings.memoryBudget = memoryBudgetOf('setMemoryBudget', budget);
+}
+
+/**
  * The device on which values without one are computed; `'auto'` goes back to the preferred one.
  * Throws DeviceError if it does not exist or cannot run here.
  */
@@ -95,14 +116,17 @@ export interface Configuration {
   readonly numerics?: Numerics | undefined;
   /** Of products and convolutions: see `setPrecision`. */
   readonly precision?: Precision | undefined;
+  /** Of every plan: see `setMemoryBudget`. */
+  readonly memoryBudget?: MemoryBudgetOption | undefined;
 }
 
-/** Chooses device, threads, numerics and precision at the start of a program, before anything is computed. */
+/** Chooses device, threads, numerics and the like at the start of a program, before anything is computed. */
 export function configure(options: Configuration): void {
-  checkKeys('configure', options, ['device', 'threads', 'numerics', 'precision']);
+  checkKeys('configure', options, ['device', 'threads', 'numerics', 'precision', 'memoryBudget']);
   const name = options.device ?? defaultDeviceName();
   if (options.numerics !== undefined) setNumerics(options.numerics);
   if (options.precision !== undefined) setPrecision(options.precision);
+  if (options.memoryBudget !== undefined) setMemoryBudget(options.memoryBudget);
   if (options.threads !== undefined) {
     checkInteger('configure', 'threads', options.threads, 1);
     configureDevice(name, { threads: options.threads });
@@ -201,6 +225,57 @@ export function explain(options: { plans?: number } = {}): string {
       return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
     })
     .join('\n\n');
+}
+
+/** The memory of one plan. All in bytes, but for the arithmetic. */
+export interface PlanMemory {
+  /** What the plan holds while it runs, beside parameters, inputs and results. */
+  readonly arenaBytes: number;
+  /** The most that is alive at once: no arena can be smaller, in this order of kernels. */
+  readonly lowerBound: number;
+  /** The budget it was made under, and the arena without it; the same if it fits anyway. */
+  readonly budget: number | 'sqrt' | null;
+  readonly unbudgetedBytes: number;
+  readonly savedBytes: number;
+  /** Kernels that run again, their arithmetic, and the arithmetic without them. */
+  readonly recomputedKernels: number;
+  readonly extraFlops: number;
+  readonly flops: number;
+  /** How long it took to find out what to run again. */
+  readonly searchMs: number;
+}
+
+/**
+ * What the plans that ran last need, the newest first: the figures behind `explain()`.
+ *
+ * @example
+ * ```ts
+ * const x = randn([64, 64]);
+ * evaluate(x.matmul(x).matmul(x));
+ * const [memory] = planMemory();
+ * memory?.budget; // => null
+ * ```
+ */
+export function planMemory(options: { plans?: number } = {}): PlanMemory[] {
+  const { plans = 1 } = options;
+  return evaluator()
+    .recent.slice(0, plans)
+    .map(({ entry: { compiled } }) => {
+      const { plan, arenaLowerBound, budget, kernels } = compiled;
+      const { arenaBytes } = plan;
+      const unbudgetedBytes = budget?.unbudgetedBytes ?? arenaBytes;
+      return {
+        arenaBytes,
+        lowerBound: arenaLowerBound,
+        budget: budget?.budget ?? null,
+        unbudgetedBytes,
+        savedBytes: unbudgetedBytes - arenaBytes,
+        recomputedKernels: budget?.recomputed ?? 0,
+        extraFlops: budget?.extraFlops ?? 0,
+        flops: budget?.flops ?? kernels.reduce((sum, { flops }) => sum + flops, 0),
+        searchMs: budget?.searchMs ?? 0,
+      };
+    });
 }
 
 /**

@@ -261,10 +261,20 @@ export class Evaluator implements Engine {
     const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
     const results = { rootNodes, assigned, roots, promises };
     this.#completeKey(roots);
-    const entry = this.#plans.find(device, linear, results);
+    const entry = this.#planFor(device, results);
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
     this.#run(entry, device, results, background);
+  }
+
+  /** The plan. Where there can be none, within a memory budget, nothing is assigned. */
+  #planFor(device: Device, results: Results): Entry {
+    try {
+      return this.#plans.find(device, this.#linear, results);
+    } catch (error) {
+      this.#cancel(results.assigned);
+      throw error;
+    }
   }
 
   /** Runs the functions on the host that need no other, behind one plan for all that they take. */

@@ -24,9 +24,12 @@ export {
   memory,
   type MemoryUse,
   type Numerics,
+  planMemory,
+  type PlanMemory,
   type Precision,
   resetStats,
   setDefaultDevice,
+  setMemoryBudget,
   setNumerics,
   setPrecision,
   stats,
@@ -39,3 +42,4 @@ export {
 } from './algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
 export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';
+export type { MemoryBudgetOption } from './settings.ts';

@@ -91,8 +91,8 @@ export class Plans {
   }
 
   #shelfFor(device: Device): Shelf {
-    const { numerics, precision, fusion } = settings;
-    const name = `${device.name}:${numerics}:${precision}:${fusion ? 1 : 0}:${policyKey()}`;
+    const { numerics, precision, fusion, memoryBudget } = settings;
+    const name = [device.name, numerics, precision, fusion, policyKey(), memoryBudget].join(':');
     let shelf = this.#shelves.get(name);
     if (shelf === undefined) {
       const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
@@ -144,6 +144,7 @@ export class Plans {
           // A result that gradients are asked for is one of training.
           packedOnce: !results.rootNodes.some(({ tracked }) => tracked),
           memo,
+          memoryBudget: settings.memoryBudget,
         }),
     );
     // Compilation may number nodes anew; the walk's positions are needed by the run.

@@ -1,4 +1,6 @@
 // Process-wide settings that change how pending graphs are computed.
+import { parseBytes } from '../../base/bytes.ts';
+import type { MemoryBudget } from '../../compile/memory/budget.ts';
 import type { Target } from '../../ir/kernel.ts';
 import type { Device } from '../../runtime/device.ts';
 
@@ -21,6 +23,8 @@ export interface Settings {
    * longest are computed again when they are needed.
    */
   keptBytes: number;
+  /** What the arena of every plan must fit into; null: no limit. */
+  memoryBudget: MemoryBudget | null;
   /** Plans kept per device. */
   planCacheSize: number;
 }
@@ -33,6 +37,7 @@ export const settings: Settings = {
   fusion: true,
   profiling: false,
   keptBytes: 2 ** 30,
+  memoryBudget: null,
   planCacheSize: 256,
 };
 
@@ -40,4 +45,28 @@ export const settings: Settings = {
 export function targetOf(device: Device): Target {
   const { numerics, precision } = settings;
   return device.target(numerics, numerics === 'fast' && precision === 'bfloat16');
+}
+
+/** What `memoryBudget` may be: bytes, a text like '512MB', 'sqrt', or null for no limit. */
+export type MemoryBudgetOption = number | string | null;
+
+/**
+ * The budget that an option asks for.
+ *
+ * @throws ArgumentError if it is none.
+ */
+export function memoryBudgetOf(op: string, option: MemoryBudgetOption): MemoryBudget | null {
+  if (option === null || option === 'sqrt') return option;
+  return parseBytes(op, 'memoryBudget', option);
+}
+
+/** Runs `body` with plans made under `budget`. */
+export function withMemoryBudget<T>(budget: MemoryBudget | null, body: () => T): T {
+  const before = settings.memoryBudget;
+  settings.memoryBudget = budget;
+  try {
+    return body();
+  } finally {
+    settings.memoryBudget = before;
+  }
 }

@@ -16,6 +16,7 @@ import {
   recordProgram,
   sameProgram,
 } from './recording.ts';
+import { memoryBudgetOf, type MemoryBudgetOption, withMemoryBudget } from './settings.ts';
 import { flattenTree } from './tree.ts';
 import { userLine } from './user-line.ts';
 
@@ -31,6 +32,12 @@ export interface TraceOptions {
   readonly retrace?: boolean;
   /** Programs kept, one for each form of the arguments; the least recently used goes. Default 8. */
   readonly cacheSize?: number;
+  /**
+   * Most bytes for what its plans hold while they run (`'512MB'`, or a number), or `'sqrt'`: what does not
+   * fit is computed again (docs/memory.md). Results are computed when it returns then. Default: what
+   * `configure` says.
+   */
+  readonly memoryBudget?: MemoryBudgetOption;
   /** For messages; default the function's own name. */
   readonly name?: string;
 }
@@ -259,9 +266,20 @@ function traceFunction<A extends readonly unknown[], R>(
     return replay.result as R;
   };
 
+  const run = (args: A): R => (withoutHost ? replayed(args) : compared(args));
+  const budget =
+    options.memoryBudget === undefined ? undefined : memoryBudgetOf('trace', options.memoryBudget);
   const traced = (...args: A): R => {
     stats.calls++;
-    return withoutHost ? replayed(args) : compared(args);
+    if (budget === undefined) return run(args);
+    return withMemoryBudget(budget, () => {
+      const result = run(args);
+      // What is computed after it returned would not know of the budget. A trace around it decides.
+      if (evaluator().observers.length === 0) {
+        engine().evaluate(flattenTree(result, { numbers: false }).tensors.map(({ node }) => node));
+      }
+      return result;
+    });
   };
   return Object.assign(traced, {
     stats,

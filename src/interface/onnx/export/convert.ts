@@ -113,7 +113,7 @@ export class GraphConversion {
     if (plan === undefined) {
       plan = this.#isFolded(node)
         ? { needs: [], write: (writer) => writer.stored(node, undefined) }
-        : (findComposite(node, this.#graph, this.#writer.opset) ?? this.#primitive(node));
+        : (findComposite(node, this.#graph, this.#writer) ?? this.#primitive(node));
       this.#plans.set(node, plan);
     }
     return plan;

@@ -11,6 +11,7 @@ import type {
   TensorProto,
   ValueInfoProto,
 } from '../messages.ts';
+import { OWN_DOMAIN, OWN_VERSION } from '../own-functions.ts';
 import { elementCode, encodeTensor } from '../tensor-data.ts';
 import { sizesOf } from './conversion.ts';
 import { GraphConversion } from './convert.ts';
@@ -125,10 +126,11 @@ export function prepareModel(
     const { slot, axis } = places[0] as { slot: number; axis: number };
     return { input: plan.inputNames[slot] as string, axis };
   });
-  const writer = new GraphWriter(plan.opset, graph.grid, sources, [...plan.inputNames, ...names]);
+  const writer = new GraphWriter(plan, graph.grid, sources, [...plan.inputNames, ...names]);
   const state = stateNames(target, options.state);
   const values = new GraphConversion(op, graph, writer, plan.inputNames, state).run();
   const node = nameOutputs(writer, values, names);
+  const functions = [...writer.functions.values()];
   const input = plan.slots.map(({ dtype }, i) => {
     const sizes = sizesOf(graph, graph.main.inputs[i] as Parameters<typeof sizesOf>[1]);
     return valueInfo(plan.inputNames[i] as string, dtype, graph.grid, sizes);
@@ -144,7 +146,11 @@ export function prepareModel(
     finish: (initializer) => ({
       irVersion: irVersionOf(plan.opset),
       producerName: 'tengen',
-      opsetImport: [{ domain: '', version: plan.opset }],
+      opsetImport: [
+        { domain: '', version: plan.opset },
+        ...(functions.length > 0 ? [{ domain: OWN_DOMAIN, version: OWN_VERSION }] : []),
+      ],
+      functions,
       metadataProps: Object.entries(plan.metadata).map(([key, value]) => ({ key, value })),
       graph: { name: 'main', node, input, output, initializer },
     }),

@@ -1,6 +1,7 @@
 // Softmax and normalizations.
 import { sameShape, type Shape } from '../../../base/shape.ts';
 import type { Node } from '../../../graph/node.ts';
+import type { AttributeValue } from '../encode-attribute.ts';
 import { sizesOf } from './conversion.ts';
 import { type Image, intsOf, reducesOver, type TracedGraph } from './graph.ts';
 import {
@@ -18,7 +19,6 @@ import {
 } from './pattern.ts';
 import { isMean, meanOf } from './pooling-composites.ts';
 import { filled } from './shaping.ts';
-import type { AttributeValue } from './writer.ts';
 
 // ---- softmax ----------------------------------------------------------------------------------
 

@@ -13,6 +13,14 @@ interface Attention {
   readonly logSum: () => Node;
 }
 
+/** Results of attention that was in blocks. */
+const IN_BLOCKS = new WeakSet<object>();
+
+/** Whether a node stands for an attention in blocks. */
+export function wasInBlocks(node: object): boolean {
+  return IN_BLOCKS.has(node);
+}
+
 function isOp(node: Node, name: string): boolean {
   return node.storage === null && node.op.name === name;
 }
@@ -49,8 +57,10 @@ function plainAttention(node: Node, [q, k, v, mask]: readonly Node[]): Attention
   const powers = ops.exp(ops.sub(scores, top));
   const total = ops.sum(powers, axis, true);
   const weights = ops.mul(powers, ops.reciprocal(total));
+  const result = ops.matmul(weights, v as Node);
+  IN_BLOCKS.add(result);
   return {
-    result: ops.matmul(weights, v as Node),
+    result,
     logSum: () => ops.add(top, ops.log(total)),
   };
 }

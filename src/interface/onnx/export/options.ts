@@ -25,6 +25,11 @@ export interface ExportOptions {
   readonly state?: StateDict;
   /** Whether weights go to a file of their own beside the model; by default if they exceed 1.9 GB. */
   readonly externalData?: boolean;
+  /**
+   * Whether attention is written as a call of a function that the file brings along (default), which is
+   * read back as it was. False for readers that know no functions: nodes of the standard alone.
+   */
+  readonly functions?: boolean;
 }
 
 /** A dynamic axis: its name, and where it stands. */
@@ -42,6 +47,7 @@ export interface ExportPlan {
   readonly opset: number;
   readonly metadata: Readonly<Record<string, string>>;
   readonly externalData: boolean | null;
+  readonly functions: boolean;
 }
 
 const OPTIONS = [
@@ -53,6 +59,7 @@ const OPTIONS = [
   'metadata',
   'state',
   'externalData',
+  'functions',
 ] as const satisfies readonly (keyof ExportOptions)[];
 
 const LOWEST_OPSET = 17;
@@ -170,5 +177,6 @@ export function planExport(op: string, options: ExportOptions): ExportPlan {
     opset,
     metadata,
     externalData: options.externalData ?? null,
+    functions: options.functions ?? true,
   };
 }

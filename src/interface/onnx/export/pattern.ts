@@ -1,9 +1,10 @@
 // Finds known composites in the graph by their shape: an expression with names in it is laid over a
 // node and what leads to it. Nodes remember nothing of the function that made them.
 import type { Node } from '../../../graph/node.ts';
+import type { AttributeValue } from '../encode-attribute.ts';
 import { type Image, isNumber, numberIn, operands, type TracedGraph } from './graph.ts';
 import { isFixed } from './sizes.ts';
-import type { AttributeValue, GraphWriter } from './writer.ts';
+import type { GraphWriter } from './writer.ts';
 
 /** What the names in a pattern stand for. */
 export type Found = Readonly<Record<string, Node>>;
@@ -24,6 +25,8 @@ export interface Composite {
   readonly root: string;
   /** The first operator set that has it. */
   readonly sinceOpset?: number;
+  /** Whether it is a call of a function that the file brings along. */
+  readonly isCall?: boolean;
   readonly pattern: Pattern;
   match(found: Found, node: Node, graph: TracedGraph): Match | null;
 }

@@ -3,25 +3,12 @@ import { byteSize, type DType, isFloat } from '../../../base/dtype.ts';
 import type { Shape } from '../../../base/shape.ts';
 import type { Node } from '../../../graph/node.ts';
 import { encodeNumbers } from '../../tensor/encode.ts';
-import {
-  ATTRIBUTE_TYPE,
-  type AttributeProto,
-  type Draft,
-  type GraphProto,
-  type NodeProto,
-  type TensorProto,
-} from '../messages.ts';
+import { type AttributeValue, encodeAttribute } from '../encode-attribute.ts';
+import type { Draft, FunctionProto, NodeProto, TensorProto } from '../messages.ts';
+import { attentionFunction, type AttentionKind, OWN_DOMAIN } from '../own-functions.ts';
 import { elementCode, encodeTensor } from '../tensor-data.ts';
+import type { ExportPlan } from './options.ts';
 import { fitPolynomial, type Grid, isFixed, type Varying } from './sizes.ts';
-
-/** A value of an attribute: integers and lists of them as numbers, others by their kind. */
-export type AttributeValue =
-  | number
-  | readonly number[]
-  | string
-  | { readonly float: number }
-  | { readonly tensor: Draft<TensorProto> }
-  | { readonly graph: Draft<GraphProto> };
 
 /** Why something cannot be exported: caught by the export, which lists all of them. */
 export class NotExportable extends Error {
@@ -45,17 +32,6 @@ export interface Initializer {
   readonly value: Draft<TensorProto> | Node;
 }
 
-export function encodeAttribute(name: string, value: AttributeValue): Draft<AttributeProto> {
-  if (typeof value === 'number') return { name, type: ATTRIBUTE_TYPE.int, i: BigInt(value) };
-  if (typeof value === 'string') {
-    return { name, type: ATTRIBUTE_TYPE.string, s: new TextEncoder().encode(value) };
-  }
-  if ('float' in value) return { name, type: ATTRIBUTE_TYPE.float, f: value.float };
-  if ('tensor' in value) return { name, type: ATTRIBUTE_TYPE.tensor, t: value.tensor };
-  if ('graph' in value) return { name, type: ATTRIBUTE_TYPE.graph, g: value.graph };
-  return { name, type: ATTRIBUTE_TYPE.ints, ints: BigInt64Array.from(value, BigInt) };
-}
-
 /** A constant tensor of numbers. */
 export function numbersTensor(
   values: ArrayLike<number>,
@@ -72,8 +48,12 @@ export function numbersTensor(
 
 export class GraphWriter {
   readonly opset: number;
+  /** Whether the file may bring functions along. */
+  readonly mayCall: boolean;
   readonly nodes: Draft<NodeProto>[] = [];
   readonly initializers: Initializer[] = [];
+  /** Functions that nodes call, by name. */
+  readonly functions = new Map<string, Draft<FunctionProto>>();
   readonly #grid: Grid;
   /** Where the size of each symbol is read from. */
   readonly #sources: readonly SizeSource[];
@@ -82,8 +62,14 @@ export class GraphWriter {
   /** Constants and sizes that were written already, by what they are. */
   readonly #known = new Map<string, string>();
 
-  constructor(opset: number, grid: Grid, sources: readonly SizeSource[], taken: Iterable<string>) {
+  constructor(
+    { opset, functions }: Pick<ExportPlan, 'opset' | 'functions'>,
+    grid: Grid,
+    sources: readonly SizeSource[],
+    taken: Iterable<string>,
+  ) {
     this.opset = opset;
+    this.mayCall = functions;
     this.#grid = grid;
     this.#sources = sources;
     for (const name of taken) this.#names.add(name);
@@ -121,6 +107,19 @@ export class GraphWriter {
     attributes: Readonly<Record<string, AttributeValue>> = {},
   ): string {
     return this.addMany(opType, inputs, 1, attributes)[0] as string;
+  }
+
+  /** Adds a call of one of our own functions, which the file brings along. */
+  addCall(
+    kind: AttentionKind,
+    inputs: readonly string[],
+    attributes: Readonly<Record<string, AttributeValue>>,
+  ): string {
+    if (!this.functions.has(kind)) this.functions.set(kind, attentionFunction(kind, this.opset));
+    const result = this.add(kind, inputs, attributes);
+    const node = this.nodes.pop() as Draft<NodeProto>;
+    this.nodes.push({ ...node, domain: OWN_DOMAIN });
+    return result;
   }
 
   // ---- constants ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import { indexing } from './indexing.ts';
 import { linearAlgebra } from './linear-algebra.ts';
 import { losses } from './losses.ts';
 import { normalizations } from './normalization.ts';
+import { ownOperators } from './own.ts';
 import { pooling } from './pooling.ts';
 import { quantization } from './quantization.ts';
 import { recurrents } from './recurrent.ts';
@@ -43,6 +44,7 @@ export const OPERATORS: readonly Operator[] = [
   ...detection,
   ...signals,
   ...attentions,
+  ...ownOperators,
 ];
 
 /** The latest version of the standard's operators that the rows describe. */

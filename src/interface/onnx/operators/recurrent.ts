@@ -1,10 +1,22 @@
 // RNN, GRU and LSTM with ONNX's order of gates, layouts and options, made of matrix products.
 import { FormatError, ShapeError } from '../../../base/errors.ts';
 import { formatShape } from '../../../base/shape.ts';
-import { type Tensor, full, stack, where } from '../../tensor/index.ts';
+import type { Node } from '../../../graph/node.ts';
+import {
+  GRU as GRU_CELL,
+  LSTM as LSTM_CELL,
+  type RecurrentCell,
+  RELU,
+  TANH,
+} from '../../functional/recurrent-cells.ts';
+import { runDirection as runRecurrentDirection } from '../../functional/recurrent-layer.ts';
+import { wrap } from '../../tensor/handle.ts';
+import { type Tensor, arange, cat, full, stack, where } from '../../tensor/index.ts';
+import { scan } from '../../transform/control-flow.ts';
 import { flag, float, floats, int, text, texts } from '../attributes.ts';
 import { type Call, type Operator, type Result, defineOperator } from '../operator.ts';
 import { RECURRENT_ACTIVATIONS } from './activations.ts';
+import { UNROLLED_ROUNDS } from './graph-loops.ts';
 import { as } from './results.ts';
 
 const ATTRIBUTES = {
@@ -29,13 +41,22 @@ interface RecurrentAttributes {
 
 type Activation = (x: Tensor) => Tensor;
 
+/** Names of the activations of all directions. */
+function namesOf(
+  { activations }: RecurrentAttributes,
+  standard: readonly string[],
+  directions: number,
+): readonly string[] {
+  return activations ?? Array.from({ length: directions }, () => standard).flat();
+}
+
 /** The functions of one direction; alpha and beta are listed for those functions that take them. */
 function activationsOf(
   attributes: RecurrentAttributes,
   standard: readonly string[],
   directions: number,
 ): Activation[] {
-  const names = attributes.activations ?? Array.from({ length: directions }, () => standard).flat();
+  const names = namesOf(attributes, standard, directions);
   if (names.length !== standard.length * directions) {
     throw new FormatError(
       `${names.length} activations, ${standard.length * directions} are needed`,
@@ -85,6 +106,12 @@ interface Layer {
   readonly lengths: Tensor | null;
 }
 
+/** One of PyTorch's cells, and which of ONNX's gates each of its gates is. */
+interface StandardCell {
+  readonly cell: RecurrentCell;
+  readonly gates: readonly number[];
+}
+
 /** Runs one direction; gives the hidden states of all steps [steps, batch, hidden] and the last state. */
 function runDirection(
   { steps, batch, hidden, lengths }: Layer,
@@ -98,22 +125,40 @@ function runDirection(
   let projected = steps.reshape([count * batch, -1]).matmul(weights.input);
   if (weights.biases !== null) projected = projected.add(weights.biases[0]);
   const rows = projected.reshape([count, batch, -1]);
+  const once = (
+    before: readonly Tensor[],
+    row: Tensor,
+    at: Tensor | number,
+  ): readonly [state: readonly Tensor[], output: Tensor] => {
+    const next = step(row, before, weights);
+    const [h] = next;
+    if (h === undefined) throw new ShapeError('a step without a state');
+    if (lengths === null) return [next, h];
+    // Beyond its length a sequence keeps its state and gives zeros.
+    const within = lengths.gt(at).reshape([batch, 1]);
+    return [
+      next.map((value, k) => where(within, value, before[k] ?? value)),
+      where(within, h, full([], 0, { dtype: h.dtype })),
+    ];
+  };
+  if (count > UNROLLED_ROUNDS) {
+    const parts: readonly Tensor[] = [rows, arange(count, { dtype: 'int32' })];
+    const [last, all] = scan(
+      (state: readonly Tensor[], [row, at]: readonly Tensor[]) =>
+        once(state, row as Tensor, at as Tensor),
+      initial,
+      parts,
+      { reverse },
+    );
+    return { all, last };
+  }
   let state = initial;
   const outputs: Tensor[] = [];
   for (let i = 0; i < count; i++) {
     const at = reverse ? count - 1 - i : i;
-    const next = step(rows.select(0, at), state, weights);
-    const [h] = next;
-    if (h === undefined) throw new ShapeError('a step without a state');
-    if (lengths === null) {
-      state = next;
-      outputs.push(h);
-      continue;
-    }
-    // Beyond its length a sequence keeps its state and gives zeros.
-    const within = lengths.gt(at).reshape([batch, 1]);
-    state = next.map((value, k) => where(within, value, state[k] ?? value));
-    outputs.push(where(within, h, 0));
+    const [next, output] = once(state, rows.select(0, at), at);
+    state = next;
+    outputs.push(output);
   }
   const ordered = reverse ? outputs.reverse() : outputs;
   const all =
@@ -126,10 +171,44 @@ function parts(x: Tensor, count: number): Tensor[] {
   return x.chunk(count, -1);
 }
 
+/** Runs one direction as the layers of the framework do: what they exported has the same bits again. */
+function runStandard(
+  { cell, gates }: StandardCell,
+  { steps, batch, lengths }: Layer,
+  weights: Weights,
+  initial: readonly Tensor[],
+  reverse: boolean,
+): { all: Tensor; last: readonly Tensor[] } {
+  const ordered = (x: Tensor): Node => {
+    if (gates.every((gate, place) => gate === place)) return x.node;
+    const blocks = x.chunk(gates.length, 0);
+    return cat(
+      gates.map((gate) => blocks[gate] as Tensor),
+      0,
+    ).node;
+  };
+  const { output, last } = runRecurrentDirection(
+    cell,
+    steps.node,
+    initial.map(({ node }) => node),
+    {
+      input: ordered(weights.input.transpose(0, 1)),
+      hidden: ordered(weights.recurrent.transpose(0, 1)),
+      inputBias: weights.biases === null ? null : ordered(weights.biases[0]),
+      hiddenBias: weights.biases === null ? null : ordered(weights.biases[1]),
+      projection: null,
+    },
+    { reverse, lengths: lengths === null ? null : lengths.reshape([batch, 1]).node },
+  );
+  return { all: wrap(output), last: last.map(wrap) };
+}
+
 interface Kind {
   readonly gates: number;
   readonly states: number;
   readonly activations: readonly string[];
+  /** The layer of the framework that it is, unless an option makes it another one. */
+  standard(call: Call<RecurrentAttributes>, activations: readonly string[]): StandardCell | null;
   step(functions: readonly Activation[], call: Call<RecurrentAttributes>): Step;
 }
 
@@ -170,6 +249,12 @@ function recurrent(call: Call<RecurrentAttributes>, kind: Kind): Result[] {
     const own = functions.slice(d * kind.activations.length, (d + 1) * kind.activations.length);
     const reverse = direction === 'reverse' || d === 1;
     const layer = { steps, batch, hidden, lengths };
+    const names = namesOf(attributes, kind.activations, directions)
+      .slice(d * kind.activations.length, (d + 1) * kind.activations.length)
+      .map((name) => name.toLowerCase());
+    const isPlain = clipOf(attributes) === null && weights.peepholes === null;
+    const standard = isPlain && (steps.shape[0] ?? 0) > 0 ? kind.standard(call, names) : null;
+    if (standard !== null) return runStandard(standard, layer, weights, initial, reverse);
     return runDirection(layer, weights, initial, kind.step(own, call), reverse);
   });
   const type = call.type(0);
@@ -192,18 +277,36 @@ function recurrent(call: Call<RecurrentAttributes>, kind: Kind): Result[] {
 
 /** Bounds what goes into an activation. */
 function clipped(call: Call<RecurrentAttributes>): (x: Tensor) => Tensor {
-  const { clip } = call.attributes;
-  return clip === undefined || clip <= 0 ? (x) => x : (x) => x.clamp(-clip, clip);
+  const clip = clipOf(call.attributes);
+  return clip === null ? (x) => x : (x) => x.clamp(-clip, clip);
+}
+
+function clipOf({ clip }: RecurrentAttributes): number | null {
+  return clip === undefined || clip <= 0 ? null : clip;
 }
 
 function plus(x: Tensor, bias: Tensor | undefined): Tensor {
   return bias === undefined ? x : x.add(bias);
 }
 
+/** Whether the reset gate acts after the product, as in PyTorch. */
+function resetsAfter({ attributes }: Call<RecurrentAttributes>): boolean {
+  return 'linear_before_reset' in attributes && attributes.linear_before_reset === true;
+}
+
+/** Whether one gate both takes in and forgets. */
+function isCoupled({ attributes }: Call<RecurrentAttributes>): boolean {
+  return 'input_forget' in attributes && attributes.input_forget === true;
+}
+
 const RNN: Kind = {
   gates: 1,
   states: 1,
   activations: ['Tanh'],
+  standard(_, [f]) {
+    const cell = f === 'tanh' ? TANH : f === 'relu' ? RELU : null;
+    return cell === null ? null : { cell, gates: [0] };
+  },
   step([f = (x) => x], call) {
     const clip = clipped(call);
     return (x, [h], { recurrent, biases }) => [
@@ -216,10 +319,13 @@ const GRU: Kind = {
   gates: 3,
   states: 1,
   activations: ['Sigmoid', 'Tanh'],
+  standard(call, names) {
+    const isStandard = resetsAfter(call) && names.join() === 'sigmoid,tanh';
+    return isStandard ? { cell: GRU_CELL, gates: [1, 0, 2] } : null;
+  },
   step([f = (x) => x, g = (x) => x], call) {
     const clip = clipped(call);
-    const resetAfter =
-      'linear_before_reset' in call.attributes && call.attributes.linear_before_reset === true;
+    const resetAfter = resetsAfter(call);
     return (x, [before], { recurrent, biases }) => {
       const h = before as Tensor;
       const hidden = h.shape[1] ?? 0;
@@ -239,9 +345,13 @@ const LSTM: Kind = {
   gates: 4,
   states: 2,
   activations: ['Sigmoid', 'Tanh', 'Tanh'],
+  standard(call, names) {
+    const isStandard = !isCoupled(call) && names.join() === 'sigmoid,tanh,tanh';
+    return isStandard ? { cell: LSTM_CELL, gates: [0, 2, 3, 1] } : null;
+  },
   step([f = (x) => x, g = (x) => x, h = (x) => x], call) {
     const clip = clipped(call);
-    const coupled = 'input_forget' in call.attributes && call.attributes.input_forget === true;
+    const coupled = isCoupled(call);
     return (x, [before, cell], { recurrent, biases, peepholes }) => {
       const c = cell as Tensor;
       const whole = plus(x.add((before as Tensor).matmul(recurrent)), biases?.[1]);

@@ -4,12 +4,14 @@ import { nativeBackend } from './backends/native/index.ts';
 import { wasmBackend } from './backends/wasm/index.ts';
 import { algorithmFile } from './interface/transform/algorithm-file.ts';
 import { installAlgorithmFile } from './interface/transform/algorithm-store.ts';
+import { installDumper } from './interface/transform/dumping.ts';
 import { installEvaluator } from './interface/transform/install.ts';
 import { registerBackend } from './runtime/registry.ts';
 
 registerBackend(wasmBackend);
 registerBackend(nativeBackend);
 installEvaluator();
+installDumper(async () => (await import('./interface/program/dump.ts')).dump);
 installAlgorithmFile(algorithmFile());
 
 export * from './interface/index.ts';

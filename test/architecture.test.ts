@@ -36,6 +36,8 @@ const INTERFACE: Record<string, readonly string[]> = {
   extend: ['tensor', 'transform', 'functional'],
   linalg: ['tensor', 'transform', 'functional'],
   fft: ['tensor', 'transform', 'functional'],
+  lite: ['io'],
+  program: ['tensor', 'transform', 'functional', 'nn', 'io', 'lite'],
   onnx: ['tensor', 'transform', 'functional', 'nn', 'io', 'linalg', 'vision'],
 };
 

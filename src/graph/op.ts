@@ -245,6 +245,19 @@ export interface RunPromise {
   watched(node: Node): Node;
   /** Throws if the promise is broken. */
   check(bounds: Bounds, node: Node): void;
+  /** The same as data, for programs that run without their graph; null: nothing is promised. */
+  stated(node: Node): StatedPromise | null;
+}
+
+/** A promise as data: all watched numbers are at least `least`, more than `above`, less than `below`. */
+export interface StatedPromise {
+  readonly least?: number;
+  readonly above?: number;
+  readonly below?: number;
+  /** Least and most of no numbers, where nothing may have been computed. */
+  readonly nothing?: readonly [least: number, most: number];
+  /** What is said if it is broken. */
+  readonly message: string;
 }
 
 // ---- definition -------------------------------------------------------------------------------
@@ -359,6 +372,11 @@ function deviceMismatch(op: string, first: string, second: string): DeviceError 
 }
 
 let trackingEnabled = true;
+
+/** Whether nodes that are made now remember their history. */
+export function isTracking(): boolean {
+  return trackingEnabled;
+}
 
 /** Runs `body` with nodes made inside it not remembering their history. */
 export function withoutTracking<T>(body: () => T): T {

@@ -1,5 +1,6 @@
 // Which devices there are. Package entries register backends; the first usable one is the default.
 import { DeviceError } from '../base/errors.ts';
+import type { Target } from '../ir/kernel.ts';
 import type { Device } from './device.ts';
 
 /** What a device may be told when it is made. */
@@ -15,6 +16,8 @@ export interface Backend {
   /** Why this backend cannot run here, or null if it can. */
   unavailable(): string | null;
   create(options?: DeviceOptions): Device;
+  /** What its devices may be on any machine: programs for them are compiled ahead, into files. */
+  portable?(numerics: 'fast' | 'strict'): readonly Target[];
 }
 
 const backends = new Map<string, Backend>();
@@ -24,6 +27,18 @@ let defaultName: string | null = null;
 /** Makes a backend known; registering a name again replaces it. */
 export function registerBackend(backend: Backend): void {
   backends.set(backend.name, backend);
+}
+
+/** The backend registered under a name. */
+export function backendNamed(name: string): Backend | undefined {
+  return backends.get(name);
+}
+
+/** All targets that programs can be compiled ahead for. */
+export function portableTargets(numerics: readonly ('fast' | 'strict')[]): Target[] {
+  return [...backends.values()].flatMap((backend) =>
+    numerics.flatMap((each) => backend.portable?.(each) ?? []),
+  );
 }
 
 /** Names of the registered backends, the preferred one first, and why any cannot run. */

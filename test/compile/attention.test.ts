@@ -8,13 +8,13 @@ import { gradients } from '../../src/graph/autodiff/gradients.ts';
 import { Linearization } from '../../src/graph/linearize.ts';
 import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
-import { attention } from '../../src/graph/ops/index.ts';
+import { attention, constant } from '../../src/graph/ops/index.ts';
 import { randomTensor } from '../../src/graph/ops/samples.ts';
 import type { Device } from '../../src/runtime/device.ts';
 import { leafFor, randomLike } from '../support/graphs.ts';
 import { runGraph } from '../support/run-graph.ts';
 
-/** Result and gradients of causal attention. */
+/** Result and gradients of causal attention with dropout. */
 function graphOf(heads: number, length: number, size: number) {
   const values = new Map<Node, ReferenceTensor>();
   const leaf = (value: ReferenceTensor): Node => {
@@ -24,7 +24,9 @@ function graphOf(heads: number, length: number, size: number) {
   };
   const inputs = [1, 2, 3].map((seed) => leaf(randomTensor([heads, length, size], { seed })));
   const [q, k, v] = inputs as [Node, Node, Node];
-  const result = attention(q, k, v, null, { scale: 0.4, causal: true });
+  const word = (value: number): Node => constant(value, 'uint32');
+  const source = { seedLow: word(7), seedHigh: word(0), offsetLow: word(3), offsetHigh: word(0) };
+  const result = attention(q, k, v, null, { scale: 0.4, causal: true, dropout: 0.2, source });
   const cotangent = leaf(randomLike(result, 4));
   const grads = gradients([result], [cotangent], inputs) as Node[];
   return { roots: [result, ...grads], values };

@@ -1,7 +1,23 @@
 // Attention that does not store its scores, against softmax(q kᵀ) v written out.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { F, grad, manualSeed, ones, randn, tensor, type Tensor, valueAndGrad, zeros } from 'tengen';
+import {
+  eye,
+  F,
+  Generator,
+  grad,
+  manualSeed,
+  ones,
+  randn,
+  tensor,
+  type Tensor,
+  valueAndGrad,
+  where,
+  zeros,
+} from 'tengen';
+import * as ops from '../../src/graph/ops/index.ts';
+import { tensorOn } from '../../src/interface/tensor/handle.ts';
+import { sourceOf } from '../../src/interface/tensor/random.ts';
 import type { AttentionOptions } from '../../src/interface/functional/attention.ts';
 import { checkLeaks } from './support.ts';
 
@@ -161,3 +177,82 @@ describe('fused attention', () => {
     found.forEach((x, i) => expectSame(x as Tensor, wanted[i] as Tensor, `result ${i}`, 1e-4));
   });
 });
+
+describe('dropout of weights', () => {
+  /** With the identity as values the result is the weights themselves. */
+  function weightsOf(length: number, dropoutP: number, seed = 5): Tensor {
+    const generator = new Generator(seed);
+    const q = tensor(
+      Float32Array.from({ length: length * 4 }, (_, i) => Math.sin(i)),
+      {
+        shape: [1, length, 4],
+      },
+    );
+    const k = q.mul(0.5).flip(1);
+    return F.scaledDotProductAttention(q, k, eye(length).unsqueeze(0), { dropoutP, generator });
+  }
+
+  test.each([
+    ['stored scores', 21],
+    ['blocks', 75],
+  ])('%s: each weight is 0 or raised, and repeats with its seed', (_name, length) => {
+    const plain = weightsOf(length, 0);
+    const dropped = weightsOf(length, 0.25);
+    const isZero = dropped.eq(0);
+    const raised = plain.div(0.75);
+    const error = where(isZero, 0, dropped.sub(raised)).abs().amax();
+    expect(error.itemSync()).toBeLessThan(1e-6);
+    expect(isZero.float().mean().itemSync()).toBeCloseTo(0.25, 1);
+    expect(dropped.sub(weightsOf(length, 0.25)).abs().amax().itemSync()).toBe(0);
+    expect(
+      dropped
+        .eq(0)
+        .eq(weightsOf(length, 0.25, 6).eq(0))
+        .all()
+        .itemSync(),
+    ).toBe(0);
+    expect(weightsOf(length, 1).abs().amax().itemSync()).toBe(0);
+  });
+
+  test('blocks drop what stored scores drop, forward and backward', () => {
+    const seed = 9;
+    const shape = [2, 40, 3];
+    const make = (by: number): Tensor =>
+      tensor(
+        Float32Array.from({ length: 240 }, (_, i) => Math.cos(by * i)),
+        { shape },
+      );
+    const inputs = [make(0.3), make(0.7), make(1.1)] as const;
+    const blocks = gradsOf((q, k, v) => {
+      const options = { dropoutP: 0.3, generator: new Generator(seed) };
+      return F.scaledDotProductAttention(q, k, v, options).square().sum();
+    }, inputs);
+    const stored = gradsOf((q, k, v) => {
+      const generator = new Generator(seed);
+      const scores = q.matmul(k.transpose()).div(Math.sqrt(3));
+      const kept = tensorOn(
+        ops.keptFactors([2, 40, 40], 'float32', 0.3, sourceOf(3200, generator)),
+      );
+      return F.softmax(scores, -1).mul(kept).matmul(v).square().sum();
+    }, inputs);
+    blocks.forEach((found, i) => {
+      expect(found.sub(stored[i]!).abs().amax().itemSync()).toBeLessThan(2e-5);
+    });
+  });
+
+  test('a probability is one', () => {
+    const x = zeros([2, 3]);
+    expect(() => F.scaledDotProductAttention(x, x, x, { dropoutP: 1.5 })).toThrow('in [0, 1]');
+  });
+});
+
+function gradsOf(
+  fn: (q: Tensor, k: Tensor, v: Tensor) => Tensor,
+  [q, k, v]: readonly [Tensor, Tensor, Tensor],
+): readonly Tensor[] {
+  return [
+    grad((x: Tensor) => fn(x, k, v))(q),
+    grad((x: Tensor) => fn(q, x, v))(k),
+    grad((x: Tensor) => fn(q, k, x))(v),
+  ];
+}

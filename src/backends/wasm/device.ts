@@ -70,6 +70,22 @@ class WasmBuffer extends OwnedBuffer {
   }
 }
 
+/** What plans for WebAssembly are compiled for; `relaxed`: whether there is relaxed SIMD. */
+export function wasmTarget(numerics: 'fast' | 'strict', relaxed: boolean): Target {
+  const fma = relaxed && numerics === 'fast';
+  return {
+    name: 'wasm',
+    vectorBytes: 16,
+    fma,
+    numerics,
+    // Of 16, V8 keeps one to itself; a product that is rounded before it is added needs another.
+    vectorRegisters: fma ? 15 : 14,
+    mulHigh: true,
+    workgroups: false,
+    cacheBytes: { l1: 32768, l2: 1048576 },
+  };
+}
+
 /** A region shared by all plans, as large as the largest needs; its contents survive no run. */
 interface Region {
   address: number;
@@ -154,18 +170,7 @@ export class WasmDevice implements Device {
   }
 
   target(numerics: 'fast' | 'strict'): Target {
-    const fma = this.relaxed && numerics === 'fast';
-    return {
-      name: 'wasm',
-      vectorBytes: 16,
-      fma,
-      numerics,
-      // Of 16, V8 keeps one to itself; a product that is rounded before it is added needs another.
-      vectorRegisters: fma ? 15 : 14,
-      mulHigh: true,
-      workgroups: false,
-      cacheBytes: { l1: 32768, l2: 1048576 },
-    };
+    return wasmTarget(numerics, this.relaxed);
   }
 
   allocate(bytes: number): DeviceBuffer {

@@ -1,6 +1,6 @@
 // The WebAssembly backend, as a package entry registers it.
 import type { Backend } from '../../runtime/registry.ts';
-import { WasmDevice, wasmUnavailable } from './device.ts';
+import { WasmDevice, wasmTarget, wasmUnavailable } from './device.ts';
 
 export { WasmDevice, wasmUnavailable } from './device.ts';
 export type { WasmDeviceOptions, WasmStatistics } from './device.ts';
@@ -10,4 +10,8 @@ export const wasmBackend: Backend = {
   priority: 10,
   unavailable: wasmUnavailable,
   create: ({ threads } = {}) => new WasmDevice(threads === undefined ? {} : { threads }),
+  portable: (numerics) =>
+    numerics === 'fast'
+      ? [wasmTarget(numerics, true), wasmTarget(numerics, false)]
+      : [wasmTarget(numerics, false)],
 };

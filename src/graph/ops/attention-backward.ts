@@ -38,6 +38,8 @@ interface BackwardBlocks {
   readonly share: Block;
   /** Gradients of the scores. */
   readonly slopes: Block;
+  /** What dropout makes of the weights; null without it. */
+  readonly factors: Block | null;
   readonly key: Block;
   readonly queryGrad: Block;
   readonly keyGrad: Block;
@@ -56,6 +58,7 @@ function backwardBlocks(w: HeadWriter, keys: number): BackwardBlocks {
     logSum: w.block('logSum', 1, blockQueries),
     share: w.block('share', 1, blockQueries),
     slopes: w.block('slopes', BLOCK, blockQueries),
+    factors: w.attrs.dropout > 0 ? w.block('factors', BLOCK, blockQueries) : null,
     key: w.block('key', BLOCK, wide),
     queryGrad: w.block('queryGrad', blockQueries, wide),
     keyGrad: w.block('keyGrad', keys, wide),
@@ -102,10 +105,28 @@ function backwardStep(
       c: from(grad),
       columns: rows.width,
     });
+  const { factors } = b;
+  // Until they are computed, slopes hold the weights that are left.
+  const drop =
+    factors === null
+      ? null
+      : [
+          w.dropping(firstQuery, firstKey, count, (at, column, factor) =>
+            w.store(factors, at, column, factor),
+          ),
+          w.loop('leftKey', count, (at) => [
+            w.vectors('left', blockQueries, (column) => {
+              const factor = w.load(factors, at, column, lanes);
+              const left = builder.mul(w.load(scores, at, column, lanes), factor);
+              return [w.store(b.slopes, at, column, left)];
+            }),
+          ]),
+        ];
   return [
     ...w.score(firstQuery, firstKey, count, b.queryColumns),
     weigh,
-    addTo(b.valueGrad, scores, b.grad),
+    ...(drop ?? []),
+    addTo(b.valueGrad, drop === null ? scores : b.slopes, b.grad),
     w.product({
       rows: count,
       depth: builder.constant(w.valueSize),
@@ -114,11 +135,11 @@ function backwardStep(
       c: b.slopes,
       columns: blockQueries,
       start: () => w.number(0, lanes),
-      finish: (sum, row, at) =>
-        builder.mul(
-          builder.sub(sum, w.load(b.share, zero, at, lanes)),
-          w.load(scores, row, at, lanes),
-        ),
+      finish: (sum, row, at) => {
+        const left = factors === null ? sum : builder.mul(sum, w.load(factors, row, at, lanes));
+        const excess = builder.sub(left, w.load(b.share, zero, at, lanes));
+        return builder.mul(excess, w.load(scores, row, at, lanes));
+      },
     }),
     addTo(b.keyGrad, b.slopes, b.query),
     w.loop('key', count, (row) => [

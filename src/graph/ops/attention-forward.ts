@@ -121,6 +121,14 @@ export function lowerAttention(
     return [
       ...w.score(first, firstKey, count, query),
       onlineSoftmax(w, count, running),
+      // What is dropped counts in the sum: only then the mean stays.
+      ...(attrs.dropout > 0
+        ? [
+            w.dropping(first, firstKey, count, (at, column, factor) =>
+              w.store(w.scores, at, column, builder.mul(w.load(w.scores, at, column), factor)),
+            ),
+          ]
+        : []),
       w.product({
         rows: builder.constant(w.valueSize),
         depth: count,

@@ -7,10 +7,23 @@ import type { Node } from '../node.ts';
 import type { KernelContext } from '../op.ts';
 import { type Block, BlockWriter, COLUMN_UNIT, roundUp } from './attention-blocks.ts';
 import { unflatten } from './emit.ts';
+import { emitPhilox } from './random.ts';
 
 export interface AttentionAttrs {
   readonly scale: number;
   readonly causal: boolean;
+  /** Probability that a weight is dropped. With one above 0 the last four inputs are a random source. */
+  readonly dropout: number;
+}
+
+/** Words that a row of `keys` weights draws: whole blocks, so that four keys share one. */
+export function drawnKeys(keys: number): number {
+  return roundUp(keys, 4);
+}
+
+/** What words are compared with: a weight stays if its word is as large. */
+export function keptThreshold(dropout: number): number {
+  return Math.ceil(dropout * 2 ** 24) * 2 ** 8;
 }
 
 /** Keys of a block, and queries at most. Sums depend on it, so it is the same on every target. */
@@ -30,6 +43,8 @@ export class HeadWriter extends BlockWriter {
   /** Index of the mask among the inputs; it may be missing. */
   readonly mask: number;
   readonly masked: boolean;
+  /** Index of the first of the four inputs that name a place in a random stream, if there are any. */
+  readonly source: number;
   readonly queries: number;
   readonly keys: number;
   /** Size of a query and of a value. */
@@ -39,7 +54,9 @@ export class HeadWriter extends BlockWriter {
   readonly scores: Block;
   readonly gridIndex: Variable;
   readonly gridSize: number;
-  /** Indices of the batch axes, and the number of the grid item among those of its head. */
+  /** Number of the head, */
+  readonly head: Expression;
+  /** its indices of the batch axes, and the number of the grid item among those of its head. */
   readonly lead: readonly Expression[];
   readonly part: Expression;
 
@@ -55,7 +72,8 @@ export class HeadWriter extends BlockWriter {
     const batch = q.shape.slice(0, -2);
     this.attrs = attrs;
     this.mask = grid.mask;
-    this.masked = grid.mask < node.inputs.length;
+    this.source = node.inputs.length - (attrs.dropout > 0 ? 4 : 0);
+    this.masked = grid.mask < this.source;
     this.queries = q.shape.at(-2)!;
     this.keys = k.shape.at(-2)!;
     this.size = q.shape.at(-1)!;
@@ -65,7 +83,8 @@ export class HeadWriter extends BlockWriter {
     this.gridSize = sizeOf(batch) * grid.perHead;
     this.gridIndex = builder.variable('item', 'i32', { min: 0, max: this.gridSize - 1 });
     const perHead = builder.constant(grid.perHead);
-    this.lead = unflatten(builder, builder.div(this.gridIndex, perHead), batch);
+    this.head = builder.div(this.gridIndex, perHead);
+    this.lead = unflatten(builder, this.head, batch);
     this.part = builder.rem(this.gridIndex, perHead);
   }
 
@@ -185,6 +204,51 @@ export class HeadWriter extends BlockWriter {
     const readTurned = (q: Expression, k: Expression): Expression =>
       this.load(turned, builder.sub(k, firstKey), builder.sub(q, firstQuery));
     return { before: [turn], read: readTurned };
+  }
+
+  /**
+   * Visits the weights of `count` keys, four at a time, with what dropout makes of each: 0, or the factor
+   * that keeps the mean. Keys beyond the last are visited too.
+   */
+  dropping(
+    firstQuery: Expression,
+    firstKey: Expression,
+    count: Expression,
+    visit: (row: Expression, column: Expression, factor: Expression) => Statement,
+  ): Statement {
+    const { builder, context, queries, keys, source } = this;
+    const { dropout } = this.attrs;
+    const unsigned = (value: Expression): Expression => builder.bitcast(value, 'u32');
+    const word = (value: number): Expression => builder.constant(value >>> 0, 'u32');
+    const [k0, k1, low, high] = [0, 1, 2, 3].map((i) => context.read(source + i, [])) as [
+      Expression,
+      Expression,
+      Expression,
+      Expression,
+    ];
+    const blocksOfRow = drawnKeys(keys) / 4;
+    const groups = builder.div(builder.offset(count, 3), builder.constant(4));
+    const firstBlock = builder.div(firstKey, builder.constant(4));
+    const draw = (group: Expression, column: Expression): readonly Statement[] => {
+      // Unsigned, so that more than 2^31 blocks are counted rightly.
+      const query = unsigned(builder.add(firstQuery, column));
+      const row = builder.add(builder.mul(unsigned(this.head), word(queries)), query);
+      const inRow = unsigned(builder.add(firstBlock, group));
+      const block = builder.add(builder.mul(row, word(blocksOfRow)), inRow);
+      const counter = builder.add(low, block);
+      const carry = builder.convert(builder.compare('lt', counter, low), 'u32');
+      const words = emitPhilox(builder, [counter, builder.add(high, carry)], [k0, k1]);
+      return words.map((drawn, n) => {
+        const kept = builder.compare('ge', drawn, word(keptThreshold(dropout)));
+        const factor = builder.select(kept, this.number(1 / (1 - dropout)), this.number(0));
+        return visit(builder.offset(builder.scale(group, 4), n), column, factor);
+      });
+    };
+    return this.loop('dropGroup', groups, (group) => [
+      this.loop('dropColumn', this.blockQueries, (column) => draw(group, column), {
+        vector: true,
+      }),
+    ]);
   }
 
   /** Blocks of keys, of `limit`, that the queries from `firstQuery` on may see. */

@@ -1,26 +1,47 @@
 // Scaled dot-product attention in blocks, and its gradient: neither stores all scores.
 import { isFloat } from '../../base/dtype.ts';
-import { DTypeError, ShapeError } from '../../base/errors.ts';
+import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
+import { philoxBits, uniformFromBits } from '../../base/philox.ts';
 import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../node.ts';
 import { type AttrsOf, defineOp, makeNode, type ReferenceTensor, type Sample } from '../op.ts';
 import { add, mul, sub } from './arithmetic.ts';
 import { keyParts, lowerAttentionBackward } from './attention-backward.ts';
 import { lowerAttention } from './attention-forward.ts';
+import { drawnKeys, keptThreshold } from './attention-head.ts';
 import { reshape, sum } from './broadcast.ts';
 import { greaterEqual, select } from './compare.ts';
 import { constant, iota } from './creation.ts';
 import { exp } from './math.ts';
 import { matmul } from './matmul.ts';
 import { transpose } from './permute.ts';
-import { randomTensor } from './samples.ts';
+import { randomBits, type RandomSource } from './random.ts';
+import { randomTensor, tensorOf } from './samples.ts';
 import { narrowAxis, pad } from './slicing.ts';
 
-const ATTENTION = { scale: 'float', causal: 'flag' } as const;
+const ATTENTION = { scale: 'float', causal: 'flag', dropout: 'float' } as const;
 type AttentionAttrs = AttrsOf<typeof ATTENTION>;
 
-/** Throws unless the inputs are floats of one dtype with these shapes. */
-function check(op: string, inputs: readonly Node[], shapes: readonly Shape[]): void {
+/** Inputs that are floats, and the four words that name a place in a random stream, if any. */
+function parted<T>(inputs: readonly T[], { dropout }: AttentionAttrs) {
+  const count = inputs.length - (dropout > 0 ? 4 : 0);
+  return { floats: inputs.slice(0, count), source: inputs.slice(count) };
+}
+
+/** Throws unless the inputs are floats of one dtype with these shapes, and words behind them. */
+function check(
+  op: string,
+  all: readonly Node[],
+  attrs: AttentionAttrs,
+  shapes: readonly Shape[],
+): void {
+  const { floats: inputs, source } = parted(all, attrs);
+  if (!(attrs.dropout >= 0 && attrs.dropout < 1)) {
+    throw new ArgumentError(`dropout must be in [0, 1), got ${attrs.dropout}`, { op });
+  }
+  if (source.some(({ dtype, shape }) => dtype !== 'uint32' || shape.length > 0)) {
+    throw new DTypeError('the random source is four scalars of uint32', { op });
+  }
   const { dtype } = inputs[0]!;
   if (!isFloat(dtype) || inputs.some((input) => input.dtype !== dtype)) {
     const dtypes = inputs.map((input) => input.dtype).join(', ');
@@ -46,9 +67,9 @@ const attentionOp = defineOp({
   name: 'attention',
   summary: 'softmax(scale q kᵀ + mask) v; the last column is the log-sum-exp of the scores',
   attrs: ATTENTION,
-  infer: (inputs) => {
+  infer: (inputs, attrs) => {
     const { batch, queries, keys, size, valueSize } = sizesOf(inputs);
-    check('attention', inputs, [
+    check('attention', inputs, attrs, [
       [...batch, queries, size],
       [...batch, keys, size],
       [...batch, keys, valueSize],
@@ -57,17 +78,18 @@ const attentionOp = defineOp({
     return { shape: [...batch, queries, valueSize + 1], dtype: inputs[0]!.dtype };
   },
   gradient: ({ node, inputs, attrs, grad, needs }) => {
-    const [q, k, v, mask] = inputs as [Node, Node, Node, Node?];
+    const { floats, source } = parted(inputs, attrs);
+    const [q, k, v, mask] = floats as [Node, Node, Node, Node?];
     const { valueSize } = sizesOf(inputs);
     const [result, logSum] = [columns(node, 0, valueSize), columns(node, valueSize, 1)];
     const [g, byLogSum] = [columns(grad, 0, valueSize), columns(grad, valueSize, 1)];
     const share = sub(sum(mul(g, result), -1, true), byLogSum);
     const tail = mask === undefined ? [] : [mask];
-    const all = [q, k, v, g, logSum, share, ...tail];
+    const all = [q, k, v, g, logSum, share, ...tail, ...source];
     const { byQuery, byKey, byValue } = unpack(makeNode(backwardOp, all, attrs), q, k, v);
     const gradients: (Node | null)[] = [sum(byQuery, -3), byKey, byValue];
     if (mask !== undefined) gradients.push(needs(3) ? composite(all, attrs).slopes : null);
-    return gradients;
+    return [...gradients, ...source.map(() => null)];
   },
   lower: {
     kind: 'custom',
@@ -81,14 +103,16 @@ const attentionOp = defineOp({
     const { queries, valueSize } = sizesOf(inputs);
     const [, , v] = inputs;
     const data: number[] = [];
-    forEachRow(inputs, attrs, inputs[3], (scores, head, _i, keys) => {
+    const { floats } = parted(inputs, attrs);
+    const factor = factorsOf(inputs, attrs);
+    forEachRow(inputs, attrs, floats[3], (scores, head, i, keys) => {
       const top = Math.max(...scores);
       const total = scores.reduce((all, score) => all + Math.exp(score - top), 0);
       for (let c = 0; c < valueSize; c++) {
         let value = 0;
         for (let j = 0; j < keys; j++) {
-          value +=
-            (Math.exp(scores[j]! - top) / total) * v!.data[(head * keys + j) * valueSize + c]!;
+          const weight = (factor(head, i, j) * Math.exp(scores[j]! - top)) / total;
+          value += weight * v!.data[(head * keys + j) * valueSize + c]!;
         }
         data.push(value);
       }
@@ -103,9 +127,9 @@ const backwardOp = defineOp({
   name: 'attentionBackward',
   summary: 'gradients of attention for parts of the keys: rows of queries, keys, values',
   attrs: ATTENTION,
-  infer: (inputs) => {
+  infer: (inputs, attrs) => {
     const { batch, queries, keys, size, valueSize } = sizesOf(inputs);
-    check('attentionBackward', inputs, [
+    check('attentionBackward', inputs, attrs, [
       [...batch, queries, size],
       [...batch, keys, size],
       [...batch, keys, valueSize],
@@ -164,9 +188,28 @@ function unpack(packed: Node, q: Node, k: Node, v: Node) {
   };
 }
 
+/**
+ * What dropout makes of the weights [.., L, S], as a graph: 0, or 1 / (1 - dropout). It draws what the
+ * kernels draw.
+ */
+export function keptFactors(
+  shape: Shape,
+  dtype: Node['dtype'],
+  dropout: number,
+  source: RandomSource,
+): Node {
+  const keys = shape.at(-1)!;
+  const drawn = randomBits([...shape.slice(0, -1), drawnKeys(keys)], source);
+  const words = narrowAxis(drawn, -1, 0, keys);
+  const kept = greaterEqual(words, constant(keptThreshold(dropout), 'uint32'));
+  return select(kept, constant(1 / (1 - dropout), dtype), constant(0, dtype));
+}
+
 /** Weights and gradients of the scores as a graph that stores them. */
-function composite(inputs: readonly Node[], { scale, causal }: AttentionAttrs) {
-  const [q, k, v, g, logSum, share, mask] = inputs as [Node, Node, Node, Node, Node, Node, Node?];
+function composite(inputs: readonly Node[], attrs: AttentionAttrs) {
+  const { scale, causal, dropout } = attrs;
+  const { floats, source } = parted(inputs, attrs);
+  const [q, k, v, g, logSum, share, mask] = floats as [Node, Node, Node, Node, Node, Node, Node?];
   let scores = mul(matmul(q, transpose(k)), constant(scale, q.dtype));
   if (mask !== undefined) scores = add(scores, mask);
   if (causal) {
@@ -175,14 +218,27 @@ function composite(inputs: readonly Node[], { scale, causal }: AttentionAttrs) {
     scores = select(seen, scores, constant(-Infinity, q.dtype));
   }
   const weights = exp(sub(scores, logSum));
-  const excess = sub(matmul(g, transpose(v)), share);
-  return { weights, excess, slopes: mul(weights, excess) };
+  const [seedLow, seedHigh, offsetLow, offsetHigh] = source as [Node, Node, Node, Node];
+  const place = { seedLow, seedHigh, offsetLow, offsetHigh };
+  const factors = dropout > 0 ? keptFactors(scores.shape, q.dtype, dropout, place) : null;
+  /** What reaches the values, or comes from them. */
+  const dropped = (x: Node): Node => (factors === null ? x : mul(x, factors));
+  const excess = sub(dropped(matmul(g, transpose(v))), share);
+  return { weights, excess, slopes: mul(weights, excess), dropped };
 }
 
-/** Gradients of the backward op: of dS = P ∘ (g vᵀ - share), dq = dS k, dk = dSᵀ q, dv = Pᵀ g. */
-function secondGradients(inputs: readonly Node[], attrs: AttentionAttrs, grad: Node): Node[] {
+/**
+ * Gradients of the backward op: of dS = P ∘ (F ∘ g vᵀ - share), dq = dS k, dk = dSᵀ q, dv = (F ∘ P)ᵀ g, with
+ * F what dropout makes of the weights.
+ */
+function secondGradients(
+  inputs: readonly Node[],
+  attrs: AttentionAttrs,
+  grad: Node,
+): (Node | null)[] {
   const [q, k, v, g] = inputs as [Node, Node, Node, Node];
-  const { weights, excess, slopes } = composite(inputs, attrs);
+  const { floats, source } = parted(inputs, attrs);
+  const { weights, excess, slopes, dropped } = composite(inputs, attrs);
   const { byQuery: a, byKey: b, byValue: c } = unpack(grad, q, k, v);
   const [parts, keys] = [a.shape.at(-3)!, k.shape.at(-2)!];
   const keysOfPart = (grad.shape.at(-2)! - q.shape.at(-2)!) / 2;
@@ -192,22 +248,39 @@ function secondGradients(inputs: readonly Node[], attrs: AttentionAttrs, grad: N
   const together = transpose(joinParts(byPart, keys));
   const slopesGrad = scaled(add(together, matmul(q, transpose(b))));
   const excessGrad = mul(slopesGrad, weights);
-  const weightsGrad = add(mul(slopesGrad, excess), matmul(g, transpose(c)));
+  const weightsGrad = add(mul(slopesGrad, excess), dropped(matmul(g, transpose(c))));
   const scoresGrad = mul(weightsGrad, weights);
   const slopesByKey = splitParts(transpose(slopes), parts, keysOfPart);
   const result = [
     scaled(add(matmul(scoresGrad, k), matmul(slopes, b))),
     scaled(add(matmul(transpose(scoresGrad), q), joinParts(matmul(slopesByKey, a), keys))),
-    matmul(transpose(excessGrad), g),
-    add(matmul(excessGrad, v), matmul(weights, c)),
+    matmul(transpose(dropped(excessGrad)), g),
+    add(matmul(dropped(excessGrad), v), matmul(dropped(weights), c)),
     mul(sum(scoresGrad, -1, true), constant(-1, q.dtype)),
     mul(sum(excessGrad, -1, true), constant(-1, q.dtype)),
     scoresGrad,
   ];
-  return result.slice(0, inputs.length);
+  return [...result.slice(0, floats.length), ...source.map(() => null)];
 }
 
 // ---- reference and samples --------------------------------------------------------------------
+
+/** What dropout makes of the weight of a key for a query of a head. */
+function factorsOf(
+  inputs: readonly ReferenceTensor[],
+  attrs: AttentionAttrs,
+): (head: number, query: number, key: number) => number {
+  const { batch, queries, keys } = sizesOf(inputs);
+  if (attrs.dropout === 0) return () => 1;
+  const [seedLow, seedHigh, low, high] = parted(inputs, attrs).source.map(({ data }) => data[0]!);
+  const width = drawnKeys(keys);
+  const count = sizeOf(batch) * queries * width;
+  const bits = philoxBits(seedLow!, seedHigh!, low! + high! * 2 ** 32, count);
+  return (head, query, key) => {
+    const unit = uniformFromBits(bits[(head * queries + query) * width + key]!);
+    return unit >= attrs.dropout ? 1 / (1 - attrs.dropout) : 0;
+  };
+}
 
 /** Visits the scores of every query of every head. */
 function forEachRow(
@@ -239,7 +312,8 @@ function backwardReference(
   attrs: AttentionAttrs,
   output: { readonly shape: Shape },
 ): Float64Array {
-  const [q, k, v, g, logSum, share, mask] = inputs as ReferenceTensor[];
+  const [q, k, v, g, logSum, share, mask] = parted(inputs, attrs).floats as ReferenceTensor[];
+  const factor = factorsOf(inputs, attrs);
   const { queries, size, valueSize } = sizesOf(inputs);
   const [parts, rows, width] = output.shape.slice(-3) as [number, number, number];
   const keysOfPart = (rows - queries) / 2;
@@ -256,7 +330,7 @@ function backwardReference(
       const byKey = queries + (j % keysOfPart);
       let product = 0;
       for (let c = 0; c < valueSize; c++) {
-        const slope = g!.data[row * valueSize + c]!;
+        const slope = g!.data[row * valueSize + c]! * factor(head, i, j);
         product += slope * v!.data[at * valueSize + c]!;
         add(byKey + keysOfPart, c, weight * slope);
       }
@@ -276,6 +350,7 @@ interface Geometry {
   readonly sizes: readonly [number, number, number, number];
   readonly causal?: boolean;
   readonly masked?: boolean;
+  readonly dropout?: number;
   readonly dtype?: 'float32' | 'float64';
 }
 
@@ -289,13 +364,20 @@ const GEOMETRIES: readonly Geometry[] = [
   { batch: [1], sizes: [3, 80, 2, 2], causal: true, dtype: 'float64' },
   { batch: [0], sizes: [3, 4, 2, 2] },
   { batch: [1], sizes: [2, 300, 2, 2] },
+  { batch: [2], sizes: [5, 7, 4, 3], dropout: 0.3 },
+  { batch: [1, 2], sizes: [18, 18, 3, 5], causal: true, dropout: 0.5, dtype: 'float64' },
+  { batch: [1], sizes: [70, 131, 3, 4], masked: true, dropout: 0.1 },
 ];
+
+/** A place in a random stream from which counting goes beyond 32 bits. */
+const PLACE = [11, 22, 4294967290, 0].map((word) => tensorOf([], [word], 'uint32'));
 
 function sample({
   batch,
   sizes,
   causal = false,
   masked = false,
+  dropout = 0,
   dtype = 'float32',
 }: Geometry): Sample<AttentionAttrs> {
   const [queries, keys, size, valueSize] = sizes;
@@ -308,7 +390,9 @@ function sample({
   const inputs = shapes
     .slice(0, masked ? 4 : 3)
     .map((shape, seed) => randomTensor([...batch, ...shape], { dtype, seed }));
-  return { inputs, attrs: { scale: 0.5, causal }, ...skipLarge(sizes) };
+  const source = dropout > 0 ? PLACE : [];
+  const attrs = { scale: 0.5, causal, dropout };
+  return { inputs: [...inputs, ...source], attrs, ...skipLarge(sizes) };
 }
 
 /** Many keys are there for the blocks of kernels; differences would take long. */
@@ -327,22 +411,37 @@ function backwardSample(geometry: Geometry): Sample<AttentionAttrs> {
     random(1, { low: 6, high: 8, seed: 8 }),
     random(1, { low: -1, high: 1, seed: 9 }),
   ];
+  // The mask and the random source stand at the end.
   const all = [...inputs.slice(0, 3), ...more, ...inputs.slice(3)];
   return { inputs: all, attrs, ...skipLarge(sizes) };
+}
+
+export interface AttentionOptions {
+  readonly scale: number;
+  /** Query i sees keys 0 to i only. */
+  readonly causal: boolean;
+  /** Probability that a weight is dropped; it needs a `source` of [.., L, S] words, rows of whole blocks. */
+  readonly dropout?: number;
+  readonly source?: RandomSource;
 }
 
 /**
  * softmax(scale * q kᵀ + mask) v without storing the scores (FlashAttention: Dao et al. 2022,
  * arXiv:2205.14135): q [.., L, E], k [.., S, E], v [.., S, V] and the mask [.., L, S], of equal batch
- * sizes, give [.., L, V]. `causal`: query i sees keys 0 to i only.
+ * sizes, give [.., L, V].
  */
 export function attention(
   q: Node,
   k: Node,
   v: Node,
   mask: Node | null,
-  attrs: AttentionAttrs,
+  { dropout = 0, source, ...attrs }: AttentionOptions,
 ): Node {
-  const packed = makeNode(attentionOp, mask === null ? [q, k, v] : [q, k, v, mask], attrs);
+  const words =
+    dropout > 0 && source !== undefined
+      ? [source.seedLow, source.seedHigh, source.offsetLow, source.offsetHigh]
+      : [];
+  const inputs = mask === null ? [q, k, v] : [q, k, v, mask];
+  const packed = makeNode(attentionOp, [...inputs, ...words], { ...attrs, dropout });
   return columns(packed, 0, v.shape.at(-1)!);
 }

@@ -11,6 +11,14 @@ import { abs } from './unary.ts';
 const SCHEMA = { kind: ['lu', 'cholesky'], op: ['inv', 'solve', 'cholesky'], size: 'int' } as const;
 type Checked = AttrsOf<typeof SCHEMA>;
 
+function complaint({ attrs, shape }: Node): string {
+  const { kind, size } = attrs as Checked;
+  const matrices = formatShape([...shape.slice(0, kind === 'lu' ? -1 : -2), size, size]);
+  return kind === 'lu'
+    ? `a matrix of ${matrices} is singular: elimination meets a pivot of 0`
+    : `a matrix of ${matrices} is not positive definite`;
+}
+
 const checkedFactorOp = defineOp({
   name: 'checkedFactor',
   summary: 'the same decomposition; a run in which the matrix does not have one throws',
@@ -27,22 +35,17 @@ const checkedFactorOp = defineOp({
       return abs(diagonalOf(unpack(factor, [[size, size]])[0]!));
     },
     check: ({ min }, node) => {
-      const { kind, op, size } = node.attrs as Checked;
+      const { kind, op } = node.attrs as Checked;
       if (kind === 'cholesky' ? min > 0 : min !== 0) return;
-      const shape = formatShape([...node.shape.slice(0, kind === 'lu' ? -1 : -2), size, size]);
-      throw new LinAlgError(
-        kind === 'lu'
-          ? `a matrix of ${shape} is singular: elimination meets a pivot of 0`
-          : `a matrix of ${shape} is not positive definite`,
-        {
-          op,
-          hint:
-            kind === 'lu'
-              ? 'pinv() and lstsq() take any matrix'
-              : 'add a small multiple of eye(), or use eigh()',
-        },
-      );
+      throw new LinAlgError(complaint(node), {
+        op,
+        hint:
+          kind === 'lu'
+            ? 'pinv() and lstsq() take any matrix'
+            : 'add a small multiple of eye(), or use eigh()',
+      });
     },
+    stated: (node) => ({ above: 0, message: `${(node.attrs as Checked).op}: ${complaint(node)}` }),
   },
   reference: ([x]) => x!.data.slice(),
   samples: () => [

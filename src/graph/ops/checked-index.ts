@@ -59,6 +59,11 @@ const checkedIndexOp = defineOp({
       return select(isExcept, constant(lowest, index.dtype), index);
     },
     check: (bounds, node) => checkBounds(bounds, node.attrs as IndexRange),
+    stated: (node) => {
+      const range = node.attrs as IndexRange;
+      const message = `${promisedBy.get(range) ?? 'index'}: an index is out of range`;
+      return { least: range.lowest, below: range.size, message };
+    },
   },
   cost: 0,
 });

@@ -1,6 +1,7 @@
 // Every primitive of the graph, as functions from nodes to nodes.
 export * from './arithmetic.ts';
-export { attention } from './attention.ts';
+export { attention, keptFactors } from './attention.ts';
+export { drawnKeys } from './attention-head.ts';
 export * from './binary.ts';
 export * from './bitwise.ts';
 export * from './broadcast.ts';
@@ -26,6 +27,7 @@ export {
   squareSize,
   upperPart,
 } from './matrix-parts.ts';
+export { generalEigen } from './general-eigen.ts';
 export { luDeterminant, luFactor, luInverse, luParts, luSolve, takeRows } from './lu.ts';
 export * from './math.ts';
 export * from './matmul.ts';

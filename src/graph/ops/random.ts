@@ -12,7 +12,7 @@ import { reshape } from './broadcast.ts';
 import { tensorOf } from './samples.ts';
 
 /** The four words of the block at the counter (c0, c1, 0, 0) under the key (k0, k1). */
-function emitPhilox(
+export function emitPhilox(
   builder: Builder,
   counter: readonly [Expression, Expression],
   key: readonly [Expression, Expression],

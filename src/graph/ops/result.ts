@@ -55,6 +55,13 @@ const guardOp = defineOp({
       if (min === most && max === least) return;
       promise?.op.promise?.check({ min, max }, promise);
     },
+    stated: (node) => {
+      const promise = promisedIn.get(node);
+      const stated = promise?.op.promise?.stated(promise) ?? null;
+      if (stated === null) return null;
+      const { least, most } = nothingWatched(node.dtype);
+      return { ...stated, nothing: [least, most] };
+    },
   },
   reference: () => new Float64Array(0),
   samples: () => [],

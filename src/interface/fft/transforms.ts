@@ -311,6 +311,7 @@ function realMany(
   s: readonly number[] | null | undefined,
   axes: Axes | null | undefined,
   { norm }: FFTOptions,
+  sign: Sign = -1,
 ): Tensor {
   const node = realNode(op, x);
   const plan = planOf(op, node.shape.length, s, axes);
@@ -318,13 +319,13 @@ function realMany(
   const last = plan.axes.length - 1;
   const lastAxis = plan.axes[last] as number;
   const size = plan.sizes[last] ?? (node.shape[lastAxis] as number);
-  let result = realAxis(op, node, size, lastAxis, -1);
+  let result = realAxis(op, node, size, lastAxis, sign);
   let count = size;
   plan.axes.slice(0, -1).forEach((axis, i) => {
-    result = complexAxis(op, result, plan.sizes[i] as number | null, axis, -1);
+    result = complexAxis(op, result, plan.sizes[i] as number | null, axis, sign);
     count *= result.shape[axis] as number;
   });
-  return wrap(scaled(result, scaleOf(op, norm, true, count)));
+  return wrap(scaled(result, scaleOf(op, norm, sign === -1, count)));
 }
 
 function halfMany(
@@ -333,6 +334,7 @@ function halfMany(
   s: readonly number[] | null | undefined,
   axes: Axes | null | undefined,
   { norm }: FFTOptions,
+  sign: Sign = 1,
 ): Tensor {
   let result = complexNode(op, x);
   const plan = planOf(op, result.shape.length - 1, s, axes);
@@ -342,11 +344,11 @@ function halfMany(
   const size = plan.sizes[last] ?? 2 * ((result.shape[lastAxis] as number) - 1);
   let count = size;
   plan.axes.slice(0, -1).forEach((axis, i) => {
-    result = complexAxis(op, result, plan.sizes[i] as number | null, axis, 1);
+    result = complexAxis(op, result, plan.sizes[i] as number | null, axis, sign);
     count *= result.shape[axis] as number;
   });
-  result = halfAxis(op, result, size, lastAxis, 1);
-  return wrap(scaled(result, scaleOf(op, norm, false, count)));
+  result = halfAxis(op, result, size, lastAxis, sign);
+  return wrap(scaled(result, scaleOf(op, norm, sign === -1, count)));
 }
 
 /** `rfft` over the last of several axes, and `fft` over the others. */
@@ -394,4 +396,44 @@ export function irfft2(
   options: FFTOptions = {},
 ): Tensor {
   return halfMany('irfft2', x, s, axes, options);
+}
+
+/** `hfft` over the last of several axes, and `fft` over the others. */
+export function hfftn(
+  x: Tensor,
+  s?: readonly number[] | null,
+  axes?: Axes | null,
+  options: FFTOptions = {},
+): Tensor {
+  return halfMany('hfftn', x, s, axes, options, -1);
+}
+
+/** The inverse of `hfftn`: `ihfft` over the last axis, and `ifft` over the others. */
+export function ihfftn(
+  x: Tensor,
+  s?: readonly number[] | null,
+  axes?: Axes | null,
+  options: FFTOptions = {},
+): Tensor {
+  return realMany('ihfftn', x, s, axes, options, 1);
+}
+
+/** `hfftn` over two axes, the last two by default. */
+export function hfft2(
+  x: Tensor,
+  s?: readonly number[] | null,
+  axes: Axes = [-2, -1],
+  options: FFTOptions = {},
+): Tensor {
+  return halfMany('hfft2', x, s, axes, options, -1);
+}
+
+/** The inverse of `hfft2`. */
+export function ihfft2(
+  x: Tensor,
+  s?: readonly number[] | null,
+  axes: Axes = [-2, -1],
+  options: FFTOptions = {},
+): Tensor {
+  return realMany('ihfft2', x, s, axes, options, 1);
 }

@@ -1,5 +1,5 @@
 // Activation functions. Parameters are named as in PyTorch; integers become float32.
-import { checkNumber } from '../../base/checks.ts';
+import { checkKeys, checkNumber, POSITIVE } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, normalizeAxis } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -10,6 +10,7 @@ import type { Generator } from '../tensor/generator.ts';
 import { uniformNode } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
+import { softmaxNode } from './softmax.ts';
 import { softplusNode } from './softplus.ts';
 
 export { relu, sigmoid, tanh } from '../tensor/unary.ts';
@@ -265,4 +266,47 @@ export function rrelu(x: Tensor, options: RreluOptions = {}): Tensor {
   const slope = ops.add(ops.mul(drawn, width), numberNode(lower, node.dtype));
   const isNegative = ops.less(node, ops.constant(0, node.dtype));
   return wrap(ops.select(isNegative, ops.mul(node, slope), node));
+}
+
+export interface GumbelSoftmaxOptions {
+  /** Temperature: the smaller, the nearer to one-hot; default 1. */
+  readonly tau?: number;
+  /** Whether the result is one-hot, with the gradient of the soft one; default false. */
+  readonly hard?: boolean;
+  /** Axis of the categories; default the last. */
+  readonly axis?: number;
+  readonly generator?: Generator;
+}
+
+/**
+ * A sample of the categories that `logits` describe, soft or one-hot, through which gradients flow
+ * (Jang et al. 2017; Maddison et al. 2017).
+ *
+ * @example
+ * const sample = gumbelSoftmax(tensor([[0, 80, 0]]), { hard: true });
+ * sample; // => [[0, 1, 0]]
+ */
+export function gumbelSoftmax(logits: Tensor, options: GumbelSoftmaxOptions = {}): Tensor {
+  const op = 'gumbelSoftmax';
+  checkKeys(op, options, ['tau', 'hard', 'axis', 'generator']);
+  const { tau = 1, hard = false, axis = -1, generator } = options;
+  checkNumber(op, 'tau', tau, POSITIVE);
+  const node = floatNode(op, logits);
+  const normal = normalizeAxis(op, axis, node.shape.length);
+  const dtype = node.dtype === 'float64' ? 'float64' : 'float32';
+  // 1 - u is never 0; the least that its logarithm can be keeps the second one finite.
+  const unit = ops.sub(ops.constant(1, dtype), uniformNode(node.shape, dtype, generator));
+  const waiting = ops.maximum(ops.neg(ops.log(unit)), ops.constant(2 ** -26, dtype));
+  const noise = castNode(ops.neg(ops.log(waiting)), node.dtype);
+  const scores = ops.mul(ops.add(node, noise), slot(node, 1 / tau));
+  const soft = softmaxNode(scores, normal);
+  if (!hard) return wrap(soft);
+  const best = ops.argmax(ops.detach(soft), normal, true);
+  const places = ops.iota(
+    node.shape.map((size, i) => (i === normal ? size : 1)),
+    normal,
+    'int32',
+  );
+  const chosen = castNode(ops.equal(places, best), node.dtype);
+  return wrap(ops.add(ops.sub(chosen, ops.detach(soft)), soft));
 }

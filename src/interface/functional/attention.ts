@@ -1,4 +1,5 @@
 // Scaled dot-product attention.
+import { checkNumber } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { broadcastShapes, formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
@@ -7,7 +8,7 @@ import { nodeOf } from '../tensor/arguments.ts';
 import type { Generator } from '../tensor/generator.ts';
 import { castNode, numberNode, wrap } from '../tensor/handle.ts';
 import { matmulNode } from '../tensor/linear-algebra.ts';
-import { uniformNode } from '../tensor/random.ts';
+import { sourceOf } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { floatNode } from '../tensor/unary.ts';
 import { softmaxNode } from './softmax.ts';
@@ -39,6 +40,15 @@ function maskScores(scores: Node, options: AttentionOptions): Node {
   return ops.add(scores, castNode(mask, scores.dtype));
 }
 
+/** What dropout makes of weights: what the fused op draws, too. */
+function dropFactors(weights: Node, p: number, generator: Generator | undefined): Node {
+  const zero = ops.constant(0, weights.dtype);
+  if (p === 1) return zero;
+  const { shape, dtype } = weights;
+  const count = sizeOf(shape.slice(0, -1)) * ops.drawnKeys(shape.at(-1)!);
+  return ops.keptFactors(shape, dtype, p, sourceOf(count, generator));
+}
+
 /** With fewer queries than this, scores take less room than blocks: docs/decisions/0008-attention.md. */
 export const FUSED_QUERIES = 32;
 
@@ -65,7 +75,13 @@ function fused(
     ops.expand(castNode(node, dtype), [...batch, ...plane]);
   const [wideQ, wideK, wideV] = [q, k, v].map((x) => wide(x, x.shape.slice(-2)));
   const plane = [q.shape.at(-2)!, k.shape.at(-2)!];
-  const attrs = { scale, causal: options.isCausal === true };
+  const dropout = options.dropoutP ?? 0;
+  const count = sizeOf(batch) * plane[0]! * ops.drawnKeys(plane[1]!);
+  const attrs = {
+    scale,
+    causal: options.isCausal === true,
+    ...(dropout > 0 ? { dropout, source: sourceOf(count, options.generator) } : {}),
+  };
   const added = mask === null ? null : wide(mask, plane);
   return castNode(ops.attention(wideQ!, wideK!, wideV!, added, attrs), q.dtype);
 }
@@ -75,8 +91,8 @@ function fused(
  * [.., S, V] give [.., L, V]. A query that may see nothing gives NaN, as in PyTorch.
  *
  * The [.., L, S] scores are not stored, forward or backward (FlashAttention: Dao et al. 2022,
- * arXiv:2205.14135), except with dropout, with fewer than 32 queries, where a float mask wants a
- * gradient, and in gradients of gradients.
+ * arXiv:2205.14135), except with fewer than 32 queries, where a float mask wants a gradient, and in
+ * gradients of gradients. What dropout drops is drawn again in the backward pass.
  */
 export function scaledDotProductAttention(
   query: Tensor,
@@ -86,6 +102,7 @@ export function scaledDotProductAttention(
 ): Tensor {
   const op = 'scaledDotProductAttention';
   const { dropoutP = 0, isCausal = false } = options;
+  checkNumber(op, 'dropoutP', dropoutP, [0, 1]);
   const q = floatNode(op, query);
   const k = castNode(floatNode(op, key), q.dtype);
   const v = castNode(floatNode(op, value), q.dtype);
@@ -107,17 +124,14 @@ export function scaledDotProductAttention(
   }
   const scale = options.scale ?? 1 / Math.sqrt(size);
   const isEmpty = [q, k, v].some(({ shape }) => sizeOf(shape) === 0);
-  if (dropoutP === 0 && q.shape.at(-2)! >= FUSED_QUERIES && !isEmpty) {
+  if (dropoutP < 1 && q.shape.at(-2)! >= FUSED_QUERIES && !isEmpty) {
     return wrap(fused(op, [q, k, v], scale, options));
   }
   const scaled = ops.mul(q, numberNode(scale, q.dtype));
   const scores = maskScores(matmulNode(op, scaled, ops.transpose(k)), options);
   let weights = softmaxNode(scores, scores.shape.length - 1);
   if (dropoutP > 0) {
-    const drawn = uniformNode(weights.shape, 'float32', options.generator);
-    const kept = ops.greaterEqual(drawn, numberNode(dropoutP, 'float32'));
-    const raised = ops.mul(weights, numberNode(1 / (1 - dropoutP), q.dtype));
-    weights = ops.select(kept, raised, ops.constant(0, q.dtype));
+    weights = ops.mul(weights, dropFactors(weights, dropoutP, options.generator));
   }
   return wrap(matmulNode(op, weights, v));
 }

@@ -1,6 +1,7 @@
 // Dropout: elements, channels, and the variant that keeps self-normalizing statistics.
 import { checkNumber } from '../../base/checks.ts';
-import type { Shape } from '../../base/shape.ts';
+import { ShapeError } from '../../base/errors.ts';
+import { formatShape, type Shape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import type { Generator } from '../tensor/generator.ts';
@@ -71,11 +72,17 @@ export function dropout3d(x: Tensor, options: DropoutOptions = {}): Tensor {
   return drop('dropout3d', x, options, perChannel('dropout3d', 3));
 }
 
-/** Dropout towards selu's lower limit, which keeps mean and variance (Klambauer et al. 2017). */
-export function alphaDropout(x: Tensor, options: DropoutOptions = {}): Tensor {
+/** Dropout towards selu's lower limit, at what the mask says. */
+function dropLow(
+  op: string,
+  x: Tensor,
+  options: DropoutOptions,
+  maskShape: (s: Shape) => Shape,
+): Tensor {
   const { p = 0.5, training = true, generator } = options;
-  checkNumber('alphaDropout', 'p', p, [0, 1]);
-  const node = floatNode('alphaDropout', x);
+  checkNumber(op, 'p', p, [0, 1]);
+  const node = floatNode(op, x);
+  const shape = maskShape(node.shape);
   if (!training || p === 0) return wrap(node);
   const zero = ops.constant(0, node.dtype);
   if (p === 1) return wrap(ops.mul(node, zero));
@@ -83,8 +90,25 @@ export function alphaDropout(x: Tensor, options: DropoutOptions = {}): Tensor {
   const scale = 1 / Math.sqrt((1 - p) * (1 + p * limit * limit));
   const shift = -scale * limit * p;
   const low = numberNode(limit, node.dtype);
-  const chosen = ops.select(keepMask(node.shape, p, generator), node, low);
+  const chosen = ops.select(keepMask(shape, p, generator), node, low);
   return wrap(
     ops.add(ops.mul(chosen, numberNode(scale, node.dtype)), numberNode(shift, node.dtype)),
   );
+}
+
+/** Dropout towards selu's lower limit, which keeps mean and variance (Klambauer et al. 2017). */
+export function alphaDropout(x: Tensor, options: DropoutOptions = {}): Tensor {
+  return dropLow('alphaDropout', x, options, (shape) => shape);
+}
+
+/**
+ * As `alphaDropout`, of whole channels of [batch, channels, ...]. Throws ShapeError for an input of
+ * fewer than two axes.
+ */
+export function featureAlphaDropout(x: Tensor, options: DropoutOptions = {}): Tensor {
+  const op = 'featureAlphaDropout';
+  return dropLow(op, x, options, (shape) => {
+    if (shape.length >= 2) return shape.map((size, axis) => (axis < 2 ? size : 1));
+    throw new ShapeError(`takes [batch, channels, ...], got ${formatShape(shape)}`, { op });
+  });
 }

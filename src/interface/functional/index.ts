@@ -13,9 +13,11 @@ export {
 export * from './ctc-loss.ts';
 export * from './dropout.ts';
 export * from './embedding.ts';
+export * from './embedding-losses.ts';
 export * from './fractional-pooling.ts';
 export * from './grid-sample.ts';
 export * from './interpolate.ts';
+export { pdist } from '../tensor/small-functions.ts';
 export * from './local-convolution.ts';
 export * from './margin-losses.ts';
 export * from './normalization.ts';

@@ -232,6 +232,44 @@ export function eigvalsh(A: Tensor, options: TriangleOptions = {}): Tensor {
   return wrap(ops.symmetricEigen(symmetric('eigvalsh', A, options))[0]);
 }
 
+/** Two parts as complex numbers [.., 2]: as `tengen/fft` has them. */
+function paired({ re, im }: { readonly re: Node; readonly im: Node }): Tensor {
+  const column = (x: Node): Node => ops.reshape(x, [...x.shape, 1]);
+  return wrap(ops.concat([column(re), column(im)], re.shape.length));
+}
+
+/**
+ * Eigenvalues [.., n, 2] and eigenvectors [.., n, n, 2], as columns of length 1, of any real A
+ * [.., n, n]. They are complex: the last axis holds real and imaginary parts, as in `tengen/fft`. In
+ * order of real parts; of a conjugate pair the one with the positive imaginary part is first. Of a
+ * vector the first component with at least 0.6 of the largest magnitude is real and positive. NaN
+ * where A is not finite. The gradient is defined where eigenvalues differ; between equal ones nothing
+ * flows.
+ *
+ * @example
+ * ```ts
+ * const { eigenvalues, eigenvectors } = eig(tensor([[0, -1], [1, 0]]));
+ * eigenvalues; // => [[0.000, 1.000], [0.000, -1.000]]
+ * eigenvectors.shape; // => [2, 2, 2]
+ * ```
+ */
+export function eig(A: Tensor): { eigenvalues: Tensor; eigenvectors: Tensor } {
+  const [values, vectors] = ops.generalEigen(squareNode('eig', A));
+  return { eigenvalues: paired(values), eigenvectors: paired(vectors) };
+}
+
+/**
+ * Eigenvalues [.., n, 2] of any real matrices, as `eig`.
+ *
+ * @example
+ * ```ts
+ * eigvals(tensor([[2, 1], [0, 1]])); // => [[1, 0], [2, 0]]
+ * ```
+ */
+export function eigvals(A: Tensor): Tensor {
+  return paired(ops.generalEigen(squareNode('eigvals', A))[0]);
+}
+
 /**
  * U, S and Vh with U diag(S) Vh = A [.., m, n]; S [.., k] in descending order, k the smaller of m and
  * n. With `fullMatrices` (the default, as PyTorch's) U is [.., m, m] and Vh [.., n, n]; columns beyond k

@@ -7,7 +7,9 @@ export {
   choleskyEx,
   type CholeskyOptions,
   choleskySolve,
+  eig,
   eigh,
+  eigvals,
   eigvalsh,
   lu,
   luFactor,
@@ -22,6 +24,7 @@ export {
 export {
   cond,
   det,
+  logdet,
   matrixNorm,
   type MatrixOrder,
   matrixRank,
@@ -29,7 +32,15 @@ export {
   slogdet,
   vectorNorm,
 } from './norms.ts';
-export { matrixExp, matrixPower, multiDot, tensorinv, tensorsolve, vecdot } from './products.ts';
+export {
+  matrixExp,
+  matrixPower,
+  multiDot,
+  tensorinv,
+  tensorsolve,
+  vander,
+  vecdot,
+} from './products.ts';
 export {
   inv,
   invEx,
@@ -38,6 +49,7 @@ export {
   lstsq,
   pinv,
   solve,
+  solveEx,
   type SolveOptions,
   solveTriangular,
   type ToleranceOptions,

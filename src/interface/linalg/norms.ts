@@ -216,3 +216,17 @@ export function slogdet(A: Tensor): { sign: Tensor; logabsdet: Tensor } {
   const [, sign, logabsdet] = determinant('slogdet', A);
   return { sign: wrap(ops.detach(sign)), logabsdet: wrap(logabsdet) };
 }
+
+/**
+ * The logarithm of the determinant: -Infinity of 0, NaN where it is negative.
+ *
+ * @example
+ * ```ts
+ * logdet(tensor([[2, 0], [0, 3]])); // => 1.792
+ * ```
+ */
+export function logdet(A: Tensor): Tensor {
+  const [, sign, logabsdet] = determinant('logdet', A);
+  const negative = ops.less(ops.detach(sign), ops.constant(0, sign.dtype));
+  return wrap(ops.select(negative, ops.constant(NaN, logabsdet.dtype), logabsdet));
+}

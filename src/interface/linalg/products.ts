@@ -8,6 +8,7 @@ import { nodeOf } from '../tensor/arguments.ts';
 import { listOf, promoteOperands, wrap } from '../tensor/handle.ts';
 import { matmulNode } from '../tensor/linear-algebra.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { floatNode } from '../tensor/unary.ts';
 import { batchOf, squareNode } from './arguments.ts';
 import { inv, solve } from './solving.ts';
 
@@ -154,4 +155,24 @@ export function tensorsolve(A: Tensor, B: Tensor): Tensor {
     });
   }
   return solve(A.reshape([size, size]), B.reshape([size])).reshape(rest);
+}
+
+/**
+ * Powers 0 to n - 1 of each element [..]: [.., n], n the size of the last axis unless given. As
+ * torch.linalg.vander; `tengen.vander` begins with the highest power.
+ *
+ * @example
+ * ```ts
+ * vander(tensor([2, 3]), 3); // => [[1, 2, 4], [1, 3, 9]]
+ * ```
+ */
+export function vander(x: Tensor, n?: number): Tensor {
+  const op = 'vander';
+  const node = floatNode(op, x);
+  if (node.shape.length === 0) throw new ShapeError('takes [.., n], got a number', { op });
+  const count = checkInteger(op, 'n', n ?? node.shape.at(-1), 1);
+  const column = ops.reshape(node, [...node.shape, 1]);
+  const parts: Node[] = [ops.full(column.shape, 1, node.dtype)];
+  for (let k = 1; k < count; k++) parts.push(ops.mul(parts[k - 1]!, column));
+  return wrap(ops.concat(parts, node.shape.length));
 }

@@ -83,6 +83,21 @@ export function solve(A: Tensor, B: Tensor, options: SolveOptions = {}): Tensor 
   return wrap(left ? finish(x) : turned(x));
 }
 
+/**
+ * As `solve`, without throwing: `info` (int32) is 0, or the place (from 1) of the first zero on the
+ * diagonal of U; the result then holds infinities and NaN.
+ */
+export function solveEx(A: Tensor, B: Tensor): { result: Tensor; info: Tensor } {
+  const op = 'solveEx';
+  const a = squareNode(op, A);
+  const { node, finish } = rightSide(op, a, B);
+  const batch = commonBatch(op, a, node);
+  const packed = ops.luFactor(a);
+  const whole = withBatch(packed, batch, 1);
+  const x = ops.luSolve(withBatch(a, batch), withBatch(node, batch), whole, false);
+  return { result: wrap(finish(x)), info: wrap(firstFailure(regular(a, packed))) };
+}
+
 function turnedTensor(op: string, B: Tensor): Tensor {
   if (B.ndim < 2) {
     throw new ArgumentError('{ left: false } takes matrices [.., k, n], not vectors', { op });

@@ -59,3 +59,10 @@ export class AlphaDropout extends DropoutBase {
     return F.alphaDropout(x, { p: this.p, training: this.training });
   }
 }
+
+/** As `AlphaDropout`, of whole channels of [batch, channels, ...]. */
+export class FeatureAlphaDropout extends DropoutBase {
+  forward(x: Tensor): Tensor {
+    return F.featureAlphaDropout(x, { p: this.p, training: this.training });
+  }
+}

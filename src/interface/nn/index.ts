@@ -1,6 +1,11 @@
 // Layers, containers, losses, and how parameters start.
 export * from './activations.ts';
 export {
+  AdaptiveLogSoftmaxWithLoss,
+  type AdaptiveSoftmaxOptions,
+  type AdaptiveSoftmaxResult,
+} from './adaptive-softmax.ts';
+export {
   type AttentionArguments,
   MultiheadAttention,
   type MultiheadAttentionOptions,
@@ -12,7 +17,8 @@ export * from './distance.ts';
 export * from './dropout.ts';
 export * from './embedding.ts';
 export { functionalCall } from './functional-call.ts';
-export * as init from './init.ts';
+export * from './fused.ts';
+export * as init from './initializers.ts';
 export * from './linear.ts';
 export * from './local-convolution.ts';
 export * from './losses.ts';
@@ -29,6 +35,7 @@ export {
 } from './module.ts';
 export * from './normalization.ts';
 export { Buffer, Parameter } from './parameter.ts';
+export { parametersToVector, vectorToParameters } from './parameter-vector.ts';
 export * as parametrize from './parametrize.ts';
 export { spectralNorm, type SpectralNormOptions, weightNorm } from './parametrize.ts';
 export * from './pooling.ts';

@@ -1,9 +1,11 @@
 // Losses as modules: each calls the function of the same name with the options it was made with.
 import * as F from '../functional/index.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { describeOptions } from './create.ts';
+import { checkInteger } from '../tensor/arguments.ts';
+import { describeOptions, newParameter } from './create.ts';
+import * as init from './init.ts';
 import { Module } from './module.ts';
-import { Buffer } from './parameter.ts';
+import { Buffer, type Parameter } from './parameter.ts';
 
 /** A loss with its options; tensors among them (class weights) are saved as buffers. */
 abstract class Loss<Options extends object> extends Module {
@@ -296,5 +298,52 @@ export class HingeLoss extends Loss<F.HingeOptions> {
 
   forward(input: Tensor, target: Tensor): Tensor {
     return F.hingeLoss(input, target, this.options);
+  }
+}
+
+/** Brings what is alike together and moves the rest apart: see `F.contrastiveLoss`. */
+export class ContrastiveLoss extends Loss<MarginOptions> {
+  constructor(options: MarginOptions = {}) {
+    super(options);
+  }
+
+  forward(x1: Tensor, x2: Tensor, target: Tensor): Tensor {
+    return F.contrastiveLoss(x1, x2, target, this.options);
+  }
+}
+
+/** How badly queries find their keys among those of all: see `F.infoNceLoss`. */
+export class InfoNCELoss extends Loss<F.InfoNceOptions> {
+  constructor(options: F.InfoNceOptions = {}) {
+    super(options);
+  }
+
+  forward(query: Tensor, keys: Tensor): Tensor {
+    return F.infoNceLoss(query, keys, this.options);
+  }
+}
+
+/**
+ * Half the squared distance from the centre of one's class, a parameter [numClasses, size] that starts
+ * from normal numbers: see `F.centerLoss`.
+ *
+ * @example
+ * const loss = new CenterLoss(10, 2);
+ * loss.centers.shape; // => [10, 2]
+ * loss.forward(zeros([3, 2]), tensor([0, 1, 0], { dtype: 'int32' })).shape; // => []
+ */
+export class CenterLoss extends Loss<F.LossOptions> {
+  readonly centers: Parameter;
+
+  constructor(numClasses: number, size: number, options: F.LossOptions = {}) {
+    super(options);
+    checkInteger('nn.CenterLoss', 'numClasses', numClasses, 1);
+    checkInteger('nn.CenterLoss', 'size', size, 1);
+    this.centers = newParameter([numClasses, size]);
+    init.normal(this.centers);
+  }
+
+  forward(input: Tensor, target: Tensor): Tensor {
+    return F.centerLoss(input, target, this.centers, this.options);
   }
 }

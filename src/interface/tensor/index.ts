@@ -314,3 +314,33 @@ export {
   uniqueConsecutive,
   type Uniques,
 } from './uniques.ts';
+export {
+  addbmm,
+  addr,
+  broadcastShapes,
+  diagflat,
+  diagonalScatter,
+  dist,
+  dsplit,
+  fmax,
+  fmin,
+  indexReduce,
+  inner,
+  isneginf,
+  isposinf,
+  logNdtr,
+  pdist,
+  polygamma,
+  promoteTypes,
+} from './small-functions.ts';
+export {
+  beta,
+  dirichlet,
+  type DrawOptions,
+  exponential,
+  gamma,
+  multinomial,
+  type MultinomialOptions,
+  poisson,
+  shuffle,
+} from './draws.ts';

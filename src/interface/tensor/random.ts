@@ -9,6 +9,7 @@ import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from './arguments.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import { defaultGenerator, type Generator } from './generator.ts';
+import { watched } from './engine.ts';
 import { castNode, numberNode, wrap } from './handle.ts';
 import { type CreationOptions, readShape } from './creation.ts';
 import type { Tensor } from './tensor.ts';
@@ -39,9 +40,15 @@ export function drawOf(slot: Node): { readonly draw: Draw; readonly word: 0 | 1 
 }
 
 /** Random uint32 words at the generator's next place. */
-export function bitsNode(shape: Shape, generator: Generator = defaultGenerator): Node {
-  const draw: Draw = { generator, count: sizeOf(shape) };
+export function bitsNode(shape: Shape, generator?: Generator): Node {
+  return ops.randomBits(shape, sourceOf(sizeOf(shape), generator));
+}
+
+/** The generator's next place, for `count` words. */
+export function sourceOf(count: number, generator: Generator = defaultGenerator): ops.RandomSource {
+  const draw: Draw = { generator, count };
   const words = placeWords(draw);
+  watched.current?.drew(draw);
   const slot = (word: 0 | 1 | 2 | 3): Node => {
     const node = ops.scalar(words[word], 'uint32');
     draws.set(node, { draw, word });
@@ -56,7 +63,7 @@ export function bitsNode(shape: Shape, generator: Generator = defaultGenerator):
   for (const { iteration } of openBodies()) {
     if (iteration !== null) source = streamOf(source, iteration());
   }
-  return ops.randomBits(shape, source);
+  return source;
 }
 
 /** What a loop draws: a key of its own, and for each iteration other blocks under it. */
@@ -83,7 +90,7 @@ export function uniformNode(shape: Shape, dtype: DType, generator?: Generator): 
 }
 
 /** Standard normal floats by Box and Muller (1958): an angle and a radius for each. */
-function normalNode(shape: Shape, dtype: DType, generator?: Generator): Node {
+export function normalNode(shape: Shape, dtype: DType, generator?: Generator): Node {
   const both = uniformNode([2, ...shape], dtype, generator);
   const part = (index: number): Node => ops.reshape(ops.narrowAxis(both, 0, index, 1), shape);
   const one = ops.constant(1, dtype);

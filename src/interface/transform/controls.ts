@@ -13,6 +13,7 @@ import {
 import { threadsAvailable } from '../../runtime/host-threads.ts';
 import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { Entry } from './entry.ts';
 import type { EvaluatorStats } from './evaluator.ts';
 import { evaluator } from './install.ts';
 import { memoryBudgetOf, type MemoryBudgetOption, settings } from './settings.ts';
@@ -192,6 +193,29 @@ export function memory(): MemoryUse {
   return getDevice(defaultDeviceName()).memory();
 }
 
+/** Values that wait for a gradient between plans, while there is a memory budget. */
+export interface HeldMemory {
+  /** Bytes of what could be given up. */
+  readonly bytes: number;
+  /** How often a value was given up, and how often one was computed again because it was read or used. */
+  readonly evictions: number;
+  readonly restorations: number;
+}
+
+/**
+ * What is held between plans: results of `debug.eager`, values read on the way, values that plans learned
+ * to keep. Under a budget of bytes some are given up and computed again (docs/memory.md).
+ *
+ * @example
+ * ```ts
+ * heldMemory().bytes >= 0; // => true
+ * ```
+ */
+export function heldMemory(): HeldMemory {
+  const { bytes, evictions, restorations } = evaluator().held;
+  return { bytes, evictions, restorations };
+}
+
 /** Drops all compiled plans and the memory they hold. What runs again is compiled again. */
 export function clearPlans(): void {
   evaluator().clearPlans();
@@ -206,6 +230,9 @@ export function stats(): Readonly<EvaluatorStats> {
 export function resetStats(): void {
   const counters = evaluator().stats;
   for (const name of Object.keys(counters) as (keyof EvaluatorStats)[]) counters[name] = 0;
+  const { held } = evaluator();
+  held.evictions = 0;
+  held.restorations = 0;
 }
 
 /**
@@ -216,15 +243,18 @@ export function explain(options: { plans?: number } = {}): string {
   const { plans = 1 } = options;
   const recent = evaluator().recent.slice(0, plans);
   if (recent.length === 0) return 'nothing was computed yet';
-  return recent
-    .map(({ entry, device }) => {
-      const kept = entry.learnedRoots.length;
-      const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
-      const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
-      const times = entry.measured?.dispatches.map((sum) => sum / (entry.measured?.runs ?? 1));
-      return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
-    })
-    .join('\n\n');
+  return recent.map(({ entry, device }) => explainEntry(entry, device)).join('\n\n');
+}
+
+/** What `explain` says of one plan. */
+export function explainEntry(entry: Entry, device: Device): string {
+  const kept = entry.learnedRoots.length;
+  const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
+  const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
+  const { measured } = entry;
+  const hasTimes = measured !== null && measured.dispatches.length > 0;
+  const times = hasTimes ? measured.dispatches.map((sum) => sum / measured.runs) : undefined;
+  return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
 }
 
 /** The memory of one plan. All in bytes, but for the arithmetic. */

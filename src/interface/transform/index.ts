@@ -19,6 +19,8 @@ export {
   type Environment,
   evaluate,
   explain,
+  heldMemory,
+  type HeldMemory,
   profile,
   keep,
   memory,
@@ -41,5 +43,18 @@ export {
   measuredAlgorithms,
 } from './algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
-export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';
+export {
+  excludeFromTrace,
+  trace,
+  type Trace,
+  type Traced,
+  type TraceOptions,
+  type TraceStats,
+} from './trace.ts';
+export type {
+  Profile,
+  ProfiledKernel,
+  ProfiledProgram,
+  ProfileOptions,
+} from './tracing/profile.ts';
 export type { MemoryBudgetOption } from './settings.ts';

@@ -2,8 +2,10 @@
 import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
 import { LoweringMemo } from '../../compile/lower/memo.ts';
+import { contractionFlops } from '../../compile/lower/naive-contraction.ts';
 import type { Root } from '../../compile/program.ts';
 import type { Linearization } from '../../graph/linearize.ts';
+import type { Node } from '../../graph/node.ts';
 import type { Device, Executable } from '../../runtime/device.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { Ahead } from './ahead.ts';
@@ -12,6 +14,7 @@ import type { Entry, Results } from './entry.ts';
 import { guardsOf } from './promises.ts';
 import { settings, targetOf } from './settings.ts';
 import { compiledOnce } from './stored-programs.ts';
+import { bytesOf } from './values.ts';
 
 /** Counters that looking up and compiling add to. */
 interface PlanStats {
@@ -72,8 +75,8 @@ export class Plans {
   renew(entry: Entry, device: Device, linear: Linearization, results: Results): void {
     const { roots } = results;
     const known = new Set(roots.map((root) => root.position));
-    entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
-    entry.learnedRoots.sort((a, b) => a - b);
+    const wanted = [...entry.learned].filter((position) => !known.has(position));
+    entry.learnedRoots = worthKeeping(wanted, linear.nodes).sort((a, b) => a - b);
     const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
     disposeExecutables(entry);
     const shelf = this.#shelfFor(device);
@@ -155,6 +158,27 @@ export class Plans {
     this.#stats.compileMs += performance.now() - start;
     return { compiled, executable, ahead };
   }
+}
+
+/** Under a budget: as many as fit into it, those that take longest to compute for their bytes first. */
+function worthKeeping(positions: number[], nodes: readonly Node[]): number[] {
+  const budget = settings.memoryBudget;
+  if (typeof budget !== 'number') return positions;
+  const work = (position: number): number => {
+    const node = nodes[position] as Node;
+    const { kind } = node.op.lower;
+    const flops = kind === 'matmul' || kind === 'convolution' ? contractionFlops(node) : 0;
+    return (flops + 1) / Math.max(1, bytesOf(node));
+  };
+  let room = budget;
+  return positions
+    .toSorted((a, b) => work(b) - work(a) || a - b)
+    .filter((position) => {
+      const bytes = bytesOf(nodes[position] as Node);
+      if (bytes > room) return false;
+      room -= bytes;
+      return true;
+    });
 }
 
 /** Parameters that the program reads and does not change. */

@@ -1,0 +1,87 @@
+// Compiles the graph of a program file for a device and sizes for which the file holds nothing. Loaded
+// only then: it brings the compiler with it.
+import { FormatError } from '../../base/errors.ts';
+import { type Sizes, sizeAt, substituteSizes } from '../../base/size-expression.ts';
+import { compile } from '../../compile/compiler.ts';
+import type { CompiledProgram, Root } from '../../compile/program.ts';
+import { Linearization } from '../../graph/linearize.ts';
+import type { Node } from '../../graph/node.ts';
+import { input, scalar } from '../../graph/ops/index.ts';
+import { type GraphRecord, graphOf, parseGraphRecord } from '../../graph/record.ts';
+import type { Target } from '../../ir/kernel.ts';
+import type { ModelHeader } from './header.ts';
+
+export interface ModelCompileOptions {
+  /** Without, every operation is a kernel of its own and nothing is simplified. */
+  readonly fusion?: boolean;
+}
+
+/**
+ * The program of a header at some sizes of its dimensions, for a target.
+ *
+ * @throws FormatError if the header's graph is none.
+ */
+export function compileModel(
+  header: ModelHeader,
+  sizes: Sizes,
+  target: Target,
+  options: ModelCompileOptions = {},
+): CompiledProgram {
+  const record = parseGraphRecord(substituteSizes(header.graph, sizes));
+  const { nodes, leaves, scalars, outputs } = nodesOf(header, record);
+  const roots = outputs.map((node, i): Root => {
+    return { position: nodes.indexOf(node), inPlaceOf: overwrittenBy(header, i) };
+  });
+  return compile({ nodes, leaves, scalars, roots }, target, {
+    ...options,
+    constantLeaves: header.leaves.map((leaf) => leaf.kind === 'weight' && leaf.update < 0),
+  });
+}
+
+/** The leaf that output `i` may overwrite: none where a run can turn out to be wrong. */
+function overwrittenBy({ leaves, guards }: ModelHeader, i: number): number {
+  if (guards.length > 0) return -1;
+  return leaves.findIndex((leaf) => leaf.kind === 'weight' && leaf.update === i);
+}
+
+function nodesOf(
+  { leaves: leafRecords, scalars: scalarRecords, inputs, outputs, guards }: ModelHeader,
+  record: GraphRecord,
+) {
+  const ends = (op: string) => record.nodes.filter((node) => node.op === op);
+  const leaves = ends('input').map(({ shape, dtype }, i) =>
+    input({ storageId: -1 - i }, 0, shape, dtype, false, null),
+  );
+  const scalars = ends('scalar').map(({ dtype }) => scalar(0, dtype));
+  if (leaves.length !== leafRecords.length || scalars.length !== scalarRecords.length) {
+    throw new FormatError(
+      `the graph has ${leaves.length} inputs and ${scalars.length} numbers, described are ${leafRecords.length} and ${scalarRecords.length}`,
+    );
+  }
+  const updates = leafRecords.filter((leaf) => leaf.kind === 'weight' && leaf.update >= 0);
+  const wanted = outputs.length + updates.length + 2 * guards.length;
+  if (record.outputs.length !== wanted || inputs.length > leaves.length + inputs.length) {
+    throw new FormatError(
+      `the graph has ${record.outputs.length} outputs, described are ${wanted}`,
+    );
+  }
+  const graph = graphOf(record, leaves, scalars);
+  checkOutputs(graph.outputs);
+  const linear = new Linearization();
+  linear.reset();
+  for (const output of graph.outputs) linear.add(output);
+  return { nodes: linear.nodes, leaves, scalars, outputs: graph.outputs };
+}
+
+/** The compiler wants results that are computed, each once. */
+function checkOutputs(outputs: readonly Node[]): void {
+  const distinct = new Set(outputs);
+  if (distinct.size === outputs.length && outputs.every(({ op }) => op.lower.kind !== 'leaf'))
+    return;
+  throw new FormatError('an output of the graph is an input, or stands twice: copies are missing');
+}
+
+/** What each draw takes of the random stream. */
+export function drawSizes({ draws }: ModelHeader, sizes: Sizes): number[] {
+  return draws.map((count) => sizeAt(count, sizes));
+}

@@ -1,0 +1,3 @@
+// How parameters start: what is exported as nn.init.
+export * from './init.ts';
+export * from './more-init.ts';

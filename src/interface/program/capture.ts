@@ -1,0 +1,321 @@
+// Takes down what a function computes, as data: its graph, and what the graph's ends are - inputs, weights,
+// numbers, places in random streams - without computing anything.
+import { byteSize } from '../../base/dtype.ts';
+import { ArgumentError, TraceError } from '../../base/errors.ts';
+import { formatShape, sizeOf } from '../../base/shape.ts';
+import type { Node } from '../../graph/node.ts';
+import type { StatedPromise } from '../../graph/op.ts';
+import * as ops from '../../graph/ops/index.ts';
+import { guardsOf as regionGuards } from '../../graph/ops/result.ts';
+import { Linearization } from '../../graph/linearize.ts';
+import { type GraphRecord, recordGraph } from '../../graph/record.ts';
+import type { Storage } from '../../runtime/storage.ts';
+import type { GuardRecord, LeafRecord, PortRecord, ScalarRecord } from '../lite/header.ts';
+import { engine } from '../tensor/engine.ts';
+import { fromBytes, isTensor, tensorOn } from '../tensor/handle.ts';
+import { type Draw, drawOf } from '../tensor/random.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { Assignment } from '../transform/entry.ts';
+import { guardsOf as watchedOf } from '../transform/promises.ts';
+import { evaluator } from '../transform/install.ts';
+import { checkTensorTree, treeLeaves } from '../transform/tree.ts';
+import { userLine } from '../transform/user-line.ts';
+
+/** What tells the names of weights: a module. */
+export interface NamedState {
+  namedParameters(): Iterable<readonly [string, Tensor]>;
+  namedBuffers(): Iterable<readonly [string, Tensor]>;
+}
+
+export interface CaptureOptions {
+  /** For messages and the file. */
+  readonly name: string;
+  readonly inputNames?: readonly string[] | undefined;
+  readonly outputNames?: readonly string[] | undefined;
+  readonly module?: NamedState | undefined;
+}
+
+/** A function as data. Positions are those of the header of a program file. */
+export interface Capture {
+  readonly graph: GraphRecord;
+  readonly inputs: readonly PortRecord[];
+  readonly outputs: readonly PortRecord[];
+  readonly leaves: readonly LeafRecord[];
+  readonly scalars: readonly ScalarRecord[];
+  readonly draws: readonly number[];
+  readonly guards: readonly GuardRecord[];
+  /** The weights, by the names that `leaves` give them. */
+  readonly weights: ReadonlyMap<string, Tensor>;
+}
+
+/** A tensor of zeros in memory of its own, so that it is told from all others. */
+function standIn(like: Tensor): Tensor {
+  const { shape, dtype } = like;
+  return fromBytes(new Uint8Array(sizeOf(shape) * byteSize(dtype)), shape, dtype);
+}
+
+/** Refuses what needs values. */
+function refusal(name: string) {
+  return {
+    reading: (): void => {
+      const line = userLine();
+      throw new TraceError(
+        `${name} reads a value while it is recorded${line === '' ? '' : ` (at ${line})`}`,
+        { op: 'dump', hint: 'return the tensor and read it outside' },
+      );
+    },
+    // Updates are part of the program; they are not made.
+    stepping: (): boolean => true,
+  };
+}
+
+/** Runs the function on stand-ins, and gives back its results and what it assigns to. */
+function record(
+  fn: (...args: readonly unknown[]) => unknown,
+  args: readonly unknown[],
+  name: string,
+): { readonly result: unknown; readonly made: readonly Assignment[] } {
+  const { observers } = evaluator();
+  const before = new Set(evaluator().pendingAssignments());
+  const observer = refusal(name);
+  observers.push(observer);
+  let result: unknown;
+  try {
+    result = fn(...args);
+  } finally {
+    observers.splice(observers.indexOf(observer), 1);
+  }
+  checkTensorTree(name, result);
+  const made = evaluator()
+    .pendingAssignments()
+    .filter((assignment) => !before.has(assignment));
+  return { result, made };
+}
+
+/**
+ * Takes down `fn` for arguments like `args`; numbers and everything else but tensors are part of it.
+ *
+ * @throws TraceError if it reads a value; ArgumentError if names do not fit.
+ */
+export function capture(
+  fn: (...args: readonly unknown[]) => unknown,
+  args: readonly unknown[],
+  options: CaptureOptions,
+): Capture {
+  const { name } = options;
+  // Nothing may be pending: what the function assigns to must be told from what stood before.
+  engine().step();
+  const given: Tensor[] = [];
+  const standIns = args.map((arg) => replaceTensors(arg, given));
+  const { result, made } = record(fn, standIns, name);
+  try {
+    return describe(options, args, given, result, made);
+  } finally {
+    for (const { holder, storage } of made) engine().replaced(holder, storage);
+  }
+}
+
+/** The same tree on stand-ins, which are added to `given`. */
+function replaceTensors(value: unknown, given: Tensor[]): unknown {
+  if (isTensor(value)) {
+    const tensor = standIn(value);
+    given.push(tensor);
+    return tensor;
+  }
+  if (Array.isArray(value)) return value.map((item: unknown) => replaceTensors(item, given));
+  if (typeof value !== 'object' || value === null) return value;
+  if (Object.getPrototypeOf(value) !== Object.prototype) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, replaceTensors(item, given)]),
+  );
+}
+
+function describe(
+  options: CaptureOptions,
+  args: readonly unknown[],
+  given: readonly Tensor[],
+  result: unknown,
+  made: readonly Assignment[],
+): Capture {
+  const results = treeLeaves(options.name, 'output', result);
+  const wanted = [...results.map(({ tensor }) => tensor.node), ...made.map(({ node }) => node)];
+  const { guards, watched } = guardsOf(wanted);
+  const roots = separate([...wanted, ...watched]);
+  const recorded = recordGraph(roots);
+  const draws: Draw[] = [];
+  const scalars = recorded.scalars.map((node): ScalarRecord => {
+    const random = drawOf(node);
+    if (random === null) return { kind: 'number', value: node.value };
+    if (!draws.includes(random.draw)) draws.push(random.draw);
+    return { kind: 'random', draw: draws.indexOf(random.draw), word: random.word };
+  });
+  rewind(recorded.scalars);
+  const updates = new Map(made.map(({ storage }, i) => [storage, results.length + i]));
+  const weights = new Map<string, Tensor>();
+  const nameOf = namer(options.module, weights);
+  const leaves = recorded.leaves.map((leaf): LeafRecord => {
+    const input = given.findIndex(({ node }) => node.storage === leaf.storage);
+    if (input >= 0) return { kind: 'input', input };
+    const storage = leaf.storage as Storage;
+    return { kind: 'weight', tensor: nameOf(leaf), update: updates.get(storage) ?? -1 };
+  });
+  checkUpdates(made, leaves, options.name);
+  return {
+    graph: recorded.record,
+    inputs: portsOf(given, inputPaths(args), options.inputNames, 'input'),
+    outputs: portsOf(
+      results.map(({ tensor }) => tensor),
+      results.map(({ path }) => nameOfPath(path, 'output')),
+      options.outputNames,
+      'output',
+    ),
+    leaves,
+    scalars,
+    draws: draws.map(({ count }) => count),
+    guards,
+    weights,
+  };
+}
+
+/** What is assigned must be read as well: otherwise there is no weight that it could become. */
+function checkUpdates(
+  made: readonly Assignment[],
+  leaves: readonly LeafRecord[],
+  name: string,
+): void {
+  const read = leaves.filter((leaf) => leaf.kind === 'weight' && leaf.update >= 0).length;
+  if (read === made.length) return;
+  throw new ArgumentError(`${name} assigns to a tensor that it does not read`, {
+    op: 'dump',
+    hint: 'return the value instead',
+  });
+}
+
+/** Results that are computed, each by a node of its own. */
+function separate(roots: readonly Node[]): Node[] {
+  const seen = new Set<Node>();
+  return roots.map((root) => {
+    const isEnd = root.storage !== null || root.op.lower.kind === 'leaf';
+    if (!isEnd && !seen.has(root)) {
+      seen.add(root);
+      return root;
+    }
+    return ops.copy(root);
+  });
+}
+
+/** Least and most of what the graph promises, and what they have to be. */
+function guardsOf(roots: readonly Node[]): { guards: GuardRecord[]; watched: Node[] } {
+  const linear = new Linearization();
+  linear.reset();
+  for (const root of roots) linear.add(root);
+  const promises = linear.promises.filter((node) => node.op.lower.kind !== 'region');
+  const guards: GuardRecord[] = [];
+  const watched: Node[] = [];
+  for (const promise of [...promises, ...linear.nodes.flatMap(regionGuards)]) {
+    const stated: StatedPromise | null = promise.op.promise?.stated(promise) ?? null;
+    if (stated === null || guards.some((known) => known === stated)) continue;
+    guards.push({ dtype: (promise.inputs[0] as Node).dtype, ...stated });
+    watched.push(...watchedOf([promise]));
+  }
+  return { guards, watched };
+}
+
+/** Gives back the places in random streams that recording took. */
+function rewind(scalars: readonly Node[]): void {
+  for (const node of scalars) {
+    const random = drawOf(node);
+    if (random === null || random.word !== 2) continue;
+    const { generator } = random.draw;
+    const { seed, offset } = generator.getState();
+    const high = scalars.find((other) => {
+      const place = drawOf(other);
+      return place?.draw === random.draw && place.word === 3;
+    });
+    const first = node.value + (high?.value ?? 0) * 2 ** 32;
+    if (first < offset) generator.setState({ seed, offset: first });
+  }
+}
+
+/** Names of weights: the module's, else numbers; tensors of the same storage have one. */
+function namer(
+  module: NamedState | undefined,
+  weights: Map<string, Tensor>,
+): (leaf: Node) => string {
+  const known = new Map<unknown, string>();
+  if (module !== undefined) {
+    for (const [name, { node }] of [...module.namedParameters(), ...module.namedBuffers()]) {
+      if (node.storage !== null) known.set(node.storage, name);
+    }
+  }
+  const used = new Set<unknown>();
+  return (leaf) => {
+    let name = known.get(leaf.storage);
+    if (name === undefined) {
+      name = `weight${used.size}`;
+      known.set(leaf.storage, name);
+    }
+    used.add(leaf.storage);
+    weights.set(name, tensorOn(leaf));
+    return name;
+  };
+}
+
+// ---- names ------------------------------------------------------------------------------------
+
+/** `carry[0].h` under `output`: `carry.0.h`; the only result is `output` itself. */
+function nameOfPath(path: string, root: string): string {
+  const inner = path.slice(root.length).replaceAll('[', '.').replaceAll(']', '');
+  return inner === '' ? root : inner.slice(1);
+}
+
+/** A name for each tensor among arguments: `input`, or its key, or its number. */
+function inputPaths(args: readonly unknown[]): string[] {
+  const paths: string[] = [];
+  const visit = (value: unknown, path: string): void => {
+    if (isTensor(value)) paths.push(path);
+    else if (Array.isArray(value)) value.forEach((item, i) => visit(item, `${path}.${i}`));
+    else if (isPlain(value)) {
+      const prefix = args.length === 1 && path === '0' ? '' : `${path}.`;
+      for (const [key, item] of Object.entries(value)) visit(item, `${prefix}${key}`);
+    }
+  };
+  args.forEach((arg, i) => visit(arg, String(i)));
+  if (paths.length === 1 && /^\d/.test(paths[0] as string)) return ['input'];
+  return paths.map((path) =>
+    /^\d/.test(path) ? `input${path.replace(/^(\d+)\.?/, '$1.')}`.replace(/\.$/, '') : path,
+  );
+}
+
+function isPlain(value: unknown): value is Readonly<Record<string, unknown>> {
+  return (
+    typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
+  );
+}
+
+function portsOf(
+  tensors: readonly Tensor[],
+  paths: readonly string[],
+  names: readonly string[] | undefined,
+  what: string,
+): PortRecord[] {
+  if (names !== undefined && names.length !== tensors.length) {
+    const list = tensors.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
+    throw new ArgumentError(`${names.length} names for ${tensors.length} ${what}s: ${list}`, {
+      op: 'dump',
+    });
+  }
+  const ports = tensors.map(({ dtype, shape }, i) => ({
+    name: names?.[i] ?? (paths[i] as string),
+    dtype,
+    shape,
+  }));
+  const twice = ports.find(({ name }, i) => ports.some((other, k) => k < i && other.name === name));
+  if (twice !== undefined) {
+    throw new ArgumentError(`two ${what}s are called '${twice.name}'`, {
+      op: 'dump',
+      hint: `pass names: { ${what}s: [...] }`,
+    });
+  }
+  return ports;
+}

@@ -1,0 +1,196 @@
+// Writes a function as a program file: its graph, weights, test cases, and what is compiled of it.
+import { describeValue } from '../../base/checks.ts';
+import type { TypedArray } from '../../base/dtype.ts';
+import { ArgumentError } from '../../base/errors.ts';
+import { formatShape } from '../../base/shape.ts';
+import type { Sizes } from '../../base/size-expression.ts';
+import { portableTargets } from '../../runtime/registry.ts';
+import { writeProgram } from '../../runtime/program-writer.ts';
+import { crc32 } from '../io/crc32.ts';
+import {
+  pendingTensor,
+  type PendingTensor,
+  serializePending,
+  writePending,
+} from '../io/safetensors.ts';
+import { toHostArray } from '../io/tensors.ts';
+import { compileModel } from '../lite/compile.ts';
+import {
+  FORMAT_VERSION,
+  formatHeader,
+  HEADER_KEY,
+  type ModelHeader,
+  RESERVED_PREFIX,
+  type StoredRecord,
+  type TestRecord,
+} from '../lite/header.ts';
+import { differenceOf } from '../lite/model.ts';
+import { isTensor } from '../tensor/handle.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { evaluate } from '../transform/controls.ts';
+import { settings } from '../transform/settings.ts';
+import { treeLeaves } from '../transform/tree.ts';
+import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
+import { type Capture, capture } from './capture.ts';
+
+type Fn = (...args: readonly unknown[]) => unknown;
+
+/** Differences up to this count as rounding, over the largest value. */
+const TOLERANCE = 1e-5;
+
+/**
+ * Writes `fn` to a file at `path`, or to memory.
+ *
+ * @throws ArgumentError for names or test cases that do not fit; TraceError if the function reads a value.
+ */
+export async function dump(
+  name: string,
+  fn: Fn,
+  path: string | URL | null,
+  options: DumpOptions,
+): Promise<DumpReport> {
+  const { inputs, testCases = [inputs], metadata = {} } = options;
+  if (!Array.isArray(inputs)) {
+    throw new ArgumentError(`inputs are the arguments of a call, got ${describeValue(inputs)}`, {
+      op: 'dump',
+      hint: 'dump(path, { inputs: [x] })',
+    });
+  }
+  const captured = capture(fn, inputs, {
+    name,
+    module: options.module,
+    inputNames: options.names?.inputs,
+    outputNames: options.names?.outputs,
+  });
+  checkWeightNames(captured);
+  const tensors: PendingTensor[] = [];
+  for (const [key, value] of captured.weights) {
+    tensors.push(pendingTensor(key, await toHostArray(value)));
+  }
+  const { tests, difference } = await writeTests(fn, captured, testCases, options, tensors);
+  const bare: ModelHeader = {
+    version: FORMAT_VERSION,
+    name,
+    producer: 'tengen',
+    dimensions: [],
+    inputs: captured.inputs,
+    outputs: captured.outputs,
+    graph: captured.graph,
+    leaves: captured.leaves,
+    scalars: captured.scalars,
+    draws: captured.draws,
+    guards: captured.guards,
+    tests,
+    stored: [],
+    difference,
+    metadata,
+  };
+  const header = { ...bare, stored: storePrograms(bare, options, tensors) };
+  const text = new Map([
+    ['format', 'tengen'],
+    [HEADER_KEY, formatHeader(header)],
+  ]);
+  const bytes = path === null ? await serializePending(tensors, text) : null;
+  if (path !== null) await writePending(path, tensors, text);
+  return { bytes, header, difference };
+}
+
+function checkWeightNames({ weights }: Capture): void {
+  const reserved = [...weights.keys()].find((name) => name.startsWith(RESERVED_PREFIX));
+  if (reserved === undefined) return;
+  throw new ArgumentError(`a weight is called '${reserved}': files use such names themselves`, {
+    op: 'dump',
+  });
+}
+
+/** Compiles for every machine that starts without a compiler. */
+function storePrograms(
+  header: ModelHeader,
+  { numerics = ['fast'] }: DumpOptions,
+  tensors: PendingTensor[],
+): StoredRecord[] {
+  const sizes: Sizes = {};
+  return portableTargets(numerics).map((target) => {
+    const bytes = writeProgram(compileModel(header, sizes, target));
+    const { name, vectorBytes, fma } = target;
+    const fused = fma ? '.fma' : '';
+    const tensor = `${RESERVED_PREFIX}program.${name}.${target.numerics}${fused}`;
+    tensors.push(pendingTensor(tensor, { data: bytes, shape: [bytes.length] }));
+    const record = { name, vectorBytes, fma, numerics: target.numerics };
+    return { target: record, sizes, tensor, checksum: crc32(bytes) };
+  });
+}
+
+/** Runs the function on each test case, as it is compiled and without optimisation. */
+async function writeTests(
+  fn: Fn,
+  { inputs, outputs }: Capture,
+  cases: readonly (readonly unknown[])[],
+  { tolerance = TOLERANCE }: DumpOptions,
+  tensors: PendingTensor[],
+): Promise<{ tests: TestRecord[]; difference: number | null }> {
+  const tests: TestRecord[] = [];
+  let difference: number | null = null;
+  for (const [i, args] of cases.entries()) {
+    const given = tensorsIn(args);
+    const fits =
+      given.length === inputs.length &&
+      given.every(({ dtype, shape }, k) => {
+        const port = inputs[k];
+        return dtype === port?.dtype && String(shape) === String(port.shape);
+      });
+    if (!fits) {
+      const list = given.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
+      throw new ArgumentError(
+        `test case ${i} is of ${list || 'no tensors'}, not of the inputs' form`,
+        {
+          op: 'dump',
+        },
+      );
+    }
+    const results = await valuesOf(fn, args);
+    const plain = await withoutFusion(() => valuesOf(fn, args));
+    results.forEach((values, k) => {
+      difference = Math.max(difference ?? 0, differenceOf(values, plain[k] as TypedArray));
+    });
+    const nameOf = (kind: string, name: string): string =>
+      `${RESERVED_PREFIX}test.${i}.${kind}.${name}`;
+    const record = { inputs: [] as string[], outputs: [] as string[] };
+    for (const [k, { name, shape, dtype }] of [...inputs, ...outputs].entries()) {
+      const isInput = k < inputs.length;
+      const tensor = nameOf(isInput ? 'input' : 'output', name);
+      const data = isInput
+        ? await (given[k] as Tensor).data()
+        : (results[k - inputs.length] as TypedArray);
+      tensors.push(pendingTensor(tensor, { data, shape: shape.map(Number), dtype }));
+      (isInput ? record.inputs : record.outputs).push(tensor);
+    }
+    tests.push({ ...record, sizes: {}, tolerance });
+  }
+  return { tests, difference };
+}
+
+/** The tensors among arguments, in the order of the inputs. */
+function tensorsIn(value: unknown): Tensor[] {
+  if (isTensor(value)) return [value];
+  if (Array.isArray(value)) return value.flatMap((item: unknown) => tensorsIn(item));
+  if (typeof value !== 'object' || value === null) return [];
+  if (Object.getPrototypeOf(value) !== Object.prototype) return [];
+  return Object.values(value).flatMap((item) => tensorsIn(item));
+}
+
+async function valuesOf(fn: Fn, args: readonly unknown[]): Promise<TypedArray[]> {
+  const results = treeLeaves('dump', 'output', fn(...args)).map(({ tensor }) => tensor);
+  evaluate(...results);
+  return Promise.all(results.map((result) => result.data()));
+}
+
+async function withoutFusion<T>(body: () => Promise<T>): Promise<T> {
+  const before = settings.fusion;
+  settings.fusion = false;
+  try {
+    return await body();
+  } finally {
+    settings.fusion = before;
+  }
+}

@@ -19,7 +19,7 @@ import { firstHosts, runOnHost } from './host-steps.ts';
 import { checkGuards, checkStoredIndices } from './promises.ts';
 import { HeldValues } from './held-values.ts';
 import { LearnedValues } from './learning.ts';
-import { Plans } from './plans.ts';
+import { isTraining, Plans } from './plans.ts';
 import { settings } from './settings.ts';
 import { bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
@@ -306,7 +306,7 @@ export class Evaluator implements Engine {
     const inPlace = promises.length === 0;
     const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
     const results = { rootNodes, assigned, roots, promises };
-    this.#completeKey(roots);
+    this.#completeKey(roots, isTraining(rootNodes));
     const entry = this.#planFor(device, results);
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
@@ -418,8 +418,9 @@ export class Evaluator implements Engine {
     return roots;
   }
 
-  #completeKey(roots: readonly Root[]): void {
+  #completeKey(roots: readonly Root[], training: boolean): void {
     const { key } = this.#linear;
+    key.push(training ? 1 : 0);
     key.push(roots.length);
     for (const root of roots) {
       key.push(root.position);

@@ -26,6 +26,8 @@ export {
   memory,
   type MemoryUse,
   type Numerics,
+  type PassSwitches,
+  passes,
   planMemory,
   type PlanMemory,
   type Precision,
@@ -33,9 +35,11 @@ export {
   setDefaultDevice,
   setMemoryBudget,
   setNumerics,
+  setPasses,
   setPrecision,
   stats,
 } from './controls.ts';
+export type { PassName, Passes } from '../../compile/passes/switches.ts';
 export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';
 export {
   clearMeasuredAlgorithms,

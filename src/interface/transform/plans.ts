@@ -3,6 +3,7 @@ import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
 import { LoweringMemo } from '../../compile/lower/memo.ts';
 import { contractionFlops } from '../../compile/lower/naive-contraction.ts';
+import { passesKey, passesOf } from '../../compile/passes/switches.ts';
 import type { Root } from '../../compile/program.ts';
 import type { Linearization } from '../../graph/linearize.ts';
 import type { Node } from '../../graph/node.ts';
@@ -94,8 +95,10 @@ export class Plans {
   }
 
   #shelfFor(device: Device): Shelf {
-    const { numerics, precision, fusion, memoryBudget } = settings;
-    const name = [device.name, numerics, precision, fusion, policyKey(), memoryBudget].join(':');
+    const { numerics, precision, fusion, passes, memoryBudget } = settings;
+    const switches = passesKey(passesOf(passes, fusion));
+    const parts = [device.name, numerics, precision, switches, policyKey(), memoryBudget];
+    const name = parts.join(':');
     let shelf = this.#shelves.get(name);
     if (shelf === undefined) {
       const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
@@ -142,10 +145,10 @@ export class Plans {
       () =>
         compile(program, targetOf(device), {
           fusion: settings.fusion,
+          passes: settings.passes,
           algorithms: policy,
           constantLeaves: constant,
-          // A result that gradients are asked for is one of training.
-          packedOnce: !results.rootNodes.some(({ tracked }) => tracked),
+          packedOnce: !isTraining(results.rootNodes),
           memo,
           memoryBudget: settings.memoryBudget,
         }),
@@ -179,6 +182,11 @@ function worthKeeping(positions: number[], nodes: readonly Node[]): number[] {
       room -= bytes;
       return true;
     });
+}
+
+/** A result that gradients are asked for is one of training: parameters will change. */
+export function isTraining(results: readonly Node[]): boolean {
+  return results.some(({ tracked }) => tracked);
 }
 
 /** Parameters that the program reads and does not change. */

@@ -39,7 +39,7 @@ async function trainable(): Promise<CModel[]> {
     loss.backward();
     optimizer.step();
     return { loss };
-  }).withRange('labels', { least: 0, most: 1 });
+  }).withLimits('labels', { least: 0, below: 2 });
   const weights = forward.request.weights.map((weight, i) => ({ ...weight, name: `w${i}` }));
   const places = step.request.weights.map(({ bytes: own }) =>
     weights.findIndex((each) => Buffer.compare(each.bytes, own) === 0),

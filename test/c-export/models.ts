@@ -68,7 +68,7 @@ export function transformer(): ExampleModel {
   );
   return {
     name: 'transformer',
-    captured: captured.withRange('tokens', { least: 0, most: 10 }),
+    captured: captured.withLimits('tokens', { least: 0, below: 11 }),
     runs: [[bytes(tokens)], [bytes(randint(0, 11, [2, 7]))]],
   };
 }
@@ -121,15 +121,20 @@ export function checked(): ExampleModel {
   const x = tensor([0.4]);
   const captured = capture({ x }, () => {
     const index = x.mul(4).to('int32');
-    return { picked: table.indexSelect(0, index), most: index.max() };
+    return { picked: table.indexSelect(0, index), least: index.min(), most: index.max() };
   });
-  const { outputs } = captured.request;
-  const most = outputs.find(({ name }) => name === 'most')!;
-  const { binding, dtype } = most;
+  const [picked, least, most] = captured.request.outputs;
   const request = {
     ...captured.request,
-    outputs: outputs.filter((each) => each !== most),
-    checks: [{ binding, dtype, range: { least: 0, most: 2 } }],
+    outputs: [picked!],
+    checks: [
+      {
+        least: least!.binding,
+        most: most!.binding,
+        dtype: 'int32' as const,
+        limits: { least: 0, below: 3 },
+      },
+    ],
   };
   const { program, constantLeaves } = captured;
   return {
@@ -168,7 +173,7 @@ export function training(): ExampleModel {
   const rate = (value: number): Uint8Array => bytes(tensor(value));
   return {
     name: 'training',
-    captured: captured.withRange('labels', { least: 0, most: 4 }),
+    captured: captured.withLimits('labels', { least: 0, below: 5 }),
     runs: [LEARNING_RATE, 0.5, 0.125].map((value) => [bytes(images), bytes(labels), rate(value)]),
   };
 }

@@ -88,7 +88,7 @@ describe('WebAssembly with its loader', () => {
       'TypeError: transformer: input tokens: int32 [2, 7] takes a Int32Array of 14, not Int32Array of 13',
       "TypeError: transformer has no input 'words': tokens: int32 [2, 7]",
       'TypeError: transformer: input tokens: int32 [2, 7] takes a Int32Array of 14, not undefined',
-      'RangeError: transformer: 11 in input tokens is not from 0 to 10',
+      'RangeError: transformer: 11 in input tokens is not at least 0 and less than 11',
       ['probabilities'],
     ]);
   });
@@ -97,7 +97,7 @@ describe('WebAssembly with its loader', () => {
     const { where } = await write(MODELS.checked(), 'strict');
     const statements = `return [0.4, 1].map((x) =>
       attempt(() => model.run({ x: Float32Array.of(x) }).picked[0]));`;
-    const wrong = 'RangeError: checked: index 4 is not from 0 to 2';
+    const wrong = 'RangeError: checked: 4 is not at least 0 and less than 3';
     expect(inNode(where, 'checked', statements)).toEqual([20, wrong]);
   });
 

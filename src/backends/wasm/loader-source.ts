@@ -40,13 +40,25 @@ export function renderLoader(
     name: request.name,
     numerics: resolved.target.numerics,
     inputs: standalone.inputs.map((input) => {
-      return { ...describe(input), ...(input.range === undefined ? {} : { range: input.range }) };
+      const { also, limits = {} } = input;
+      return { ...describe(input), also, limits };
     }),
     outputs: standalone.outputs.map(describe),
     weights: standalone.state.map(describe),
-    checks: (request.checks ?? []).map(({ dtype, range }, i) => {
-      return { dtype, range, address: standalone.checks[i] };
+    checks: (request.checks ?? []).map(({ dtype, limits, nothing = null }, i) => {
+      // Infinities, which JSON has not, are where floats are watched: NaN fails there as well.
+      const ends = nothing?.every(Number.isFinite) === true ? nothing : null;
+      return { dtype, limits, nothing: ends, ...standalone.checks[i] };
     }),
+    updates: standalone.updates,
+    random:
+      standalone.randomAddress === null
+        ? null
+        : {
+            address: standalone.randomAddress,
+            blocks: (request.random?.draws ?? []).map((words) => Math.ceil(words / 4)),
+            words: standalone.words,
+          },
   };
   return `// ${JSON.stringify(request.name)} as WebAssembly. Made by Tengen.
 //
@@ -83,6 +95,20 @@ function describe({ name, dtype, shape }) {
   return \`\${name}: \${dtype} [\${shape.join(', ')}]\`;
 }
 
+function within(value, { least, above, below, except }) {
+  if (except !== undefined && value === except) return true;
+  if (least !== undefined && !(value >= least)) return false;
+  return (above === undefined || value > above) && (below === undefined || value < below);
+}
+
+function limitsText({ least, above, below }) {
+  const parts = [];
+  if (least !== undefined) parts.push(\`at least \${least}\`);
+  if (above !== undefined) parts.push(\`more than \${above}\`);
+  if (below !== undefined) parts.push(\`less than \${below}\`);
+  return parts.join(' and ');
+}
+
 /**
  * Loads the module${beside ? ' and its weights' : ''}. Sources are URLs (by default those of the files beside this one), responses,
  * blobs or bytes.
@@ -109,6 +135,7 @@ ${beside ? `\n// The first bytes of the weights: they tell a layout from another
 class Model {
   #buffer;
   #run;
+  #next = 0n;
 
   constructor(buffer, run) {
     this.#buffer = buffer;
@@ -132,32 +159,61 @@ class Model {
       }
     }
     for (const input of FACTS.inputs) this.#write(input, inputs[input.name]);
+    this.#draw();
     this.#run();
-    for (const check of FACTS.checks) {
-      const [value] = this.#view({ ...check, size: 1 });
-      const { least, most } = check.range;
-      if (!(value >= least && value <= most)) {
-        throw new RangeError(\`\${FACTS.name}: index \${value} is not from \${least} to \${most}\`);
+    for (const { dtype, limits, nothing, least, most } of FACTS.checks) {
+      const [low, high] = [least, most].map((address) => this.#view({ dtype, address, size: 1 })[0]);
+      if (nothing !== null && low === nothing[0] && high === nothing[1]) continue;
+      const wrong = [low, high].find((value) => !within(value, limits));
+      if (wrong !== undefined) {
+        throw new RangeError(\`\${FACTS.name}: \${wrong} is not \${limitsText(limits)}\`);
       }
     }
+    this.#update();
     return Object.fromEntries(FACTS.outputs.map((output) => [output.name, this.#view(output).slice()]));
   }
 
   #write(input, given) {
-    const { name, dtype, shape, size, address, range } = input;
+    const { name, dtype, shape, size, address, also, limits } = input;
     const value = typeof given === 'number' && shape.length === 0 ? ARRAYS[dtype].of(given) : given;
     const kind = ARRAYS[dtype];
     if (!(value instanceof kind) || value.length !== size) {
       const found = ArrayBuffer.isView(value) ? \`\${value.constructor.name} of \${value.length}\` : String(value);
       throw new TypeError(\`\${FACTS.name}: input \${describe(input)} takes a \${kind.name} of \${size}, not \${found}\`);
     }
-    if (range !== undefined) {
-      const wrong = value.find((each) => !(each >= range.least && each <= range.most));
-      if (wrong !== undefined) {
-        throw new RangeError(\`\${FACTS.name}: \${wrong} in input \${name} is not from \${range.least} to \${range.most}\`);
-      }
+    const wrong = value.find((each) => !within(each, limits));
+    if (wrong !== undefined) {
+      throw new RangeError(\`\${FACTS.name}: \${wrong} in input \${name} is not \${limitsText(limits)}\`);
     }
-    if (address !== null) this.#view({ dtype, address, size }).set(value);
+    const addresses = address === null ? also : [address, ...also];
+    for (const place of addresses) this.#view({ dtype, address: place, size }).set(value);
+  }
+
+  /** Writes the words that this run's random numbers are made of. */
+  #draw() {
+    if (FACTS.random === null) return;
+    const { address, blocks, words } = FACTS.random;
+    const state = new Uint32Array(this.#buffer, address, 4);
+    let next = (BigInt(state[3]) << 32n) | BigInt(state[2]);
+    const places = blocks.map((count) => {
+      const place = [state[0], state[1], Number(next & 0xffffffffn), Number(next >> 32n)];
+      next = BigInt.asUintN(64, next + BigInt(count));
+      return place;
+    });
+    for (const each of words) {
+      new Uint32Array(this.#buffer, each.address, 1)[0] = places[each.draw][each.word];
+    }
+    this.#next = next;
+  }
+
+  /** What weights become, once nothing has gone wrong; the next run draws others. */
+  #update() {
+    const bytes = new Uint8Array(this.#buffer);
+    for (const { from, to, bytes: length } of FACTS.updates) bytes.copyWithin(to, from, from + length);
+    if (FACTS.random === null) return;
+    const state = new Uint32Array(this.#buffer, FACTS.random.address, 4);
+    state[2] = Number(this.#next & 0xffffffffn);
+    state[3] = Number(this.#next >> 32n);
   }
 
   /** Weights by name as they are now: views of the module's memory. What runs change, changes here. */

@@ -31,12 +31,29 @@ export interface StandaloneModule {
   readonly weights: Uint8Array;
   readonly weightsAddress: number;
   /** Inputs without an address are not looked at. */
-  readonly inputs: readonly (ExportedInput & { readonly address: number | null })[];
+  readonly inputs: readonly (ExportedInput & {
+    readonly address: number | null;
+    /** Of slots that hold the number as well. */
+    readonly also: readonly number[];
+  })[];
   readonly outputs: readonly PlacedTensor[];
   /** Those that are not stored in another order than the model's. */
   readonly state: readonly PlacedTensor[];
   /** Addresses of the results of checks, in their order. */
-  readonly checks: readonly number[];
+  readonly checks: readonly { readonly least: number; readonly most: number }[];
+  /** What is copied after a run without failed checks. */
+  readonly updates: readonly {
+    readonly from: number;
+    readonly to: number;
+    readonly bytes: number;
+  }[];
+  /** Words of random places: which draw, which of its words, and where it is written. */
+  readonly words: readonly {
+    readonly draw: number;
+    readonly word: number;
+    readonly address: number;
+  }[];
+  readonly randomAddress: number | null;
   /** Bytes of memory, weights included. */
   readonly memoryBytes: number;
 }
@@ -69,22 +86,24 @@ export function renderStandalone(
   const scratch = take(rendered.scratchBytes);
   const slotAddress = (slot: number): number => table + rendered.table.scalars + 8 * slot;
   const inputs = request.inputs.map((input) => {
-    if (input.slot !== undefined) return { ...input, address: slotAddress(input.slot) };
+    const [slot, ...more] = input.slots ?? [];
+    const also = more.map(slotAddress);
+    if (slot !== undefined) return { ...input, address: slotAddress(slot), also };
     const used = input.binding !== undefined;
-    return { ...input, address: used ? take(bytesOfTensor(input)) : null };
+    return { ...input, address: used ? take(bytesOfTensor(input)) : null, also };
   });
   const outputs = request.outputs.map((output, index) => {
     const role = resolved.roles[output.binding];
     return role?.kind === 'output' && role.index === index ? take(bytesOfTensor(output)) : 0;
   });
-  const checks = (request.checks ?? []).map(() => take(8));
+  const places = resolved.places.map((bytes) => take(bytes));
   const addressOf = (role: BindingRole | null | undefined): number => {
     if (role === null || role === undefined) return 0;
     if (role.kind === 'weight') return weightsAddress + role.offset;
     const list = {
       input: inputs.map(({ address }) => address ?? 0),
       output: outputs,
-      check: checks,
+      place: places,
     };
     return list[role.kind][role.index] ?? 0;
   };
@@ -117,7 +136,18 @@ export function renderStandalone(
     state: resolved.weights.flatMap(({ tensor, offset }) =>
       tensor === null ? [] : [{ ...tensor, address: weightsAddress + offset }],
     ),
-    checks,
+    checks: (request.checks ?? []).map(({ least, most }) => {
+      return { least: addressOf(resolved.roles[least]), most: addressOf(resolved.roles[most]) };
+    }),
+    updates: resolved.updates.map(({ offset, place }) => ({
+      from: places[place] ?? 0,
+      to: weightsAddress + offset,
+      bytes: resolved.places[place] ?? 0,
+    })),
+    words: resolved.slots.flatMap((slot, n) =>
+      'draw' in slot ? [{ draw: slot.draw, word: slot.word, address: slotAddress(n) }] : [],
+    ),
+    randomAddress: resolved.randomState === null ? null : weightsAddress + resolved.randomState,
     memoryBytes: end,
   };
 }

@@ -55,6 +55,14 @@ export {
   type TraceOptions,
   type TraceStats,
 } from './trace.ts';
+export {
+  type Dim,
+  dim,
+  type DimOptions,
+  type InputSpecs,
+  spec,
+  type TensorSpec,
+} from './tracing/dims.ts';
 export type {
   Profile,
   ProfiledKernel,

@@ -14,21 +14,22 @@ export interface ExportedTensor {
   readonly shape: Shape;
 }
 
-/** Least and most that every element may be: of indices. */
-export interface ExportedRange {
-  readonly least: number;
-  readonly most: number;
+/** What numbers must be: at least `least`, more than `above`, less than `below`. */
+export interface ExportedLimits {
+  readonly least?: number | undefined;
+  readonly above?: number | undefined;
+  readonly below?: number | undefined;
 }
 
 /**
  * What the caller gives at each run: a binding of the plan, or, for a number such as a learning rate,
- * one of its scalar slots; neither if the program does not look at it.
+ * scalar slots of its dtype; neither if the program does not look at it.
  */
 export interface ExportedInput extends ExportedTensor {
-  readonly binding?: number;
-  readonly slot?: number;
-  /** Checked before each run. */
-  readonly range?: ExportedRange;
+  readonly binding?: number | undefined;
+  readonly slots?: readonly number[];
+  /** Of every element; checked before each run. */
+  readonly limits?: ExportedLimits;
 }
 
 /**
@@ -39,18 +40,41 @@ export interface ExportedOutput extends ExportedTensor {
   readonly binding: number;
 }
 
-/** Parameters, buffers and optimizer state. What the plan writes to is updated where it stands. */
+/**
+ * Parameters, buffers and optimizer state. What the plan writes to is updated where it stands, or, with
+ * `update`, becomes what that binding holds after a run without failed checks.
+ */
 export interface ExportedWeight extends ExportedTensor {
-  readonly binding: number;
+  /** None if the program does not look at it. */
+  readonly binding?: number | undefined;
+  readonly update?: number | undefined;
   readonly bytes: Uint8Array;
 }
 
-/** A result of one element that tells whether something inside went wrong. */
+/** Two results of one element, least and most of some numbers: whether something inside went wrong. */
 export interface ExportedCheck {
-  readonly binding: number;
+  readonly least: number;
+  readonly most: number;
   readonly dtype: DType;
-  readonly range: ExportedRange;
+  readonly limits: ExportedLimits;
+  /** Least and most where there were no numbers. */
+  readonly nothing?: readonly [least: number, most: number] | undefined;
 }
+
+/** Random numbers of a run: slots that hold words of a place in the random stream. */
+export interface ExportedRandom {
+  /** 32-bit words that each draw takes. */
+  readonly draws: readonly number[];
+  /** Word 0 and 1 of a place are the seed, 2 and 3 the number of the block of four words. */
+  readonly slots: readonly {
+    readonly slot: number;
+    readonly draw: number;
+    readonly word: number;
+  }[];
+}
+
+/** Name of the state of the random stream among weights: uint32 [4], the seed and the next block. */
+export const RANDOM_STATE = 'random_state';
 
 /** Inputs with the outputs that are expected of them, in the order of the request's lists. */
 export interface ExportedCase {
@@ -99,6 +123,7 @@ export interface ExportRequest {
   /** The numbers in the plan's slots; those that are inputs are ignored. */
   readonly scalars: Float64Array;
   readonly checks?: readonly ExportedCheck[];
+  readonly random?: ExportedRandom;
   readonly testCases?: readonly ExportedCase[];
   /** Runs what is computed once, at export time: on any device that takes the target's kernels. */
   readonly runOnce: RunOnce;
@@ -108,7 +133,7 @@ export interface ExportRequest {
 export interface PlacedWeight {
   /** Null for what was computed. */
   readonly tensor: ExportedTensor | null;
-  readonly binding: number;
+  readonly binding: number | undefined;
   readonly offset: number;
   readonly bytes: Uint8Array;
 }
@@ -117,7 +142,8 @@ export interface PlacedWeight {
 export type BindingRole =
   | { readonly kind: 'input'; readonly index: number }
   | { readonly kind: 'output'; readonly index: number }
-  | { readonly kind: 'check'; readonly index: number }
+  /** A place of its own: a check's result, or what a weight becomes. */
+  | { readonly kind: 'place'; readonly index: number }
   | { readonly kind: 'weight'; readonly offset: number };
 
 /** One plan of a request with all its bindings accounted for. */
@@ -126,13 +152,23 @@ export interface ResolvedExport {
   readonly target: Target;
   /** Of each binding; null for what nothing touches. */
   readonly roles: readonly (BindingRole | null)[];
-  /** Of each scalar slot: which input it is, or its constant value. */
-  readonly slots: readonly ({ readonly input: number } | { readonly value: number })[];
+  /** Of each scalar slot: which input it is, a word of a random place, or its constant value. */
+  readonly slots: readonly (
+    | { readonly input: number }
+    | { readonly draw: number; readonly word: number }
+    | { readonly value: number }
+  )[];
+  /** Bytes of each place of its own. */
+  readonly places: readonly number[];
   readonly weights: readonly PlacedWeight[];
   /** Of the block of weights, its header included. */
   readonly weightsBytes: number;
   /** Whether runs change weights. */
   readonly stateful: boolean;
+  /** Weights that are overwritten from a place after a run without failed checks. */
+  readonly updates: readonly { readonly offset: number; readonly place: number }[];
+  /** Where the state of the random stream stands in the block of weights; null if there is none. */
+  readonly randomState: number | null;
   /** Outputs that are copied from something else after a run. */
   readonly copies: readonly { readonly output: number; readonly from: BindingRole }[];
 }
@@ -160,48 +196,84 @@ export async function resolveExport(
   });
   request.outputs.forEach(({ binding }, index) => {
     if (bindingAt(plan, binding).access === 'write') roles[binding] ??= { kind: 'output', index };
+    used.add(binding);
   });
-  request.checks?.forEach(({ binding }, index) => {
-    roles[binding] ??= { kind: 'check', index };
+  const places = ownPlaces(request);
+  places.forEach((binding, index) => {
+    roles[binding] ??= { kind: 'place', index };
   });
-  for (const { binding } of request.outputs) used.add(binding);
-  const weights = placeWeights(
-    [
-      ...request.weights.filter(({ binding }) => request.allWeights === true || used.has(binding)),
-      ...(await keptOf(request, exported)),
-    ],
-    plan,
+  const given: PendingWeight[] = request.weights.filter(
+    ({ binding = -1 }) => request.allWeights === true || used.has(binding),
   );
-  for (const { binding, offset } of weights.placed) roles[binding] = { kind: 'weight', offset };
+  const kept = await keptOf(request, exported);
+  const weights = placeWeights([...given, ...kept, ...randomStateOf(request)], plan);
+  for (const { binding, offset } of weights.placed) {
+    if (binding !== undefined) roles[binding] = { kind: 'weight', offset };
+  }
   used.forEach((binding) => {
     if (roles[binding] === null) throw internalError(`binding ${binding} is nothing that is known`);
   });
-  const copies = request.outputs.flatMap(({ binding }, output) => {
-    const from = roles[binding] as BindingRole;
-    return from.kind === 'output' && from.index === output ? [] : [{ output, from }];
+  const offsetOf = (name: string): number | undefined =>
+    weights.placed.find(({ tensor }) => tensor?.name === name)?.offset;
+  const updates = request.weights.flatMap(({ name, update }) => {
+    const offset = offsetOf(name);
+    if (update === undefined || offset === undefined) return [];
+    return [{ offset, place: places.indexOf(update) }];
   });
+  const randomState = offsetOf(RANDOM_STATE) ?? null;
+  const written = ({ binding }: PlacedWeight): boolean =>
+    binding !== undefined && bindingAt(plan, binding).access !== 'read';
   return {
     plan,
     target,
     roles,
-    slots: plan.scalars.map((_, slot) => {
-      const input = request.inputs.findIndex((each) => each.slot === slot);
-      return input < 0 ? { value: request.scalars[slot] as number } : { input };
-    }),
+    slots: slotsOf(request, plan),
+    places: places.map((binding) => bindingAt(plan, binding).bytes),
     weights: weights.placed,
     weightsBytes: weights.bytes,
-    stateful: weights.placed.some(({ binding }) => bindingAt(plan, binding).access !== 'read'),
-    copies,
+    stateful: weights.placed.some(written) || updates.length > 0 || randomState !== null,
+    updates,
+    randomState,
+    copies: request.outputs.flatMap(({ binding }, output) => {
+      const from = roles[binding] as BindingRole;
+      return from.kind === 'output' && from.index === output ? [] : [{ output, from }];
+    }),
   };
 }
 
+/** Bindings that need a place which nobody else gives them. */
+function ownPlaces({ checks = [], weights }: ExportRequest): number[] {
+  const updates = weights.flatMap(({ update }) => (update === undefined ? [] : [update]));
+  return [...new Set([...checks.flatMap(({ least, most }) => [least, most]), ...updates])];
+}
+
+function slotsOf({ inputs, scalars, random }: ExportRequest, plan: Plan): ResolvedExport['slots'] {
+  return plan.scalars.map((_, slot) => {
+    const input = inputs.findIndex((each) => each.slots?.includes(slot) === true);
+    if (input >= 0) return { input };
+    const drawn = random?.slots.find((each) => each.slot === slot);
+    return drawn ?? { value: scalars[slot] as number };
+  });
+}
+
+/** Seed 0, and nothing drawn so far. */
+function randomStateOf({ random }: ExportRequest): PendingWeight[] {
+  if (random === undefined || random.draws.length === 0) return [];
+  return [{ name: RANDOM_STATE, dtype: 'uint32', shape: [4], bytes: new Uint8Array(16) }];
+}
+
+type PendingWeight =
+  | ExportedWeight
+  | { readonly binding: number; readonly bytes: Uint8Array; readonly name?: undefined };
+
 /** What the prepared plan computes: its results take the place of the weights that it read. */
 async function keptOf(
-  { weights, scalars, inputs, runOnce }: ExportRequest,
+  { weights, scalars, inputs, random, runOnce }: ExportRequest,
   { plan, prepared }: ExportedPlan,
-): Promise<{ readonly binding: number; readonly bytes: Uint8Array }[]> {
+): Promise<PendingWeight[]> {
   if (prepared === null) return [];
-  const numbers = new Set(inputs.map(({ slot }) => slot));
+  const changing = [...inputs.flatMap(({ slots = [] }) => slots), ...(random?.slots ?? [])];
+  const numbers = new Set(changing.map((each) => (typeof each === 'number' ? each : each.slot)));
   if (prepared.scalars.some((slot) => numbers.has(slot))) {
     throw internalError('something is computed once of a number that changes with every run');
   }
@@ -218,16 +290,13 @@ async function keptOf(
 }
 
 function placeWeights(
-  weights: readonly (
-    | ExportedWeight
-    | { readonly binding: number; readonly bytes: Uint8Array; readonly name?: undefined }
-  )[],
+  weights: readonly PendingWeight[],
   plan: Plan,
 ): { readonly placed: readonly PlacedWeight[]; readonly bytes: number } {
   let end = WEIGHTS_HEADER;
   const placed = weights.map((weight): PlacedWeight => {
     const { binding, bytes } = weight;
-    if (bytes.byteLength !== bindingAt(plan, binding).bytes) {
+    if (binding !== undefined && bytes.byteLength !== bindingAt(plan, binding).bytes) {
       throw internalError(`${bytes.byteLength} bytes for binding ${binding}`);
     }
     const offset = end;

@@ -12,7 +12,7 @@ import type { Device } from '../../src/runtime/device.ts';
 import type {
   ExportedCase,
   ExportedPlan,
-  ExportedRange,
+  ExportedLimits,
   ExportRequest,
 } from '../../src/runtime/export.ts';
 import { runOnceOn } from '../../src/runtime/run-once.ts';
@@ -31,9 +31,9 @@ export class Captured {
   }
 
   /** The same with an input that is checked. */
-  withRange(name: string, range: ExportedRange): Captured {
+  withLimits(name: string, limits: ExportedLimits): Captured {
     const inputs = this.request.inputs.map((each) =>
-      each.name === name ? { ...each, range } : each,
+      each.name === name ? { ...each, limits } : each,
     );
     return new Captured(this.program, { ...this.request, inputs }, this.constantLeaves);
   }
@@ -61,22 +61,24 @@ export class Captured {
     const { inputs, outputs, weights } = this.request;
     const runOnce = runOnceOn(device);
     const state = new Map(weights.map(({ binding, bytes }) => [binding, bytes]));
-    const changing = weights.filter(({ binding }) => plan.bindings[binding]?.access !== 'read');
+    const changing = weights.flatMap(({ binding = -1 }) =>
+      (plan.bindings[binding]?.access ?? 'read') === 'read' ? [] : [binding],
+    );
     const results: ExportedCase[] = [];
     for (const values of cases) {
       const contents: (Uint8Array | null)[] = plan.bindings.map((_, i) => state.get(i) ?? null);
       const scalars = this.request.scalars.slice();
-      inputs.forEach(({ binding, slot, dtype }, i) => {
+      inputs.forEach(({ binding, slots = [], dtype }, i) => {
         const value = values[i]!;
         if (binding !== undefined) contents[binding] = value;
-        if (slot !== undefined) {
+        for (const slot of slots) {
           if (dtype !== 'float32') throw new Error(`a slot of ${dtype}`);
           scalars[slot] = new DataView(value.buffer, value.byteOffset).getFloat32(0, true);
         }
       });
-      const wanted = [...outputs, ...changing].map(({ binding }) => binding);
+      const wanted = [...outputs.map(({ binding }) => binding), ...changing];
       const got = await runOnce(plan, contents, scalars, wanted);
-      changing.forEach(({ binding }, i) => state.set(binding, got[outputs.length + i]!));
+      changing.forEach((binding, i) => state.set(binding, got[outputs.length + i]!));
       results.push({ inputs: values, outputs: got.slice(0, outputs.length) });
     }
     return results;
@@ -144,7 +146,7 @@ export function capture(
     name,
     dtype: 'float32' as const,
     shape: [],
-    slot: program.scalars.findIndex((node) => node.value === value),
+    slots: program.scalars.flatMap((node, slot) => (node.value === value ? [slot] : [])),
   }));
   const changed = new Set(assignments.map(({ storage }) => leafOf(storage)));
   let next = program.leaves.length;

@@ -11,6 +11,7 @@ import { InterpDevice } from '../../src/backends/interp/device.ts';
 import type { ExportRequest } from '../../src/runtime/export.ts';
 import { runOnceOn } from '../../src/runtime/run-once.ts';
 import { bytes, capture, type Captured, casesOf } from './capture.ts';
+import { MODELS } from './models.ts';
 import { make, missing, temporaryFolder, writeFiles } from './toolchains.ts';
 
 const folder = temporaryFolder();
@@ -38,7 +39,7 @@ async function trainable(): Promise<CModel[]> {
     loss.backward();
     optimizer.step();
     return { loss };
-  }).withRange('labels', { least: 0, most: 1 });
+  }).withLimits('labels', { least: 0, below: 2 });
   const weights = forward.request.weights.map((weight, i) => ({ ...weight, name: `w${i}` }));
   const places = step.request.weights.map(({ bytes: own }) =>
     weights.findIndex((each) => Buffer.compare(each.bytes, own) === 0),
@@ -189,6 +190,29 @@ describe('what exportC makes', () => {
 });
 
 describe.skipIf(noGcc !== undefined)(`the functions ${noGcc ?? ''}`, { timeout: 120_000 }, () => {
+  it('notice indices that are out of range as they are computed', async () => {
+    const where = join(folder, 'checked');
+    const { captured, name } = MODELS.checked();
+    writeFiles(where, await exportC([modelOf(captured, { name })], { weights: 'array' }));
+    make(where, 'libchecked_scalar.a', 'CC=gcc', 'VARIANT=scalar');
+    const main = `#include <stdio.h>
+#include "checked.h"
+int main(void) {
+  float x = 0.4f, picked = 0;
+  const void* in[CHECKED_INPUTS] = { &x };
+  void* out[CHECKED_OUTPUTS] = { &picked };
+  int first, second;
+  checked_init(NULL, 0);
+  first = checked_run(in, out);
+  x = 1;
+  second = checked_run(in, out);
+  printf("%d %g %d\\n", first, (double)picked, second == CHECKED_OUT_OF_RANGE);
+  return 0;
+}
+`;
+    expect(compileAndRun(where, main, 'libchecked_scalar.a')).toMatch(/^0 .* 1\n$/);
+  });
+
   it('train on the device, use what was trained, and refuse what is wrong', async () => {
     const where = join(folder, 'train');
     writeFiles(where, await exportC(await trainable(), { weights: 'binary' }));

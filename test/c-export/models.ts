@@ -14,7 +14,7 @@ import {
 } from 'tengen';
 import { DigitNet } from '../../examples/mnist/model.ts';
 import { cTarget } from '../../src/backends/c/targets.ts';
-import { bytes, capture, type Captured } from './capture.ts';
+import { bytes, capture, Captured } from './capture.ts';
 
 export interface ExampleModel {
   readonly name: string;
@@ -68,7 +68,7 @@ export function transformer(): ExampleModel {
   );
   return {
     name: 'transformer',
-    captured: captured.withRange('tokens', { least: 0, most: 10 }),
+    captured: captured.withLimits('tokens', { least: 0, below: 11 }),
     runs: [[bytes(tokens)], [bytes(randint(0, 11, [2, 7]))]],
   };
 }
@@ -115,6 +115,35 @@ export function dtypes(): ExampleModel {
   return { name: 'dtypes', captured, runs: [[half, brain, small, large].map(bytes)] };
 }
 
+/** An index that is computed: whether it is in range shows only in the run. */
+export function checked(): ExampleModel {
+  const table = tensor([10, 20, 30]);
+  const x = tensor([0.4]);
+  const captured = capture({ x }, () => {
+    const index = x.mul(4).to('int32');
+    return { picked: table.indexSelect(0, index), least: index.min(), most: index.max() };
+  });
+  const [picked, least, most] = captured.request.outputs;
+  const request = {
+    ...captured.request,
+    outputs: [picked!],
+    checks: [
+      {
+        least: least!.binding,
+        most: most!.binding,
+        dtype: 'int32' as const,
+        limits: { least: 0, below: 3 },
+      },
+    ],
+  };
+  const { program, constantLeaves } = captured;
+  return {
+    name: 'checked',
+    captured: new Captured(program, request, constantLeaves),
+    runs: [[bytes(x)], [bytes(tensor([0]))]],
+  };
+}
+
 export const LEARNING_RATE = 0.0625;
 
 /** One step of stochastic gradient descent with momentum; the learning rate is an input. */
@@ -144,9 +173,9 @@ export function training(): ExampleModel {
   const rate = (value: number): Uint8Array => bytes(tensor(value));
   return {
     name: 'training',
-    captured: captured.withRange('labels', { least: 0, most: 4 }),
+    captured: captured.withLimits('labels', { least: 0, below: 5 }),
     runs: [LEARNING_RATE, 0.5, 0.125].map((value) => [bytes(images), bytes(labels), rate(value)]),
   };
 }
 
-export const MODELS = { digits, gru, transformer, root, dtypes, training } as const;
+export const MODELS = { digits, gru, transformer, root, dtypes, checked, training } as const;

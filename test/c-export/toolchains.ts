@@ -35,7 +35,7 @@ export function temporaryFolder(): string {
   return folder;
 }
 
-export function writeFiles(folder: string, { files }: ExportedFiles): void {
+export function writeFiles(folder: string, { files }: Pick<ExportedFiles, 'files'>): void {
   mkdirSync(folder, { recursive: true });
   for (const [name, contents] of files) writeFileSync(join(folder, name), contents);
 }

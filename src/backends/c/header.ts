@@ -100,8 +100,13 @@ function initComment(
 }
 
 function rangeText({ inputs }: ExportRequest, index: number): string {
-  const range = inputs[index]?.range;
-  return range === undefined ? '' : `, each from ${range.least} to ${range.most}`;
+  const { least, above, below } = inputs[index]?.limits ?? {};
+  const parts = [
+    ...(least === undefined ? [] : [`at least ${least}`]),
+    ...(above === undefined ? [] : [`more than ${above}`]),
+    ...(below === undefined ? [] : [`less than ${below}`]),
+  ];
+  return parts.length === 0 ? '' : `, each ${parts.join(' and ')}`;
 }
 
 function listing(

@@ -1,6 +1,6 @@
 // The C source of one program for one target: its kernels, what calls them, and the three functions of
 // its interface.
-import { byteSize, type DType, isFloat } from '../../base/dtype.ts';
+import { byteSize, type DType } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
 import { CHelpers } from '../../ir/c/helpers.ts';
 import { PORTABLE, PORTABLE_PRELUDE } from '../../ir/c/dialect.ts';
@@ -9,7 +9,7 @@ import type { Kernel } from '../../ir/kernel.ts';
 import {
   bytesOfTensor,
   type BindingRole,
-  type ExportedRange,
+  type ExportedLimits,
   type ExportRequest,
   type ResolvedExport,
 } from '../../runtime/export.ts';
@@ -73,7 +73,7 @@ export function renderSource(
       functions.set(number, renderKernel(number, kernel, helpers));
     }
   }
-  const memory = layMemory(request, resolved, functions);
+  const memory = layMemory(resolved, functions);
   const run = new RunRenderer(context, functions, memory).render();
   const parts = [
     head(context),
@@ -157,24 +157,23 @@ function renderKernel(number: number, kernel: Kernel, helpers: CHelpers): Kernel
 
 interface Memory {
   readonly scratch: number;
-  /** Where the result of each check stands. */
-  readonly checks: readonly number[];
+  /** Where each place of its own stands. */
+  readonly places: readonly number[];
   readonly bytes: number;
 }
 
 function layMemory(
-  { checks: list = [] }: ExportRequest,
-  { plan }: ResolvedExport,
+  { plan, places: list }: ResolvedExport,
   functions: ReadonlyMap<number, KernelFunction>,
 ): Memory {
   const scratch = align(plan.arenaBytes);
   let bytes = scratch + Math.max(0, ...[...functions.values()].map((each) => each.scratchBytes));
-  const places = list.map(() => {
+  const places = list.map((length) => {
     const at = bytes;
-    bytes += ALIGNMENT;
+    bytes += align(Math.max(1, length));
     return at;
   });
-  return { scratch, checks: places, bytes };
+  return { scratch, places, bytes };
 }
 
 function staticMemory({ resolved, embedded, id }: Context, { bytes }: Memory): string {
@@ -203,6 +202,7 @@ function constants({ plan, slots }: ResolvedExport): string {
   return slots
     .flatMap((slot, n) => {
       if ('input' in slot || !namesSlot(plan.dispatches, n)) return [];
+      if ('draw' in slot) return [`static uint32_t number${n};`];
       const dtype = plan.scalars[n] as DType;
       const bytes = new Uint8Array(8);
       writeScalars(new DataView(bytes.buffer), 0, [dtype], Float64Array.of(slot.value));
@@ -268,6 +268,7 @@ class RunRenderer {
   render(): string {
     const { id, request, resolved } = this.#context;
     const upper = id.toUpperCase();
+    this.#draw();
     const items = itemsOf(resolved.plan);
     this.#items(items, '  ');
     for (const { output, from } of resolved.copies) {
@@ -276,6 +277,12 @@ class RunRenderer {
         this.#lines.push(`  memcpy(outputs[${output}], ${this.#pointer(from)}, ${bytes}u);`);
     }
     this.#checks(upper);
+    for (const { offset, place } of resolved.updates) {
+      const bytes = resolved.places[place] ?? internal('place');
+      const from = this.#pointer({ kind: 'place', index: place });
+      if (bytes > 0) this.#lines.push(`  memcpy(weights + ${offset}, ${from}, ${bytes}u);`);
+    }
+    this.#advance();
     const counters = Array.from({ length: this.#depth }, (_, depth) => `t${depth} = 0`);
     const before = [
       `int ${id}_run(const void* const* inputs, void* const* outputs) {`,
@@ -361,8 +368,8 @@ class RunRenderer {
         return `inputs[${role.index}]`;
       case 'output':
         return `outputs[${role.index}]`;
-      case 'check':
-        return `arena.bytes + ${this.#memory.checks[role.index]}`;
+      case 'place':
+        return `arena.bytes + ${this.#memory.places[role.index]}`;
       case 'weight':
         return `weights + ${role.offset}`;
       default:
@@ -371,19 +378,68 @@ class RunRenderer {
     }
   }
 
-  /** Inputs that must lie in a range. */
+  /** The words that this run's random numbers are made of. */
+  #draw(): void {
+    const { request, resolved } = this.#context;
+    const { randomState, slots, plan } = resolved;
+    if (randomState === null) return;
+    let blocks = 0;
+    const starts = (request.random?.draws ?? []).map((words) => {
+      const start = blocks;
+      blocks += Math.ceil(words / 4);
+      return start;
+    });
+    const state = `((u32_mem*)(weights + ${randomState}))`;
+    slots.forEach((slot, n) => {
+      if (!('draw' in slot) || !namesSlot(plan.dispatches, n)) return;
+      const start = starts[slot.draw] ?? internal('draw');
+      const block = `(((uint64_t)${state}[3] << 32 | ${state}[2]) + ${start}u)`;
+      const words = [
+        `${state}[0]`,
+        `${state}[1]`,
+        `(uint32_t)${block}`,
+        `(uint32_t)(${block} >> 32)`,
+      ];
+      this.#lines.push(`  number${n} = ${words[slot.word] ?? internal('word')};`);
+    });
+  }
+
+  /** The next run draws others. */
+  #advance(): void {
+    const { request, resolved } = this.#context;
+    if (resolved.randomState === null) return;
+    const blocks = (request.random?.draws ?? []).reduce(
+      (sum, words) => sum + Math.ceil(words / 4),
+      0,
+    );
+    this.#lines.push(
+      '  {',
+      `    u32_mem* state = (u32_mem*)(weights + ${resolved.randomState});`,
+      `    const uint64_t block = ((uint64_t)state[3] << 32 | state[2]) + ${blocks}u;`,
+      '    state[2] = (uint32_t)block;',
+      '    state[3] = (uint32_t)(block >> 32);',
+      '  }',
+    );
+  }
+
+  /** Inputs whose elements have limits. */
   #ranges(upper: string): string[] {
     return this.#context.request.inputs.flatMap((input, i) => {
-      if (input.range === undefined) return [];
+      if (input.limits === undefined) return [];
       const size = byteSize(input.dtype);
       const count = bytesOfTensor(input) / size;
-      if (count === 0) return [];
+      const wrong = [
+        below('p[i]', input.dtype, input.limits),
+        beyond('p[i]', input.dtype, input.limits),
+      ].filter((each) => each !== '');
+      if (count === 0 || wrong.length === 0) return [];
+      const type = `const ${PORTABLE.stored[input.dtype]}*`;
       return [
         '  {',
-        `    const ${PORTABLE.stored[input.dtype]}* p = (const ${PORTABLE.stored[input.dtype]}*)inputs[${i}];`,
+        `    ${type} p = (${type})inputs[${i}];`,
         '    size_t i;',
         `    for (i = 0; i < ${count}u; i++) {`,
-        `      if (${outside('p[i]', input.dtype, input.range)}) return ${upper}_OUT_OF_RANGE;`,
+        `      if (${wrong.join(' || ')}) return ${upper}_OUT_OF_RANGE;`,
         '    }',
         '  }',
       ];
@@ -391,11 +447,21 @@ class RunRenderer {
   }
 
   #checks(upper: string): void {
-    this.#context.request.checks?.forEach(({ dtype, range, binding }, n) => {
-      const role = this.#context.resolved.roles[binding] ?? internal('check');
-      const value = `*(const ${PORTABLE.stored[dtype]}*)(${this.#pointer(role)})`;
+    this.#context.request.checks?.forEach(({ least, most, dtype, limits, nothing }, n) => {
+      const value = (binding: number): string => {
+        const role = this.#context.resolved.roles[binding] ?? internal('check');
+        return `*(const ${PORTABLE.stored[dtype]}*)(${this.#pointer(role)})`;
+      };
+      const wrong = [below(value(least), dtype, limits), beyond(value(most), dtype, limits)].filter(
+        (each) => each !== '',
+      );
+      if (wrong.length === 0) return;
+      const some =
+        nothing === undefined
+          ? ''
+          : `(${value(least)} != ${limit(nothing[0])} || ${value(most)} != ${limit(nothing[1])}) && `;
       this.#lines.push(
-        `  if (${outside(value, dtype, range)}) return ${upper}_OUT_OF_RANGE; /* check ${n} */`,
+        `  if (${some}(${wrong.join(' || ')})) return ${upper}_OUT_OF_RANGE; /* check ${n} */`,
       );
     });
   }
@@ -415,11 +481,26 @@ function moves(strides: readonly Stride[] = []): string {
     .join('');
 }
 
-/** Whether a value is no number of a range; comparisons that are never true are left out. */
-function outside(value: string, dtype: DType, { least, most }: ExportedRange): string {
-  if (dtype === 'float16' || dtype === 'bfloat16') throw internalError(`a range of ${dtype}`);
-  if (isFloat(dtype)) return `!((double)${value} >= ${least} && (double)${value} <= ${most})`;
-  return `(double)${value} < ${least} || (double)${value} > ${most}`;
+/** A limit as a double. */
+function limit(value: number): string {
+  if (!Number.isFinite(value)) return `${value < 0 ? '-' : ''}(double)INFINITY`;
+  const digits = String(value);
+  return /[.e]/.test(digits) ? digits : `${digits}.0`;
+}
+
+/** Whether a value is too small, or no number at all; empty if it cannot be. */
+function below(value: string, dtype: DType, { least, above }: ExportedLimits): string {
+  if (dtype === 'float16' || dtype === 'bfloat16') throw internalError(`limits of ${dtype}`);
+  const conditions = [
+    ...(least === undefined ? [] : [`(double)${value} >= ${limit(least)}`]),
+    ...(above === undefined ? [] : [`(double)${value} > ${limit(above)}`]),
+  ];
+  return conditions.length === 0 ? '' : `!(${conditions.join(' && ')})`;
+}
+
+/** Whether a value is too large. */
+function beyond(value: string, _dtype: DType, limits: ExportedLimits): string {
+  return limits.below === undefined ? '' : `!((double)${value} < ${limit(limits.below)})`;
 }
 
 // ---- info -------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ export function input(
   device: string | null,
 ): Node {
   const node = new Node(inputOp, [], NO_ATTRS, shape, dtype, tracked, device);
+  storage.aliased = true;
   node.storage = storage;
   node.version = version;
   return node;

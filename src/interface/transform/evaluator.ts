@@ -17,8 +17,9 @@ import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
 import { firstHosts, runOnHost } from './host-steps.ts';
 import { checkGuards, checkStoredIndices } from './promises.ts';
+import { HeldValues } from './held-values.ts';
 import { LearnedValues } from './learning.ts';
-import { Plans } from './plans.ts';
+import { isTraining, Plans } from './plans.ts';
 import { settings } from './settings.ts';
 import { bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
@@ -49,6 +50,8 @@ export class Evaluator implements Engine {
   };
   readonly #linear = new Linearization();
   readonly #learned = new LearnedValues();
+  /** Values that may be given up under a memory budget. */
+  readonly held = new HeldValues();
   readonly #plans = new Plans(this.stats, (entry) => this.#learned.forget(entry));
   /** Latest pending assignment of each storage. */
   #assignments = new Map<Storage, Assignment>();
@@ -79,6 +82,7 @@ export class Evaluator implements Engine {
 
   keep(node: Node): void {
     for (const observer of this.observers) observer.kept?.(node);
+    this.held.pin(node);
     if (node.storage === null) this.#keep.push(node);
   }
 
@@ -168,13 +172,35 @@ export class Evaluator implements Engine {
 
   evaluate(nodes: readonly Node[], background = false): void {
     for (const observer of this.observers) observer.reading?.(nodes, background);
+    if (!this.held.isEmpty) for (const node of nodes) this.#restore(node, nodes);
     for (const node of nodes) {
       if (node.storage === null) {
         this.#evaluate(nodes, 'buffers', background);
+        this.#makeRoom(nodes);
         return;
       }
       (node.storage as Storage).check(node.version);
     }
+  }
+
+  // ---- values that were given up --------------------------------------------------------------
+
+  /** Computes what `node` was or is made of again, value by value as at first, if it was given up. */
+  #restore(node: Node, needed: readonly Node[], andNew = false): void {
+    if (node.storage !== null || !(andNew || this.held.knows(node))) return;
+    const missing = this.held.missing(node);
+    missing.forEach((each, i) => {
+      if (each.storage !== null) return;
+      this.#evaluate([each], 'values');
+      this.#makeRoom([...needed, ...this.held.sourcesOf([...missing.slice(i + 1), node])]);
+    });
+  }
+
+  /** Gives up values beyond the budget. Not inside a trace: its programs must not vary. */
+  #makeRoom(needed: readonly Node[]): void {
+    const budget = settings.memoryBudget;
+    if (typeof budget !== 'number' || this.observers.length > 0) return;
+    this.held.shrink(budget, needed);
   }
 
   #unconsumed(): Node[] {
@@ -213,7 +239,10 @@ export class Evaluator implements Engine {
   }
 
   #evaluateEagerly(node: Node): void {
+    // Gradients, which are siblings, are one plan: what it needs again is a part of it.
+    if (!this.held.isEmpty && node.siblings === null) this.#restore(node, [node], true);
     this.#evaluate([node], 'buffers');
+    this.#makeRoom([node]);
     this.#pending.length = 0;
   }
 
@@ -277,7 +306,7 @@ export class Evaluator implements Engine {
     const inPlace = promises.length === 0;
     const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
     const results = { rootNodes, assigned, roots, promises };
-    this.#completeKey(roots);
+    this.#completeKey(roots, isTraining(rootNodes));
     const entry = this.#planFor(device, results);
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
@@ -389,8 +418,9 @@ export class Evaluator implements Engine {
     return roots;
   }
 
-  #completeKey(roots: readonly Root[]): void {
+  #completeKey(roots: readonly Root[], training: boolean): void {
     const { key } = this.#linear;
+    key.push(training ? 1 : 0);
     key.push(roots.length);
     for (const root of roots) {
       key.push(root.position);
@@ -433,6 +463,7 @@ export class Evaluator implements Engine {
     for (const node of rootNodes) this.resultWatchers.get(node)?.(entry, device);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
     this.#learned.store(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
+    this.#hold(entry, rootNodes, wasStep);
     for (let i = 0; i < nodes.length; i++) {
       const node = nodes[i] as Node;
       if (node.storage === null) {
@@ -441,6 +472,16 @@ export class Evaluator implements Engine {
       }
     }
     this.#learned.expire(entry, wasStep);
+  }
+
+  /** Takes note of values that a memory budget may ask back. */
+  #hold({ compiled, learnedRoots }: Entry, rootNodes: readonly Node[], wasStep: boolean): void {
+    if (wasStep) this.held.clear();
+    else if (typeof settings.memoryBudget === 'number') {
+      const { nodes, leaves } = this.#linear;
+      const learned = learnedRoots.map((position) => nodes[position] as Node);
+      this.held.ran(compiled, leaves, [...rootNodes, ...learned]);
+    }
   }
 
   /** Takes the guards off `outputs`. If a promise was broken, nothing of the run is kept. */

@@ -19,11 +19,15 @@ export {
   type Environment,
   evaluate,
   explain,
+  heldMemory,
+  type HeldMemory,
   profile,
   keep,
   memory,
   type MemoryUse,
   type Numerics,
+  type PassSwitches,
+  passes,
   planMemory,
   type PlanMemory,
   type Precision,
@@ -31,9 +35,11 @@ export {
   setDefaultDevice,
   setMemoryBudget,
   setNumerics,
+  setPasses,
   setPrecision,
   stats,
 } from './controls.ts';
+export type { PassName, Passes } from '../../compile/passes/switches.ts';
 export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';
 export {
   clearMeasuredAlgorithms,
@@ -49,6 +55,14 @@ export {
   type TraceOptions,
   type TraceStats,
 } from './trace.ts';
+export {
+  type Dim,
+  dim,
+  type DimOptions,
+  type InputSpecs,
+  spec,
+  type TensorSpec,
+} from './tracing/dims.ts';
 export type {
   Profile,
   ProfiledKernel,

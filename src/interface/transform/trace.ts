@@ -4,16 +4,20 @@
 import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
 import { ArgumentError, TraceError } from '../../base/errors.ts';
 import { openBodies } from '../../graph/bodies.ts';
+import type { Sizes } from '../../graph/symbolic.ts';
 import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { EvaluationObserver } from './observers.ts';
 import { type DumpOptions, type DumpReport, dumpFunction } from './dumping.ts';
 import { evaluator } from './install.ts';
 import { memoryBudgetOf, type MemoryBudgetOption, settings, withMemoryBudget } from './settings.ts';
+import { DeclaredInputs, type InputSpecs } from './tracing/dims.ts';
+import { ProgramFamily, ReplayFamily } from './tracing/families.ts';
+import { hasEffect } from './tracing/instructions.ts';
 import { PlansOf } from './tracing/plans-of.ts';
 import { type Profile, type ProfileOptions, profileOf } from './tracing/profile.ts';
 import { Recent } from './tracing/recent.ts';
-import { recordCall, type Replay } from './tracing/replay.ts';
+import { type RecordedCall, recordCall, type Replay } from './tracing/replay.ts';
 import { signatureOf } from './tracing/signature.ts';
 import { observed } from './tracing/tape.ts';
 import { type Program, Refusal, Watch } from './tracing/watch.ts';
@@ -32,6 +36,11 @@ export interface TraceOptions {
    * is computed once, and later changes of them are not seen. Implies `withoutHost`. Default false.
    */
   readonly captureAsConst?: boolean;
+  /**
+   * Forms of arguments with declared dimensions, in the form of the arguments:
+   * `[spec([dim('batch'), 10])]`. One program serves all their sizes.
+   */
+  readonly inputs?: InputSpecs;
   /** Record again when the program changes, in place of throwing TraceError. Default false. */
   readonly retrace?: boolean;
   /** Programs kept, one for each form of the arguments; the least recently used goes. Default 8. */
@@ -52,6 +61,7 @@ const OPTIONS = [
   'symbolic',
   'withoutHost',
   'captureAsConst',
+  'inputs',
   'retrace',
   'cacheSize',
   'memoryBudget',
@@ -106,9 +116,10 @@ class TracedFunction<A extends readonly unknown[], R> {
   readonly #options: TraceOptions;
   /** undefined: what `configure` says. */
   readonly #budget: ReturnType<typeof memoryBudgetOf> | undefined;
-  readonly #programs: Recent<Program>;
+  readonly #declared: DeclaredInputs | null;
+  readonly #programs: Recent<ProgramFamily>;
   /** Several for one form of the arguments, if they differ in which gradients there are. */
-  readonly #replays: Recent<Replay[]>;
+  readonly #replays: Recent<ReplayFamily[]>;
   readonly plans = new PlansOf();
   readonly counters: Counters = {
     calls: 0,
@@ -127,6 +138,7 @@ class TracedFunction<A extends readonly unknown[], R> {
     this.#options = options;
     const { memoryBudget } = options;
     this.#budget = memoryBudget === undefined ? undefined : memoryBudgetOf('trace', memoryBudget);
+    this.#declared = options.inputs === undefined ? null : new DeclaredInputs(options.inputs);
     this.#programs = new Recent(cacheSize);
     this.#replays = new Recent(cacheSize);
   }
@@ -165,12 +177,27 @@ class TracedFunction<A extends readonly unknown[], R> {
     return result;
   }
 
+  /** The form of a call, and its sizes. */
+  #formOf(args: A, numbers: boolean): Form {
+    const declared = this.#declared;
+    if (declared === null) return { ...signatureOf(args, { numbers }), sizes: {} };
+    const specs = declared.specsOf(this.name, args);
+    const shape = (tensor: Tensor, i: number): string => String(specs[i] ?? tensor.shape.join());
+    const form = signatureOf(args, { numbers, shape });
+    return { ...form, sizes: declared.sizesOf(this.name, form.tensors, specs) };
+  }
+
+  get #dims(): string[] {
+    return this.#declared?.dims.map(({ name }) => name) ?? [];
+  }
+
   // ---- running and comparing ------------------------------------------------------------------
 
   #compared(args: A): R {
     const { retrace = false } = this.#options;
-    const { signature, tensors } = signatureOf(args, { numbers: false });
-    const known = this.#programs.get(signature) ?? null;
+    const { signature, tensors, sizes } = this.#formOf(args, false);
+    const family = this.#programs.get(signature) ?? null;
+    const known = family?.find(sizes) ?? null;
     this.#count(known !== null);
     const watch = new Watch(known, tensors, { name: this.name, retrace });
     const result = watch.during(() => {
@@ -184,15 +211,30 @@ class TracedFunction<A extends readonly unknown[], R> {
         throw error;
       }
     });
-    const { fresh } = watch;
-    if (fresh !== null) {
-      this.#programs.set(signature, fresh);
-      this.counters.recordings++;
-      if (known !== null) this.counters.retraces++;
-    }
+    if (watch.fresh !== null) this.#learn(signature, sizes, watch, family);
     for (const [entry, device] of watch.plans) this.plans.ran(entry, device);
     this.plans.follow(flattenTree(result, { numbers: false }).tensors);
     return result;
+  }
+
+  /** Takes up a program that is new, or in place of another one. */
+  #learn(signature: string, sizes: Sizes, watch: Watch, family: ProgramFamily | null): void {
+    const fresh = watch.fresh as Program;
+    let isRetrace = watch.changed;
+    if (family !== null && !isRetrace) {
+      try {
+        family.add(sizes, fresh);
+        return;
+      } catch (error) {
+        if (!(error instanceof TraceError) || this.#options.retrace !== true) throw error;
+        isRetrace = true;
+      }
+    }
+    const own = new ProgramFamily(this.name, this.#dims);
+    own.add(sizes, fresh);
+    this.#programs.set(signature, own);
+    this.counters.recordings++;
+    if (isRetrace) this.counters.retraces++;
   }
 
   /** Runs the function, and makes the step it asked for when it has returned. */
@@ -221,7 +263,7 @@ class TracedFunction<A extends readonly unknown[], R> {
   #replayed(args: A): R {
     const { observers } = evaluator();
     if (observers.length === 0) return this.#replayOrRecord(args);
-    const { signature, tensors } = signatureOf(args, { numbers: true });
+    const { signature, tensors, sizes } = this.#formOf(args, true);
     if (observers.every((observer) => observer instanceof Watch)) {
       // For a function around it that is compared: recorded or replayed, it is one and the same.
       return evaluator().outside({
@@ -231,44 +273,79 @@ class TracedFunction<A extends readonly unknown[], R> {
       });
     }
     // Inside a recording it is a part of that: its own program if it has one.
-    const known = this.#replays.get(signature)?.find((replay) => replay.fits(tensors));
-    this.#count(known !== undefined);
-    return known === undefined ? this.#fn(...args) : (known.run(tensors) as R);
+    const family = this.#replays.get(signature)?.find((each) => each.fits(tensors));
+    const known = family?.find(sizes) ?? null;
+    this.#count(known !== null);
+    return known === null ? this.#fn(...args) : (known.run(tensors) as R);
   }
 
   #replayOrRecord(args: A): R {
-    const { signature, tensors } = signatureOf(args, { numbers: true });
-    const variants = this.#replays.get(signature) ?? [];
-    const known = variants.find((replay) => replay.fits(tensors));
-    this.#count(known !== undefined);
-    let result: R;
-    if (known !== undefined) {
-      result = observed(this.plans, () => known.run(tensors)) as R;
-    } else {
-      result = observed(this.plans, () => this.#record(args, signature, variants));
-    }
+    const form = this.#formOf(args, true);
+    const families = this.#replays.get(form.signature) ?? [];
+    const family = families.find((each) => each.fits(form.tensors)) ?? null;
+    const known = family?.find(form.sizes) ?? null;
+    this.#count(known !== null);
+    const result = observed(this.plans, () =>
+      known === null ? this.#record(args, form, families, family) : known.run(form.tensors),
+    ) as R;
     this.plans.follow(flattenTree(result, { numbers: false }).tensors);
     return result;
   }
 
-  #record(args: A, signature: string, variants: readonly Replay[]): R {
-    const { symbolic = false, captureAsConst = false } = this.#options;
+  #record(
+    args: A,
+    { signature, sizes }: Form,
+    families: readonly ReplayFamily[],
+    known: ReplayFamily | null,
+  ): R {
+    const { symbolic = false } = this.#options;
     const postponed = new Postponed();
-    const { replay, result } = recordCall(
-      args,
-      { name: this.name, symbolic, captureAsConst },
-      (given) => {
-        const value = this.#fn(...(given as A));
-        this.#checkSynchronous(value);
-        return value;
-      },
-      symbolic ? postponed : null,
-    );
+    const { replay, result } = this.#recordOnce(args, symbolic ? postponed : null);
     if (postponed.stepWanted) engine().step();
-    this.counters.recordings++;
-    this.#replays.set(signature, [replay, ...variants].slice(0, MAX_VARIANTS));
+    const family = known ?? new ReplayFamily(this.name, this.#dims);
+    family.add(sizes, replay);
+    if (known === null) {
+      this.counters.recordings++;
+      if (isPure(replay)) this.#recordSizes(args, sizes, family);
+      this.#replays.set(signature, [family, ...families].slice(0, MAX_VARIANTS));
+    }
     return result as R;
   }
+
+  #recordOnce(args: readonly unknown[], around: EvaluationObserver | null): RecordedCall {
+    const { symbolic = false, captureAsConst = false } = this.#options;
+    const body = (given: readonly unknown[]): R => {
+      const value = this.#fn(...(given as A));
+      this.#checkSynchronous(value);
+      return value;
+    };
+    return recordCall(args, { name: this.name, symbolic, captureAsConst }, body, around);
+  }
+
+  /** Records the function at other sizes at once, on tensors of zeros: it changes nothing. */
+  #recordSizes(args: A, first: Sizes, family: ReplayFamily): void {
+    const declared = this.#declared;
+    if (declared === null || family.isComplete) return;
+    for (const sizes of declared.otherSizes(first)) {
+      if (family.isComplete) return;
+      const { replay, recorder } = this.#recordOnce(declared.standIns(args, sizes), null);
+      // Nobody is to compute them.
+      for (const node of recorder.nodes) if (node !== null) node.consumed = true;
+      family.add(sizes, replay);
+    }
+  }
+}
+
+/** A call by its form: calls with the same signature have the same program, or those of their sizes. */
+interface Form {
+  readonly signature: string;
+  readonly tensors: readonly Tensor[];
+  readonly sizes: Sizes;
+}
+
+/** Whether a function only computes results. */
+function isPure({ recorded }: Replay): boolean {
+  return !recorded.instructions.some(hasEffect);
 }
 
 /** Programs for one form of the arguments, by which gradients there are. */

@@ -131,6 +131,25 @@ export class CHelpers {
     return key;
   }
 
+  /**
+   * Lanes of 32 bits chosen of two vectors, by constants. Written as a list of elements they are put
+   * together one by one: gcc finds the instruction that chooses only if it is told.
+   */
+  chooseLanes(lanes: number): string {
+    const key = `choose_x${lanes}`;
+    this.#add(key, () => {
+      const mask = this.type('i32', lanes);
+      return (
+        `#if defined(__clang__) || __GNUC__ >= 12\n` +
+        `#define ${key}(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)\n` +
+        `#else\n` +
+        `#define ${key}(a, b, ...) __builtin_shuffle(a, b, (${mask}){__VA_ARGS__})\n` +
+        `#endif`
+      );
+    });
+    return key;
+  }
+
   /** Reinterprets 32 bits. */
   bitcast(from: ValueType, to: ValueType): string {
     const key = `bits_${from}_${to}`;

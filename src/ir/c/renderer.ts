@@ -233,6 +233,12 @@ export class KernelRenderer {
       case 'splat':
         return `${this.#helpers.splat(e.type, e.lanes)}(${this.#text(e.operand)})`;
       case 'lanes': {
+        const chosen = laneChoice(e.operands);
+        if (chosen !== null) {
+          const { low, high, lanes } = chosen;
+          const choose = this.#helpers.chooseLanes(lanes.length);
+          return `${choose}(${[this.#text(low), this.#text(high), ...lanes].join(', ')})`;
+        }
         const items = e.operands.map((operand) => {
           return e.type === 'bool' ? `-${this.#operand(operand)}` : this.#text(operand);
         });
@@ -463,6 +469,26 @@ export class KernelRenderer {
 }
 
 /** Whether a variable is an index: it cannot wrap, and as a long it needs no extension in addresses. */
+/** What `lanes` chooses of one or two vectors as long as its own: numbers of low's lanes, then high's. */
+function laneChoice(
+  operands: readonly Expression[],
+): { readonly low: Expression; readonly high: Expression; readonly lanes: number[] } | null {
+  const sources: Expression[] = [];
+  const lanes: number[] = [];
+  for (const operand of operands) {
+    if (operand.kind !== 'extract' || operand.type === 'f64') return null;
+    const source = operand.operand;
+    // A variable is read more than once at no cost, whatever else it could be written as.
+    if (source.lanes !== operands.length || source.kind !== 'variable') return null;
+    if (!sources.includes(source)) sources.push(source);
+    lanes.push(sources.indexOf(source) * source.lanes + operand.lane);
+  }
+  const [low, high = low] = sources;
+  if (low === undefined || high === undefined || sources.length > 2 || lanes.length < 4)
+    return null;
+  return { low, high, lanes };
+}
+
 function isIndex({ type, lanes, min, max }: Expression): boolean {
   return type === 'i32' && lanes === 1 && min >= -(2 ** 31) && max < 2 ** 31;
 }

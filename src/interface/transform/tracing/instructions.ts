@@ -139,9 +139,11 @@ export class Run {
     this.#args = args;
   }
 
-  run(instructions: readonly Instruction[]): void {
+  /** With `prove`, shapes are inferred and must be those that the instructions say. */
+  run(instructions: readonly Instruction[], prove = false): void {
     for (const instruction of instructions) {
       const node = this.#make(instruction, this.nodes.length);
+      if (prove && instruction.kind === 'op') this.#prove(instruction);
       this.nodes.push(node);
       if (instruction.kind === 'op' && instruction.isResult) engine().created(node as Node);
     }
@@ -151,6 +153,18 @@ export class Run {
       if (node.storage !== null) return;
       node.siblings = instruction.siblings.map((position) => this.node(position));
     });
+  }
+
+  #prove({ op, inputs, attrs, shape }: OpInstruction): void {
+    const inferred = op.infer(
+      inputs.map((at) => this.node(at)),
+      attrs,
+    );
+    if (sameShape(inferred.shape, shape)) return;
+    throw new TraceError(
+      `${this.#name} is no program for these sizes: ${op.name} gives ${formatShape(inferred.shape)}, not ${formatShape(shape)}`,
+      { op: 'trace', hint: 'leave the dimension out, or declare the sizes that it has' },
+    );
   }
 
   node(position: number): Node {

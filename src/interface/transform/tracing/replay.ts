@@ -30,10 +30,13 @@ export interface Recorded {
 export class Replay {
   readonly recorded: Recorded;
   readonly #name: string;
+  /** Whether shapes follow from other sizes, and were not yet seen to be right. */
+  #isUnproven: boolean;
 
-  constructor(name: string, recorded: Recorded) {
+  constructor(name: string, recorded: Recorded, isUnproven = false) {
     this.#name = name;
     this.recorded = recorded;
+    this.#isUnproven = isUnproven;
   }
 
   /** Whether the tensors whose gradients it reads have some, or none, as when it was recorded. */
@@ -48,7 +51,8 @@ export class Replay {
   run(args: readonly Tensor[]): unknown {
     const { instructions, outputs, template } = this.recorded;
     const run = new Run(this.#name, args);
-    run.run(instructions);
+    run.run(instructions, this.#isUnproven);
+    this.#isUnproven = false;
     return fillTree(template, (index) => {
       const output = outputs[index] as Output;
       return output.kind === 'target'

@@ -16,9 +16,19 @@ import { userLine } from '../user-line.ts';
 import { nextNodeId, Tape } from './tape.ts';
 import { placeText, stepText } from './words.ts';
 
+/** Knows which of its words are halves of a float. */
+export class EntryKey extends KeyWriter {
+  readonly floats = new Set<number>();
+
+  override float(value: number): void {
+    this.floats.add(this.length);
+    super.float(value);
+  }
+}
+
 /** What a function built: entries of words that must come back, and the words for messages. */
 export interface Program {
-  readonly key: KeyWriter;
+  readonly key: EntryKey;
   /** Where each entry ends in the key. */
   readonly ends: number[];
   readonly steps: string[];
@@ -26,7 +36,7 @@ export interface Program {
 }
 
 export function newProgram(): Program {
-  return { key: new KeyWriter(), ends: [], steps: [], lines: [] };
+  return { key: new EntryKey(), ends: [], steps: [], lines: [] };
 }
 
 /** First words of entries that are no operation. */

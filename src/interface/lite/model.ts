@@ -68,8 +68,8 @@ async function compileFor(
  *
  * @example no-run: needs a file
  * const model = await load('digits.tengen');
- * const { logits } = await model.run({ image: pixels });
- * logits.data; // Float32Array
+ * const { logits } = await model.run({ image: new Float32Array(784) });
+ * logits?.shape; // => [1, 10]
  */
 export class Model {
   readonly header: ModelHeader;
@@ -444,7 +444,7 @@ export function differenceOf(actual: ArrayLike<number>, expected: ArrayLike<numb
  * @throws DeviceError if the device is not there.
  * @example no-run: needs a file
  * const model = await load('digits.tengen', { device: 'wasm', threads: 2 });
- * (await model.check()).passed; // true
+ * (await model.check()).passed; // => true
  */
 export function load(source: ByteInput, options: LoadOptions = {}): Promise<Model> {
   return Model.load(source, options);

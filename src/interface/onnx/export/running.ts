@@ -1,6 +1,6 @@
 // What runs along an axis and is no op of ONNX: a Scan with one product in its body.
 import type { Node } from '../../../graph/node.ts';
-import { type Conversions, convert, sizesOf, type Step } from './conversion.ts';
+import { type Conversions, convert, inputDType, sizesOf, type Step } from './conversion.ts';
 import type { Varying } from './sizes.ts';
 import { filled } from './shaping.ts';
 import { valueInfo } from './value-info.ts';
@@ -21,13 +21,21 @@ function running(
   step: (body: GraphWriter, state: string, parts: readonly string[]) => readonly [string, string],
 ): string {
   const dtype: Node['dtype'] = node.dtype;
-  const sizes: Varying[] = sizesOf(graph, node).filter((_, at) => at !== axis);
+  const all = sizesOf(graph, node);
+  // There is no state to be run over nothing.
+  if (all.some((length) => length.every((size) => size === 0))) {
+    return filled(writer, 0, dtype, all);
+  }
+  const whole = inputs.map((value, i) =>
+    inputDType(node, i) === dtype ? value : writer.cast(value, dtype),
+  );
+  const sizes: Varying[] = all.filter((_, at) => at !== axis);
   const body = writer.nested();
   const [state, ...parts] = [0, ...inputs].map(() => body.fresh('value')) as [string, ...string[]];
   const output = step(body, state, parts).map((value) => body.add('Identity', [value]));
   const info = (name: string) => valueInfo(name, dtype, graph.grid, sizes);
   const back = reverse ? 1 : 0;
-  const operands = [filled(writer, initial, dtype, sizes), ...inputs];
+  const operands = [filled(writer, initial, dtype, sizes), ...whole];
   const [, kept] = writer.addMany('Scan', operands, 2, {
     body: {
       graph: {

@@ -30,6 +30,7 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   pathScores: 'ONNX has no sum over alignments',
   regionMean: 'RoiAlign of ONNX places its samples elsewhere',
   regionAdd: 'it is the gradient of region pooling, which ONNX has no op for',
+  regionBest: 'RoiAlign of ONNX takes its maxima of other values',
   regionPositions: 'ONNX has no positions of maxima of regions',
   cumprod: 'ONNX has no running product',
   linearScan: 'ONNX has no linear recurrence',

@@ -1,6 +1,6 @@
 // Normalizations: batch, instance, layer, group, root mean square, local response.
 import { ShapeError } from '../../../base/errors.ts';
-import { formatShape } from '../../../base/shape.ts';
+import { formatShape, sizeOf } from '../../../base/shape.ts';
 import * as ops from '../../../graph/ops/index.ts';
 import * as F from '../../functional/index.ts';
 import { wrap } from '../../tensor/handle.ts';
@@ -58,6 +58,21 @@ function batchNormalization(
     as(call.type(3), kept(mean, batchMean)),
     as(call.type(4), kept(variance, batchVariance)),
   ];
+}
+
+/** Before version 9, with spatial 0: each element of an item has statistics and factors of its own. */
+function elementNormalization(call: Call<{ epsilon: number }>): TensorValue {
+  const x = call.tensor(0);
+  const own = x.shape.slice(1);
+  const [scale, shift, mean, variance] = [1, 2, 3, 4].map((index) => {
+    const part = call.tensor(index);
+    if (sizeOf(part.shape) === sizeOf(own)) return part.reshape(own);
+    throw new ShapeError(
+      `${formatShape(part.shape)} is not one number for each of ${formatShape(own)}`,
+    );
+  }) as [Tensor, Tensor, Tensor, Tensor];
+  const factor = variance.add(call.attributes.epsilon).rsqrt().mul(scale);
+  return as(call.type(0), x.mul(factor).add(shift.sub(mean.mul(factor))));
 }
 
 /** Over the axes from `axis` on; also the mean and 1 / deviation that were used. */
@@ -200,7 +215,7 @@ export const normalizations: readonly Operator[] = [
     },
     constants: [3, 4],
     run: (call) => {
-      if (!call.attributes.spatial) throw new ShapeError('spatial = 0 is not supported');
+      if (!call.attributes.spatial) return [elementNormalization(call)];
       const attributes = { ...call.attributes, training_mode: false };
       const [result] = batchNormalization(call.with(attributes));
       return [result ?? null];

@@ -147,10 +147,15 @@ function bestPoints(best: Node, regions: Node, attrs: RegionAttrs): readonly [No
   return [place(down, [k, 1, height, 1], i), place(across, [k, 1, 1, width], j)];
 }
 
-/** Maxima of the samples: their numbers by a kernel, then each is read where it lies. */
-function alignedMaxima(features: Node, regions: Node, attrs: RegionAttrs): Node {
+/**
+ * Maxima of the samples: their numbers by a kernel, then each is read where it lies. With `corners`, of
+ * the four weighted pixels of each sample the largest.
+ */
+function alignedMaxima(features: Node, regions: Node, attrs: RegionAttrs, corners: boolean): Node {
   const [n, c, ...space] = features.shape as readonly [number, number, number, number];
-  const best = ops.regionBest(ops.detach(features), regions, { ...attrs, corners: false });
+  const found = ops.regionBest(ops.detach(features), regions, { ...attrs, corners });
+  const four = ops.constant(4, 'int32');
+  const best = corners ? ops.floorDivide(found, four) : found;
   const [k, , height, width] = best.shape as readonly [number, number, number, number];
   const points = bestPoints(best, regions, attrs);
   let inside: Node = ops.greaterEqual(
@@ -169,7 +174,12 @@ function alignedMaxima(features: Node, regions: Node, attrs: RegionAttrs): Node 
   const from = ops.mul(image, ops.constant(sizeOf(space), 'int32'));
   const spread = ops.reshape(ops.expand(from, [k, height * width]), [1, 1, k * height * width]);
   const rows = ops.reshape(ops.permute(features, [1, 0, 2, 3]), [c, 1, n * sizeOf(space), 1]);
-  const weight = castNode(taps.weight, features.dtype);
+  let weight = castNode(taps.weight, features.dtype);
+  if (corners) {
+    const corner = ops.reshape(ops.permute(found, [1, 0, 2, 3]), [c, 1, k * height * width]);
+    const own = ops.equal(ops.iota([1, 4, 1], 1, 'int32'), ops.remainder(corner, four));
+    weight = ops.select(own, weight, ops.constant(0, weight.dtype));
+  }
   const read = ops.readTaps(rows, ops.add(taps.index, spread), weight, false);
   const values = ops.reshape(read, [c, k * height * width]);
   const some = ops.select(inside, values, ops.constant(0, features.dtype));
@@ -200,7 +210,21 @@ export function roiAlign(x: Tensor, boxes: Regions, options: RoiAlignModeOptions
   const { features, regions } = regionOperands(op, x, boxes);
   const attrs = attrsOf(op, options, { kind: 'align', positionSensitive: false });
   if (mode === 'avg') return wrap(ops.regionMean(features, regions, attrs));
-  return wrap(alignedMaxima(features, regions, attrs));
+  return wrap(alignedMaxima(features, regions, attrs, false));
+}
+
+/**
+ * As `roiAlign`, of each bin the largest of all samples' weighted pixels: the maxima of ONNX's RoiAlign,
+ * which are not those of interpolated values.
+ */
+export function roiAlignCorners(
+  x: Tensor,
+  boxes: Regions,
+  options: Omit<RoiAlignModeOptions, 'mode'>,
+): Tensor {
+  const { features, regions } = regionOperands('roiAlign', x, boxes);
+  const attrs = attrsOf('roiAlign', options, { kind: 'align', positionSensitive: false });
+  return wrap(alignedMaxima(features, regions, attrs, true));
 }
 
 /**

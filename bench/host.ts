@@ -3,9 +3,9 @@
 import { F, manualSeed, nn, optim, setDefaultDevice, stats, tensor, type Tensor } from 'tengen';
 import { WasmDevice } from '../src/backends/wasm/device.ts';
 import { engine } from '../src/interface/tensor/engine.ts';
-import type { EvaluationObserver } from '../src/interface/transform/evaluator.ts';
+import type { EvaluationObserver } from '../src/interface/transform/observers.ts';
 import { evaluator } from '../src/interface/transform/install.ts';
-import { nextNodeId } from '../src/interface/transform/replay.ts';
+import { nextNodeId } from '../src/interface/transform/tracing/tape.ts';
 import type { Device } from '../src/runtime/device.ts';
 import { registerBackend } from '../src/runtime/registry.ts';
 import { median } from './harness.ts';

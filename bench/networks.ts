@@ -4,7 +4,7 @@ import { mobilenetV2, resnet18, resnet50, shufflenetV2_x1_0 } from 'tengen/visio
 import { noise, type Row, rowOf, time } from './harness.ts';
 
 /** Weights by a formula: drawing them would take longer than the benchmark. */
-function filled<M extends nn.Module>(build: () => M): M {
+export function filled<M extends nn.Module>(build: () => M): M {
   const model = nn.init.skip(build);
   let seed = 1;
   for (const parameter of model.parameters()) {

@@ -3,6 +3,7 @@
 //   npx tsx bench/profile.ts conv N C H W O K STRIDE PADDING GROUPS    a convolution, --backward too
 //   npx tsx bench/profile.ts matmul M N K [BATCH]
 //   npx tsx bench/profile.ts gpt                                      a training step of a small GPT
+//   npx tsx bench/profile.ts gpt2                                     128 tokens through GPT-2
 //   npx tsx bench/profile.ts resnet18 (resnet50, mobilenet_v2, shufflenet_v2)    one image
 import { parseArgs } from 'node:util';
 import {
@@ -22,7 +23,7 @@ import 'tengen/native';
 import { DigitNet } from '../examples/mnist/model.ts';
 import { noise } from './harness.ts';
 import { inference, NETWORK_NAMES } from './networks.ts';
-import { gptStep } from './text.ts';
+import { gpt2Forward, gptStep } from './text.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -72,11 +73,20 @@ function product(sizes: readonly number[]): () => void {
   return () => noGrad(() => evaluate(a.matmul(b)));
 }
 
+function gpt2(): () => void {
+  const forward = gpt2Forward();
+  return () => {
+    using scores = noGrad(forward);
+    evaluate(scores);
+  };
+}
+
 const SUBJECTS: Readonly<Record<string, (sizes: readonly number[]) => () => void>> = {
   step: trainingStep,
   conv: convolution,
   matmul: product,
   gpt: gptStep,
+  gpt2,
   ...Object.fromEntries(NETWORK_NAMES.map((name) => [name, () => inference(name)])),
 };
 const [what = 'step', ...rest] = positionals;

@@ -4,7 +4,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { setDefaultDevice } from 'tengen';
+import { type AlgorithmOptions, setAlgorithms, setDefaultDevice } from 'tengen';
 import { median, type Row } from './harness.ts';
 
 const HELP = `npm run bench -- [options]
@@ -18,7 +18,9 @@ const HELP = `npm run bench -- [options]
   --versus DIR      run the peers that are installed in DIR in turn with ours, print ratios
   --peers torch,... only these: torch, torch-omp (OMPBLAS names the folder of its OpenBLAS), torch-2.6,
                     ort-node, ort-web, tfjs, jax
-  --rounds N        alternations with --versus (3)
+  --strategies      algorithms by estimate (heuristic) and by measuring (profile) in turn, and what
+                    measuring gains
+  --rounds N        alternations with --versus or --strategies (3)
   --json FILE       write every row
   --help
 
@@ -31,6 +33,8 @@ const { values } = parseArgs({
     device: { type: 'string', default: 'auto' },
     versus: { type: 'string' },
     peers: { type: 'string' },
+    strategies: { type: 'boolean', default: false },
+    strategy: { type: 'string', default: 'heuristic' },
     rounds: { type: 'string', default: '3' },
     json: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -57,6 +61,7 @@ const WORKLOADS: Readonly<Record<string, () => Promise<Row[]>>> = {
 /** Runs our workloads in this process; the parent reads one JSON row a line. */
 async function runHere(): Promise<void> {
   setDefaultDevice(values.device);
+  setAlgorithms({ strategy: strategyNamed(values.strategy) });
   for (const [name, bench] of Object.entries(WORKLOADS)) {
     if (!wanted.includes(name)) continue;
     for (const row of await bench()) console.log(JSON.stringify(row));
@@ -84,9 +89,17 @@ function runProgram(
   return result.stdout.split('\n').filter((line) => line.startsWith('{'));
 }
 
-function ours(): Row[] {
+type Strategy = NonNullable<AlgorithmOptions['strategy']>;
+
+function strategyNamed(name: string): Strategy {
+  if (name === 'heuristic' || name === 'profile') return name;
+  throw new Error(`--strategy: ${name} is neither heuristic nor profile`);
+}
+
+function ours(strategy: Strategy = strategyNamed(values.strategy)): Row[] {
   const script = fileURLToPath(import.meta.url);
   const args = ['--import', 'tsx', script, '--in-process', '--only', values.only];
+  args.push('--strategy', strategy);
   args.push('--device', values.device);
   const lines = runProgram(process.execPath, [...args, '--threads', String(threads)]);
   return lines.map((line) => JSON.parse(line) as Row);
@@ -201,9 +214,37 @@ function report(rows: readonly Row[]): void {
   }
 }
 
+/**
+ * Both strategies in turn: which of them begins changes, and what was measured is kept on disk, so
+ * that only the first round measures. A workload's time is the median of its rounds' medians; its
+ * scatter, the largest of those over the least, says which differences mean something.
+ */
+function compareStrategies(rounds: number): Row[] {
+  const rows: Record<Strategy, Row[]> = { heuristic: [], profile: [] };
+  for (let round = 0; round < rounds; round++) {
+    const order: Strategy[] = round % 2 === 0 ? ['heuristic', 'profile'] : ['profile', 'heuristic'];
+    for (const strategy of order) rows[strategy].push(...ours(strategy));
+  }
+  console.log('| workload | heuristic, ms | profile, ms | profile / heuristic | scatter |');
+  console.log('| --- | ---: | ---: | ---: | ---: |');
+  for (const workload of new Set(rows.heuristic.map((row) => row.workload))) {
+    const times = (strategy: Strategy): number[] =>
+      rows[strategy].filter((row) => row.workload === workload).map(({ medianMs }) => medianMs);
+    const [before, after] = [times('heuristic'), times('profile')];
+    const scatter = Math.max(...[before, after].map((ms) => Math.max(...ms) / Math.min(...ms)));
+    const [a, b] = [median(before), median(after)];
+    const cells = [workload, a.toPrecision(3), b.toPrecision(3), (b / a).toFixed(2)];
+    console.log(`| ${[...cells, scatter.toFixed(2)].join(' | ')} |`);
+  }
+  return Object.entries(rows).flatMap(([notes, list]) => list.map((row) => ({ ...row, notes })));
+}
+
 if (values.help) console.log(HELP);
 else if (values['in-process']) await runHere();
-else {
+else if (values.strategies) {
+  const rows = compareStrategies(Number(values.rounds));
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
+} else {
   const rows: Row[] = [];
   const rounds = values.versus === undefined ? 1 : Number(values.rounds);
   for (let round = 0; round < rounds; round++) {

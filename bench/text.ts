@@ -1,5 +1,5 @@
 // W7: a training step of a small GPT with AdamW, and a forward pass of GPT-2's small shape.
-import { F, nn, optim, tensor } from 'tengen';
+import { F, nn, optim, tensor, type Tensor } from 'tengen';
 import { GPT } from 'tengen/text';
 import { noise, type Row, rowOf, time, timeResult } from './harness.ts';
 
@@ -29,12 +29,17 @@ export function gptStep(): () => void {
   };
 }
 
-function forward(threads: number): Row {
+/** Scores of 128 tokens by GPT-2's small shape. */
+export function gpt2Forward(): () => Tensor {
   const model = filled({ layers: 12, width: 768, heads: 12, contextLength: 128 });
   model.eval();
   const input = tensor(tokens(128, 50257), { shape: [1, 128] });
+  return () => model.forward(input);
+}
+
+function forward(threads: number): Row {
   const flop = 2 * 128 * (12 * 12 * 768 * 768 + 768 * 50257) + 12 * 4 * 128 * 128 * 768;
-  const times = timeResult(() => model.forward(input), { warmup: 4, milliseconds: 5000 });
+  const times = timeResult(gpt2Forward(), { warmup: 4, milliseconds: 5000 });
   return rowOf('W7 gpt2-small fwd t128 b1', threads, times, flop);
 }
 

@@ -1,7 +1,7 @@
 // Trains the digit reader on MNIST, or on drawn digits, from the command line: see --help.
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { ArgumentError, env } from 'tengen';
+import { ArgumentError, env, type TraceOptions } from 'tengen';
 import {
   type Dataset,
   datasets,
@@ -41,6 +41,8 @@ const HELP = `Trains a convolutional network to read digits.
   --device NAME     native, wasm or interp            (default: the fastest there is)
   --threads N       default: one per core
   --numerics MODE   fast, or strict: the same bits on every device and thread count
+  --trace MODE      make the step static: compared (with its program, on every step), symbolic,
+                    without-host (replayed alone), or off: the same bits   (default off)
   --save FILE       where the weights go              (default out/mnist/digits.safetensors)
   --resume FILE     go on from a checkpoint, which --save FILE has beside it
   --json FILE       write what was measured
@@ -60,6 +62,7 @@ const OPTIONS = {
   device: { type: 'string' },
   threads: { type: 'string' },
   numerics: { type: 'string', default: 'fast' },
+  trace: { type: 'string', default: 'off' },
   save: { type: 'string', default: 'out/mnist/digits.safetensors' },
   resume: { type: 'string' },
   json: { type: 'string' },
@@ -67,6 +70,13 @@ const OPTIONS = {
 } as const;
 
 const DEFAULTS: Settings = { epochs: 3, batch: 64, lr: 0.05, seed: 0 };
+
+const TRACES: Readonly<Record<string, TraceOptions | undefined>> = {
+  off: undefined,
+  compared: {},
+  symbolic: { symbolic: true },
+  'without-host': { withoutHost: true },
+};
 
 type Flags = ReturnType<typeof readFlags>;
 
@@ -125,6 +135,11 @@ function givenSettings(flags: Flags): Partial<Settings> {
   });
 }
 
+function traceOptions({ trace }: Flags): TraceOptions | undefined {
+  if (Object.hasOwn(TRACES, trace)) return TRACES[trace];
+  throw new ArgumentError(`--trace ${trace}: expected ${Object.keys(TRACES).join(', ')}`);
+}
+
 /** What --json writes. */
 function report(run: TrainingRun, result: Result, data: Pick<RunOptions, 'train' | 'test'>) {
   const { device, threads, numerics } = env();
@@ -150,12 +165,13 @@ function report(run: TrainingRun, result: Result, data: Pick<RunOptions, 'train'
 async function main(flags: Flags): Promise<void> {
   await configureBy(flags);
   const given = givenSettings(flags);
+  const tracing = traceOptions(flags);
   // Before anything is fetched or trained: a run must not find out at its end.
   await checkWritable('--save', flags.save);
   if (flags.json !== undefined) await checkWritable('--json', flags.json);
   const data = await openData(flags);
   const checkpoint = checkpointBeside(flags.save);
-  const options: RunOptions = { ...data, checkpoint, signal: abortedByInterrupt() };
+  const options: RunOptions = { ...data, checkpoint, trace: tracing, signal: abortedByInterrupt() };
   const run =
     flags.resume === undefined
       ? new TrainingRun({ ...DEFAULTS, ...given }, options)

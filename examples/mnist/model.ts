@@ -23,15 +23,22 @@ export class DigitNet extends nn.Module {
 /** Batches of images and their labels. */
 export type Batches = AsyncIterable<readonly [images: Tensor, labels: Tensor]>;
 
-/** One pass over the training data. Yields what each step measured, once it is done. */
+/** A training step: from a batch to what it measured. */
+export type Step = (images: Tensor, labels: Tensor) => { loss: Tensor; accuracy: Tensor };
+
+/**
+ * One pass over the training data. Yields what each step measured, once it is done. The step may be
+ * given another form: `(step) => trace(step)`.
+ */
 export async function* trainEpoch(
   model: DigitNet,
   optimizer: optim.SGD,
   schedule: optim.OneCycleLR,
   batches: Batches,
+  form: (step: Step) => Step = (step) => step,
 ): AsyncGenerator<{ loss: number; accuracy: number }> {
   model.train();
-  for await (const [images, labels] of batches) {
+  const step = form((images, labels) => {
     const scores = model.forward(images);
     const loss = F.crossEntropy(scores, labels);
     const accuracy = scores.argmax(1).eq(labels).float().mean();
@@ -40,7 +47,10 @@ export async function* trainEpoch(
     loss.backward();
     optimizer.step(); // forward, backward and update run here, as one compiled plan
     schedule.step();
-
+    return { loss, accuracy };
+  });
+  for await (const [images, labels] of batches) {
+    const { loss, accuracy } = step(images, labels);
     yield { loss: await loss.item(), accuracy: await accuracy.item() };
   }
 }

@@ -1,10 +1,19 @@
 // A whole training run around the epochs of model.ts: schedule, progress, checkpoints, resuming.
-import { ArgumentError, defaultGenerator, manualSeed, type nn, optim, stats } from 'tengen';
+import {
+  ArgumentError,
+  defaultGenerator,
+  manualSeed,
+  type nn,
+  optim,
+  stats,
+  trace,
+  type TraceOptions,
+} from 'tengen';
 import { DataLoader, type Dataset, type LabelledImage, type LoaderState } from 'tengen/data';
 import { loadCheckpoint, saveCheckpoint } from 'tengen/io';
 import { formatPercent, type ProgressBar, progress } from 'tengen/terminal';
 import { checkSettings, recentMean } from '../command.ts';
-import { DigitNet, evaluate, trainEpoch } from './model.ts';
+import { DigitNet, evaluate, type Step, trainEpoch } from './model.ts';
 
 /** What decides the result of a run, bit for bit on one kind of machine. */
 export interface Settings {
@@ -20,6 +29,8 @@ export interface RunOptions {
   readonly test: Dataset<LabelledImage>;
   /** Where the checkpoint goes, after each epoch and when interrupted. */
   readonly checkpoint: string;
+  /** How the step is traced; the bits are the same. Default: not at all. */
+  readonly trace?: TraceOptions | undefined;
   /** Aborted to stop once the step in hand is done. */
   readonly signal?: AbortSignal;
 }
@@ -60,6 +71,8 @@ export class TrainingRun {
   readonly #testLoader: DataLoader<LabelledImage>;
   readonly #optimizer: optim.SGD;
   readonly #schedule: optim.OneCycleLR;
+  /** The step of all epochs, if it is traced. */
+  #traced: Step | null = null;
 
   constructor(settings: Settings, options: RunOptions) {
     const { epochs, batch: batchSize, lr, seed } = settings;
@@ -159,6 +172,7 @@ export class TrainingRun {
       this.#optimizer,
       this.#schedule,
       this.#loader,
+      (plain) => this.#formOf(plain),
     )) {
       stepMs.push(performance.now() - start);
       this.lossCurve.push(step.loss);
@@ -179,6 +193,13 @@ export class TrainingRun {
       start = performance.now();
     }
     return false;
+  }
+
+  #formOf(step: Step): Step {
+    const { trace: options } = this.#options;
+    if (options === undefined) return step;
+    this.#traced ??= trace(step, options);
+    return this.#traced;
   }
 
   #progressBar(epoch: number, steps: number): ProgressBar {

@@ -23,6 +23,8 @@ export function isSizeExpression(value: unknown): value is SizeExpression {
     'size' in value &&
     typeof value.size === 'object' &&
     value.size !== null &&
+    // An attribute of that name may be a list.
+    !Array.isArray(value.size) &&
     Object.values(value.size).every((factor) => Number.isSafeInteger(factor))
   );
 }

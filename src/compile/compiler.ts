@@ -22,9 +22,9 @@ import {
 } from './memory/prepared.ts';
 import type { Fixed } from './memory/units.ts';
 import { separateRoots } from './passes/copies.ts';
-import { foldConstants } from './passes/fold-constants.ts';
 import { rewrite } from './passes/rewrite.ts';
-import { SIMPLIFICATIONS } from './passes/simplify.ts';
+import { rulesFor } from './passes/rules.ts';
+import { type Passes, passesOf } from './passes/switches.ts';
 import type { CompiledProgram, Program } from './program.ts';
 import { listRegion } from './regions.ts';
 import type { AlgorithmPolicy } from './tune/algorithms.ts';
@@ -32,6 +32,8 @@ import type { AlgorithmPolicy } from './tune/algorithms.ts';
 export interface CompileOptions {
   /** Whether kernels are fused (default). Without, every node is simplified by nothing and stored. */
   readonly fusion?: boolean;
+  /** Passes that are switched off, by `false`. */
+  readonly passes?: Partial<Passes>;
   /** How schedules are chosen; by estimate if nothing is said. */
   readonly algorithms?: AlgorithmPolicy;
   /**
@@ -63,20 +65,25 @@ export function compile(
 ): CompiledProgram {
   const { fusion = true, memo = new LoweringMemo(), algorithms, constantLeaves } = options;
   const { packedOnce = true } = options;
-  const rules = fusion ? [foldConstants(target), ...SIMPLIFICATIONS] : [];
+  const passes = passesOf(options.passes, fusion);
+  const lasting = packedOnce ? constantLeaves : undefined;
+  const rules = rulesFor(target, passes);
   const compilation: Compilation = {
     target,
-    fusion,
+    passes,
     rules,
     algorithms,
     memo,
-    constants: (flow) =>
-      constantLeaves && packedOnce ? constantValues(flow, constantLeaves) : undefined,
+    constants: (flow) => (lasting === undefined ? undefined : constantValues(flow, lasting)),
     listRegion,
   };
-  const rewritten = rewrite(program, rules, { numerics: target.numerics, common: fusion });
+  const rewritten = rewrite(program, rules, {
+    numerics: target.numerics,
+    common: passes.commonSubexpressions,
+    constantLeaves: lasting,
+  });
   const flow = separateRoots(rewritten.flow);
-  const scheduled = schedule(flow, compilation);
+  const scheduled = schedule(flow, compilation, 0);
   const bindings = bindRoots(program, flow, scheduled.order.direct);
   const { items, stored } = list(scheduled, compilation, 0);
   // What could not overwrite its leaf before: everybody has read it now.
@@ -102,6 +109,8 @@ export function compile(
           },
           isNumber: (node) => isNumber(node, flow),
           isBound: (node) => fixed(node) !== null,
+          keepsValues: passes.constantFolding,
+          keepsPacked: passes.weightPacking,
         });
   const kept = new Map<Kept, Location>(
     separated.kept.map((each, i) => [each, { space: 'binding', index: bindings.list.length + i }]),
@@ -124,6 +133,8 @@ export function compile(
     kernels: stepsIn(rest).map(({ explanation }) => explanation),
     stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
     arenaLowerBound: main.lowerBound,
+    unplannedBytes: main.unplannedBytes,
+    applied: [...rewritten.applied],
     budget: budgeted?.report ?? null,
   };
 }
@@ -166,6 +177,7 @@ function constantValues(flow: Flow, constantLeaves: readonly boolean[]): Readonl
 interface Finished {
   readonly parts: Pick<Plan, 'kernels' | 'dispatches' | 'loops' | 'arenaBytes'>;
   readonly lowerBound: number;
+  readonly unplannedBytes: number;
 }
 
 interface Placed extends MemoryPlan {
@@ -217,12 +229,8 @@ function finishItems(
   memo: LoweringMemo,
   enough = 0,
 ): Finished {
-  const { steps, listed, locations, conditions, arenaBytes, lowerBound } = placeItems(
-    items,
-    fixed,
-    kept,
-    enough,
-  );
+  const placed = placeItems(items, fixed, kept, enough);
+  const { steps, listed, locations, conditions, arenaBytes, lowerBound, unplannedBytes } = placed;
   const loops = listed.map(({ first, end, depth, trips, condition }, i): Loop => {
     const location = conditions[i] ?? null;
     return {
@@ -238,6 +246,7 @@ function finishItems(
   return {
     parts: { ...shared, ...(loops.length > 0 ? { loops } : {}), arenaBytes },
     lowerBound,
+    unplannedBytes,
   };
 }
 

@@ -80,7 +80,7 @@ function flopsOf(node: Node): number {
  * `times`, milliseconds of each kernel, also what it reaches.
  */
 export function formatExplanation(compiled: CompiledProgram, times?: Float64Array): string {
-  const { kernels, plan, arenaLowerBound } = compiled;
+  const { kernels, plan, arenaLowerBound, unplannedBytes, applied } = compiled;
   const rows = kernels.map((kernel, i) => [
     String(i),
     ...measuredText(kernel, times?.[i]),
@@ -128,8 +128,12 @@ export function formatExplanation(compiled: CompiledProgram, times?: Float64Arra
   if (times !== undefined) {
     lines.push(`${times.reduce((sum, ms) => sum + ms, 0).toFixed(3)} ms in kernels`);
   }
+  if (applied.length > 0) {
+    const list = [...applied].sort(([, a], [, b]) => b - a);
+    lines.push(`rewritten: ${list.map(([name, times]) => `${name} ${times}`).join(', ')}`);
+  }
   lines.push(
-    `${kernels.length} kernels (${distinct} distinct), arena ${amount(plan.arenaBytes, 'B')} (no less than ${amount(arenaLowerBound, 'B')} is possible in this order)`,
+    `${kernels.length} kernels (${distinct} distinct), arena ${amount(plan.arenaBytes, 'B')} (no less than ${amount(arenaLowerBound, 'B')} is possible in this order; ${amount(unplannedBytes, 'B')} if every value had its own memory)`,
   );
   if (compiled.budget !== null) lines.push(budgetText(compiled.budget));
   return lines.join('\n');

@@ -13,17 +13,18 @@ import { viewOf } from './lower/group-view.ts';
 import type { Memory } from './lower/kernel-builder.ts';
 import type { LoweringMemo } from './lower/memo.ts';
 import type { Rule } from './passes/rewrite.ts';
+import type { Passes } from './passes/switches.ts';
 import type { KernelExplanation } from './program.ts';
 import { AccessMap } from './schedule/access.ts';
 import { formGroups, type Group, type Grouping, keepsRows } from './schedule/group.ts';
 import { materialise } from './schedule/materialise.ts';
 import { type Order, orderGroups } from './schedule/order.ts';
-import type { AlgorithmPolicy } from './tune/algorithms.ts';
+import { type AlgorithmPolicy, DEFAULT_POLICY } from './tune/algorithms.ts';
 
 /** What holds for all parts of a compilation. */
 export interface Compilation {
   readonly target: Target;
-  readonly fusion: boolean;
+  readonly passes: Passes;
   readonly rules: readonly Rule[];
   readonly algorithms: AlgorithmPolicy | undefined;
   readonly memo: LoweringMemo;
@@ -41,15 +42,22 @@ export interface Compilation {
 /** A flow whose kernels are decided: what fuses with what, and in which order they run. */
 export interface Scheduled {
   readonly flow: Flow;
+  readonly constants: ReadonlySet<Node> | undefined;
   readonly accesses: AccessMap;
   readonly grouping: Grouping;
   readonly order: Order;
 }
 
-export function schedule(flow: Flow, { target, fusion }: Compilation): Scheduled {
+/** @param depth how many loops are around the flow. */
+export function schedule(flow: Flow, compilation: Compilation, depth: number): Scheduled {
+  const { target, passes } = compilation;
+  // What stands in a loop runs in every trip, whatever it is made of.
+  const constants = depth === 0 ? compilation.constants(flow) : undefined;
   const accesses = new AccessMap(target);
-  const grouping = formGroups(flow, accesses, materialise(flow, accesses, fusion), fusion);
-  return { flow, accesses, grouping, order: orderGroups(flow, grouping) };
+  const facts = { passes, constants };
+  const materialised = materialise(flow, accesses, facts);
+  const grouping = formGroups(flow, accesses, materialised, facts);
+  return { flow, constants, accesses, grouping, order: orderGroups(flow, grouping) };
 }
 
 export interface Listing {
@@ -60,13 +68,16 @@ export interface Listing {
 
 /** @param depth how many loops are around the flow. */
 export function list(
-  { flow, accesses, grouping, order }: Scheduled,
+  { flow, constants, accesses, grouping, order }: Scheduled,
   compilation: Compilation,
   depth: number,
 ): Listing {
-  const { target, algorithms, memo } = compilation;
-  // What stands in a loop runs in every trip, whatever it is made of.
-  const constants = depth === 0 ? compilation.constants(flow) : undefined;
+  const { target, algorithms, memo, passes } = compilation;
+  // What is packed in every run is not packed for nothing.
+  const packed = passes.weightPacking ? constants : undefined;
+  const policy = passes.algorithmSelection
+    ? algorithms
+    : { ...DEFAULT_POLICY, ...algorithms, general: true };
   const roots = new Set(flow.roots.map(({ node }) => node));
   const read = readElsewhere(grouping);
   const stored = new Set<Node>();
@@ -80,7 +91,10 @@ export function list(
       items.push(...parts.map((item) => ({ ...item, group: group.id })));
       continue;
     }
-    const view = viewOf(group, flow, grouping, target, outputs, { algorithms, constants });
+    const view = viewOf(group, flow, grouping, target, outputs, {
+      algorithms: policy,
+      constants: packed,
+    });
     const lowered = memo.lower(group, view);
     const explanations = explainStages(group, flow, accesses, grouping, outputs, lowered);
     lowered.stages.forEach((stage, i) => {

@@ -58,6 +58,10 @@ export interface CompiledProgram {
   readonly stored: Uint8Array;
   /** Largest sum of bytes alive at once: no arena can be smaller. */
   readonly arenaLowerBound: number;
+  /** What the arena would take if every value in it had memory of its own. */
+  readonly unplannedBytes: number;
+  /** How often each rewriting rule applied, by name. */
+  readonly applied: readonly (readonly [name: string, times: number])[];
   /** What a memory budget did, if there was one. */
   readonly budget: BudgetReport | null;
 }

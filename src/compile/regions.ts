@@ -4,6 +4,7 @@ import { byteSize } from '../base/dtype.ts';
 import { internalError } from '../base/errors.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
+import { resultOf } from '../graph/ops/result.ts';
 import type { ParameterRole, Region } from '../graph/op.ts';
 import type { Stride } from '../runtime/plan.ts';
 import { isLoop, type Item, stepsIn } from './items.ts';
@@ -27,11 +28,60 @@ export function listRegion(
 ): Item[] {
   const { lower } = node.op;
   if (lower.kind !== 'region') throw internalError(`${node.op.name} is no region`);
-  return lower
-    .regions(node.attrs)
-    .flatMap((region) =>
-      new RegionLister(region, node.inputs, outputs, compilation, depth).items(),
-    );
+  const regions = lower.regions(node.attrs);
+  const wanted = compilation.passes.deadOutputs ? outputs : allOutputs(node, regions, outputs);
+  return regions.flatMap((region) =>
+    new RegionLister(region, node.inputs, wanted, compilation, depth).items(),
+  );
+}
+
+/** `outputs`, and those that nobody reads. */
+function allOutputs(
+  node: Node,
+  regions: readonly Region[],
+  outputs: readonly GroupOutput[],
+): readonly GroupOutput[] {
+  const read = new Set(outputs.map((output) => output.node.attrs['index']));
+  const unread: GroupOutput[] = [];
+  regions[0]?.results.forEach((_, index) => {
+    if (read.has(index)) return;
+    const result = resultOf(node, index);
+    unread.push({ node: result, memory: { kind: 'value', node: result } });
+  });
+  return [...outputs, ...unread];
+}
+
+/**
+ * Carries, by their parameter, that something else than themselves depends on: a result that is read,
+ * the condition, or another such carry.
+ */
+function livingCarries(
+  { body, roles, results, condition }: Region,
+  isRead: (result: number) => boolean,
+): ReadonlySet<number> {
+  const living = new Set<number>();
+  const stack: Node[] = [];
+  const keep = (parameter: number): void => {
+    if (living.has(parameter) || roles[parameter]?.role !== 'carry') return;
+    living.add(parameter);
+    stack.push(body.outputs[parameter] as Node);
+  };
+  if (condition !== null) keep(condition.parameter);
+  results.forEach((result, index) => {
+    if (!isRead(index)) return;
+    if (result.kind === 'final') keep(result.carry);
+    else stack.push(result.value);
+  });
+  const parameterOf = new Map(body.parameters.map((node, i) => [node, i]));
+  const seen = new Set<Node>();
+  for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    const parameter = parameterOf.get(node);
+    if (parameter === undefined) stack.push(...node.inputs);
+    else keep(parameter);
+  }
+  return living;
 }
 
 /** A result that is read, and the root of the body's flow that gives it. */
@@ -42,8 +92,8 @@ interface Kept {
 
 class RegionLister {
   readonly #region: Region;
-  /** A carry that stays what it is counts as a value from outside. */
-  readonly #roles: readonly ParameterRole[];
+  /** A carry that stays what it is counts as a value from outside, one that serves nothing as none. */
+  readonly #roles: readonly (ParameterRole | 'dead')[];
   readonly #inputs: readonly Node[];
   readonly #compilation: Compilation;
   readonly #depth: number;
@@ -67,9 +117,14 @@ class RegionLister {
     this.#compilation = compilation;
     this.#depth = depth;
     const { outputs: made, parameters } = region.body;
-    this.#roles = region.roles.map(({ role }, i) =>
-      role === 'carry' && made[i] === parameters[i] ? 'same' : role,
-    );
+    const read = new Set(outputs.map(({ node }) => node.attrs['index']));
+    const living = livingCarries(region, (result) => read.has(result));
+    const leaveOut = compilation.passes.deadOutputs;
+    this.#roles = region.roles.map(({ role }, i) => {
+      if (role !== 'carry') return role;
+      if (made[i] === parameters[i]) return 'same';
+      return leaveOut && !living.has(i) ? 'dead' : role;
+    });
     const carries = this.#roles.filter((role) => role === 'carry').length;
     for (const { node } of outputs) {
       const result = region.results[node.attrs['index'] as number];
@@ -84,12 +139,12 @@ class RegionLister {
   items(): Item[] {
     const { trips, condition, body } = this.#region;
     if (trips === 0) return this.#untouched();
-    const { target, rules, fusion } = this.#compilation;
+    const { target, rules, passes } = this.#compilation;
     const rewritten = rewrite(this.#program(), rules, {
       numerics: target.numerics,
-      common: fusion,
+      common: passes.commonSubexpressions,
     });
-    const scheduled = schedule(separateRoots(rewritten.flow), this.#compilation);
+    const scheduled = schedule(separateRoots(rewritten.flow), this.#compilation, this.#depth + 1);
     const { roots } = scheduled.flow;
     const { direct } = scheduled.order;
     this.#place(
@@ -169,6 +224,7 @@ class RegionLister {
     let carries = 0;
     body.parameters.forEach((parameter, i) => {
       const role = this.#roles[i];
+      if (role === 'dead') return;
       if (role === 'carry') {
         this.#placeCarry(i, parameter, roots[carries++] as Node, isDirect);
       } else if (role === 'same') {

@@ -9,6 +9,8 @@ import type { Attrs, OpDef } from './op.ts';
  */
 export interface StorageToken {
   readonly storageId: number;
+  /** Whether a leaf was made on it: others may read it than the node that computed it. */
+  aliased?: boolean;
 }
 
 /** Names the run in which a value was computed but not kept, and its position in that run. */

@@ -373,6 +373,11 @@ function deviceMismatch(op: string, first: string, second: string): DeviceError 
 
 let trackingEnabled = true;
 
+/** Whether nodes that are made now remember their history. */
+export function isTracking(): boolean {
+  return trackingEnabled;
+}
+
 /** Runs `body` with nodes made inside it not remembering their history. */
 export function withoutTracking<T>(body: () => T): T {
   return withTracking(body, false);

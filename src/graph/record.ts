@@ -94,7 +94,11 @@ function recordNode(node: Node, positions: ReadonlyMap<Node, number>): NodeRecor
   };
 }
 
-function recordAttrs({ op, attrs }: Node): Record<string, AttrRecord> | null {
+/** The attributes of a node as data; null if its op has none. */
+export function recordAttrs({
+  op,
+  attrs,
+}: Pick<Node, 'op' | 'attrs'>): Record<string, AttrRecord> | null {
   const record: Record<string, AttrRecord> = {};
   let found = false;
   for (const name in op.attrs) {
@@ -193,7 +197,12 @@ function checkSame({ op, dtype, shape }: NodeRecord, node: Node, position: numbe
   );
 }
 
-function attrsOf(op: OpDef, { attrs = {} }: NodeRecord, position: number): Attrs {
+/** Attributes from data, checked against the schema of the op. */
+export function attrsOf(
+  op: OpDef,
+  { attrs = {} }: Pick<NodeRecord, 'attrs'>,
+  position: number,
+): Attrs {
   const result: Record<string, AttrValue> = {};
   for (const name in op.attrs) {
     const value = attrs[name];

@@ -107,6 +107,10 @@ export class Storage {
   /** Gradients may be asked for: a parameter. Replacing one ends a step. */
   tracked = false;
   disposed = false;
+  /** A leaf was made on it: others than the node that computed it may read it. */
+  aliased = false;
+  /** The tensor that had this value was given another one, in memory of its own. */
+  superseded = false;
   /** How often the host bytes were copied to a device for one run. */
   uploads = 0;
   /** Bookkeeping of the plan being built: this storage's index among its leaves. */

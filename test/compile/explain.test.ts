@@ -21,7 +21,7 @@ test('a line for each kernel, the reasons under it, memory at the end', () => {
     expect(line).toContain(`[${shape.join(',')}]`);
   }
   expect(text).toContain('matmul is stored: computed once');
-  expect(text).toMatch(/relu is stored: needed 2\.0 times per element by 2 kernel\(s\)/);
+  expect(text).toContain('relu is stored: as well as what it is made of');
   expect(lines.at(-1)).toMatch(/^\d+ kernels \(\d+ distinct\), arena .+B \(no less than .+B/);
 });
 

@@ -144,6 +144,26 @@ describe('views', () => {
   });
 });
 
+describe('reduce-of-merged', () => {
+  const merged = (x: Node, shape: number[]): Node =>
+    g.reshape(g.permute(x, [1, 3, 0, 2, 4]), shape);
+  test('runs over the axes themselves, in fast numerics only', () => {
+    const x = f32(3, 8, 4, 5, 6);
+    const make = (y: Node): Node => g.neg(g.sum(merged(y, [8, 5, 72]), [0, 1], true));
+    expectRewrite(make, 'neg(reshape[1,1,72](sum(permute(x))))', x, 'fast');
+    expectRewrite(make, 'neg(sum(reshape[8,5,72](permute(x))))', x);
+    const one = (y: Node): Node => g.neg(g.max(merged(y, [40, 72]), [1], false));
+    expectRewrite(one, 'neg(reshape[40](max(permute(x))))', x, 'fast');
+  });
+  test('not if an axis was split, nor where nothing was permuted', () => {
+    const x = f32(3, 8, 4, 5, 6);
+    const split = (y: Node): Node => g.neg(g.sum(merged(y, [4, 10, 72]), [0, 1], true));
+    expectRewrite(split, 'neg(sum(reshape[4,10,72](permute(x))))', x, 'fast');
+    const plain = (y: Node): Node => g.neg(g.sum(g.reshape(y, [24, 120]), [0], true));
+    expectRewrite(plain, 'neg(sum(reshape[24,120](x)))', x, 'fast');
+  });
+});
+
 describe('choices, powers, copies', () => {
   test('a known condition, equal branches', () => {
     const [x, y, z] = [bool(2), f32(2), f32(2)];

@@ -45,7 +45,8 @@ function run(which: Case, target: Target) {
   for (const kernel of compiled.plan.kernels) verifyKernel(kernel, { decomposed: true });
   const [actual] = execute(program, compiled, values);
   const expected = evaluateReference([root], values).get(root);
-  return { actual: actual!, expected: expected!, schedule: compiled.kernels[0]!.schedule };
+  const { kernels } = compiled.plan;
+  return { actual: actual!, expected: expected!, schedule: compiled.kernels[0]!.schedule, kernels };
 }
 
 const WIDTHS = [16, 32, 64].flatMap((vectorBytes) =>
@@ -147,6 +148,17 @@ describe('products with a transposed matrix', () => {
       expect(result.schedule).toBe('unpacked product');
       const tolerance = { relative: 1e-4, absolute: 1e-4 };
       expectClose(result.actual, result.expected.data, tolerance, String(width.vectorBytes));
+    }
+  });
+
+  test('steps far apart: rows copied in the product', () => {
+    const [m, k, n] = [1024, 16, 129];
+    for (const width of WIDTHS.filter(({ fma, vectorBytes }) => fma && vectorBytes !== 32)) {
+      const which: Case = { sizes: [m, k, n], transposed: 'a' };
+      const { actual, expected, kernels, schedule } = run(which, targetOf(width));
+      expectClose(actual, expected.data, { relative: 1e-4, absolute: 1e-4 }, 'rows');
+      expect(schedule).toBe('unpacked product');
+      expect(kernels[0]!.scratch.map(({ name }) => name)).toContain('rows');
     }
   });
 

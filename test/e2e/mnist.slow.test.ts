@@ -13,6 +13,11 @@ const at = (name: string): string => join(folder, name);
 const SMALL = ['--data', 'strokes', '--train-size', 512, '--test-size', 64] as const;
 const SETTINGS = ['--batch', 16, '--epochs', 2, '--seed', 7] as const;
 
+interface Report {
+  readonly lossCurve: readonly number[];
+  readonly testAccuracies: readonly number[];
+}
+
 function expectSuccess(run: Finished): void {
   expect(run.code, run.errors).toBe(0);
 }
@@ -45,6 +50,19 @@ describe('the same weights, bit for bit', { timeout: 240_000 }, () => {
     expectSuccess(await runMnist(...SMALL, ...SETTINGS, ...args));
     expect(hashOf(at('one.safetensors'))).toBe(whole);
   });
+
+  test.each(['compared', 'symbolic', 'without-host'])(
+    'the step traced, %s: the same loss curve, accuracy and weights',
+    async (mode) => {
+      const [save, json] = [at(`${mode}.safetensors`), at(`${mode}.json`)];
+      const traced = ['--numerics', 'strict', '--trace', mode, '--save', save, '--json', json];
+      expectSuccess(await runMnist(...SMALL, ...SETTINGS, ...traced));
+      expect(hashOf(save)).toBe(whole);
+      const read = (file: string) => JSON.parse(readFileSync(file, 'utf8')) as Partial<Report>;
+      const { lossCurve, testAccuracies } = read(at('whole.json'));
+      expect(read(json)).toMatchObject({ lossCurve, testAccuracies, planMissesAfterFirstEpoch: 0 });
+    },
+  );
 
   test('fast numerics: the same seed twice', async () => {
     const hashes: string[] = [];

@@ -5,7 +5,10 @@ import { InterpreterProgram } from '../../src/backends/interp/program.ts';
 import { type LoadedUnit, missingTools } from '../../src/backends/native/compile-cache.ts';
 import { allocateAligned, requireForeign } from '../../src/backends/native/foreign.ts';
 import { renderUnit } from '../../src/backends/native/renderer.ts';
-import type { Kernel } from '../../src/ir/kernel.ts';
+import { transposeVectors } from '../../src/compile/schedule/transpose.ts';
+import { Builder } from '../../src/ir/builder.ts';
+import type { Expression } from '../../src/ir/expression.ts';
+import type { Kernel, Statement } from '../../src/ir/kernel.ts';
 import { prepareKernel } from '../../src/ir/prepare.ts';
 import { randomKernel, randomViews } from '../ir/random.ts';
 import { targetOf } from '../ir/support.ts';
@@ -33,6 +36,38 @@ function run(
 
 describe.skipIf(missing !== undefined)(`kernels as units ${missing ?? ''}`, () => {
   const folder = temporaryFolder();
+
+  it.each([4, 8, 16])('choose lanes: squares of %i turned around', (lanes) => {
+    const { cache } = openCache(folder, { parallel: 1 });
+    for (const dtype of ['float32', 'int32'] as const) {
+      const builder = new Builder();
+      const source = builder.buffer('source', dtype, 'read');
+      const result = builder.buffer('result', dtype, 'write');
+      const gridIndex = builder.variable('item', 'i32', { min: 0, max: 0 });
+      const at = (i: number): Expression => builder.constant(i * lanes);
+      const rows = Array.from({ length: lanes }, (_, i) => builder.load(source, at(i), lanes));
+      const { statements, values } = transposeVectors(builder, rows);
+      const stores = values.map((value, i): Statement => ({
+        kind: 'store',
+        buffer: result,
+        index: at(i),
+        value,
+      }));
+      const body = [...statements, ...stores];
+      const buffers = [source, result];
+      const kernel = { name: 'turn', buffers, scratch: [], gridIndex, gridSize: 1, body };
+      const prepared = prepareKernel(kernel, targetOf(4 * lanes, true));
+      const rendered = renderUnit(prepared);
+      expect(rendered.unit.definition).toContain(`choose_x${lanes}(`);
+      const [unit] = cache.load([rendered.unit]);
+      const views = [0, 1].map(() => Int32Array.from({ length: lanes ** 2 }, (_, i) => 1e9 + i));
+      run(prepared, unit as LoadedUnit, rendered.scratchBytes, views);
+      const wanted = Array.from({ length: lanes ** 2 }, (_, i) => {
+        return 1e9 + (i % lanes) * lanes + Math.floor(i / lanes);
+      });
+      expect([...(views[1] as Int32Array)]).toEqual(wanted);
+    }
+  });
 
   it('give the bits of the interpreter', () => {
     const { cache } = openCache(folder, { parallel: 2 });

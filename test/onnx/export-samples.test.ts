@@ -8,6 +8,7 @@ import type { Sample, TestedOp } from '../../src/graph/op.ts';
 import { allOps, makeNode } from '../../src/graph/op.ts';
 import { CONVERSIONS } from '../../src/interface/onnx/export/convert.ts';
 import { ALIASES } from '../../src/interface/onnx/export/graph.ts';
+import { REGIONS } from '../../src/interface/onnx/export/region.ts';
 import { UNSUPPORTED } from '../../src/interface/onnx/export/unsupported.ts';
 import { encodeNumbers } from '../../src/interface/tensor/encode.ts';
 import { fromBytes, wrap } from '../../src/interface/tensor/handle.ts';
@@ -78,7 +79,13 @@ function staysInRange(op: TestedOp, sample: Sample): boolean {
 
 describe('primitives', () => {
   test.each(allOps().map((op) => [op.name, op] as const))('%s has its place', (name, op) => {
-    const places = [name in CONVERSIONS, name in UNSUPPORTED, ALIASES.has(name), name in ELSEWHERE];
+    const places = [
+      REGIONS.has(name),
+      name in CONVERSIONS,
+      name in UNSUPPORTED,
+      ALIASES.has(name),
+      name in ELSEWHERE,
+    ];
     expect(places.filter(Boolean), 'add it to a table of src/interface/onnx/export').toHaveLength(
       1,
     );

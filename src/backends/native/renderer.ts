@@ -1,17 +1,9 @@
-// Prints kernels as C for gcc and clang, in vector extensions.
-import { byteSize } from '../../base/dtype.ts';
-import { CompileError, internalError } from '../../base/errors.ts';
-import type {
-  Binary,
-  Buffer,
-  Expression,
-  Unary,
-  ValueType,
-  Variable,
-} from '../../ir/expression.ts';
-import type { For, Kernel, Statement, Store } from '../../ir/kernel.ts';
-import { forEachExpression } from '../../ir/walk.ts';
-import { CHelpers, isStoredWhole, storedType } from './helpers.ts';
+// Kernels as C functions that threads call with a range of the grid, for gcc and clang.
+import { GNU, type CDialect } from '../../ir/c/dialect.ts';
+import { CHelpers } from '../../ir/c/helpers.ts';
+import { KernelRenderer, scratchOf } from '../../ir/c/renderer.ts';
+import type { Kernel } from '../../ir/kernel.ts';
+import { PAIRS_SOURCE } from './pairs.ts';
 import type { CUnit } from './units.ts';
 
 /**
@@ -30,8 +22,7 @@ export const C_FLAGS: readonly string[] = [
   '-Wno-psabi',
 ];
 
-/** Scratch arrays start at multiples of this many bytes. */
-const SCRATCH_ALIGNMENT = 64;
+const DIALECT: CDialect = { ...GNU, pairs: PAIRS_SOURCE };
 
 export interface RenderedC {
   readonly source: string;
@@ -49,13 +40,11 @@ export interface RenderedC {
  * @throws CompileError for kernels of workgroups, which are a GPU's.
  */
 export function renderC(kernels: readonly Kernel[]): RenderedC {
-  const helpers = new CHelpers();
+  const helpers = new CHelpers(DIALECT);
   let scratchBytes = 0;
   const functions = kernels.map((kernel, n) => {
-    const renderer = new KernelRenderer(kernel, helpers);
-    const text = renderer.render(`kernel_${n}`);
-    scratchBytes = Math.max(scratchBytes, renderer.scratchBytes);
-    return text;
+    scratchBytes = Math.max(scratchBytes, scratchOf(kernel).bytes);
+    return renderFunction(`kernel_${n}`, kernel, helpers);
   });
   const source = [helpers.text(), ...functions].filter((part) => part !== '').join('\n\n');
   return { source: `${source}\n`, scratchBytes };
@@ -73,450 +62,23 @@ export interface RenderedUnit {
  * @throws CompileError for kernels of workgroups, which are a GPU's.
  */
 export function renderUnit(kernel: Kernel): RenderedUnit {
-  const helpers = new CHelpers();
-  const renderer = new KernelRenderer(kernel, helpers);
-  const definition = renderer.render('kernel');
+  const helpers = new CHelpers(DIALECT);
+  const definition = renderFunction('kernel', kernel, helpers);
   const unit = { declarations: helpers.parts(), definition, exports: ['kernel'] };
-  return { unit, scratchBytes: renderer.scratchBytes };
+  return { unit, scratchBytes: scratchOf(kernel).bytes };
 }
 
-const INFIX: Partial<Record<Binary['op'], string>> = {
-  add: '+',
-  sub: '-',
-  mul: '*',
-  and: '&',
-  or: '|',
-  xor: '^',
-  eq: '==',
-  ne: '!=',
-  lt: '<',
-  le: '<=',
-  gt: '>',
-  ge: '>=',
-};
-
-class KernelRenderer {
-  readonly #kernel: Kernel;
-  readonly #helpers: CHelpers;
-  readonly #names = new Map<Variable | Buffer, string>();
-  readonly #lines: string[] = [];
-  /** Whether there is a multiply-add whose sign a negation must not get into. */
-  readonly #fused: boolean;
-  #variables = 0;
-  scratchBytes = 0;
-
-  constructor(kernel: Kernel, helpers: CHelpers) {
-    this.#kernel = kernel;
-    this.#helpers = helpers;
-    let fused = false;
-    forEachExpression(kernel.body, ({ kind }) => {
-      fused ||= kind === 'fma';
-    });
-    this.#fused = fused;
-    if (kernel.workgroup !== undefined) {
-      throw new CompileError(`kernel ${kernel.name} runs in workgroups, which C has not`);
-    }
-  }
-
-  render(name: string): string {
-    const { buffers, scratch, gridIndex, body } = this.#kernel;
-    this.#lines.push(`void ${name}(void** buffers, long begin, long end) {`);
-    buffers.forEach((buffer, n) => {
-      const type = `${buffer.access === 'read' ? 'const ' : ''}${storedType(buffer.dtype)}`;
-      this.#names.set(buffer, `b${n}`);
-      this.#lines.push(`  ${type}* b${n} = buffers[${n}];`);
-    });
-    scratch.forEach((buffer, n) => {
-      const type = storedType(buffer.dtype);
-      const place = `(char*)buffers[${buffers.length}] + ${this.scratchBytes}`;
-      this.#names.set(buffer, `s${n}`);
-      this.#lines.push(`  ${type}* s${n} = (${type}*)(${place});`);
-      const bytes = (buffer.length ?? 0) * byteSize(buffer.dtype);
-      this.scratchBytes += Math.ceil(bytes / SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT;
-    });
-    const index = this.#declare(gridIndex);
-    this.#lines.push(`  for (long ${index} = begin; ${index} < end; ${index}++) {`);
-    this.#block(body, '    ');
-    this.#lines.push('  }', '}');
-    return this.#lines.join('\n');
-  }
-
-  #declare(variable: Variable): string {
-    const name = `v${this.#variables++}`;
-    this.#names.set(variable, name);
-    return name;
-  }
-
-  #name(named: Variable | Buffer): string {
-    const name = this.#names.get(named);
-    if (name === undefined) throw internalError(`${named.name} has no name in C`);
-    return name;
-  }
-
-  #type({ type, lanes }: Expression): string {
-    return this.#helpers.type(type, lanes);
-  }
-
-  // Statements.
-
-  #block(statements: readonly Statement[], indent: string): void {
-    for (const statement of statements) this.#statement(statement, indent);
-  }
-
-  #statement(statement: Statement, indent: string): void {
-    const put = (line: string): void => {
-      this.#lines.push(indent + line);
-    };
-    switch (statement.kind) {
-      case 'for':
-        this.#for(statement, indent);
-        break;
-      case 'if':
-        put(`if (${this.#text(statement.condition)}) {`);
-        this.#block(statement.then, `${indent}  `);
-        if (statement.otherwise.length > 0) {
-          put('} else {');
-          this.#block(statement.otherwise, `${indent}  `);
-        }
-        put('}');
-        break;
-      case 'let':
-      case 'declare': {
-        const { variable, value, kind } = statement;
-        const text = this.#text(value);
-        const long = kind === 'let' && isIndex(variable);
-        const type =
-          kind === 'let' ? `const ${long ? 'long' : this.#type(variable)}` : this.#type(variable);
-        put(`${type} ${this.#declare(variable)} = ${text};`);
-        break;
-      }
-      case 'assign':
-        put(`${this.#name(statement.variable)} = ${this.#text(statement.value)};`);
-        break;
-      case 'store':
-        put(`${this.#store(statement)};`);
-        break;
-      case 'multiplyPairs': {
-        const { sums, sumsIndex, sumsStride, left, leftIndex, right, rightIndex } = statement;
-        const name = this.#helpers.multiplyPairs();
-        const places = [
-          this.#address(sums, sumsIndex),
-          String(sumsStride),
-          this.#address(left, leftIndex),
-          this.#address(right, rightIndex),
-          this.#text(statement.steps),
-        ];
-        put(`${name}(${places.join(', ')});`);
-        break;
-      }
-      case 'barrier':
-        // One invocation for each grid item: nobody to wait for.
-        break;
-      default:
-        statement satisfies never;
-    }
-  }
-
-  #for(loop: For, indent: string): void {
-    const start = this.#text(loop.start);
-    const fixed =
-      loop.end.kind === 'constant' || (loop.end.kind === 'variable' && !loop.end.mutable);
-    const end = this.#text(loop.end);
-    const index = this.#declare(loop.index);
-    // The end is evaluated once, before the first iteration.
-    const declared = fixed ? '' : `, ${index}_end = ${end}`;
-    const step = loop.step === 1 ? `${index}++` : `${index} += ${loop.step}`;
-    const limit = fixed ? end : `${index}_end`;
-    this.#lines.push(
-      `${indent}for (long ${index} = ${start}${declared}; ${index} < ${limit}; ${step}) {`,
-    );
-    this.#block(loop.body, `${indent}  `);
-    this.#lines.push(`${indent}}`);
-  }
-
-  #store({ buffer, index, value }: Store): string {
-    const at = this.#address(buffer, index);
-    const text = this.#text(value);
-    if (value.lanes === 1) return `*(${at}) = ${this.#helpers.encode(buffer.dtype, text)}`;
-    if (isStoredWhole(buffer.dtype)) {
-      return `*(${this.#helpers.unaligned(value.type, value.lanes)}*)(${at}) = ${text}`;
-    }
-    return `${this.#helpers.storeNarrow(buffer.dtype, value.type, value.lanes)}(${at}, ${text})`;
-  }
-
-  // Expressions.
-
-  /** Constants are added to the pointer last: the processor then adds them for nothing. */
-  #address(buffer: Buffer, index: Expression): string {
-    const name = this.#name(buffer);
-    if (index.kind === 'binary' && index.op === 'add' && index.right.kind === 'constant') {
-      return `${name} + ${this.#operand(index.left)} + ${this.#text(index.right)}`;
-    }
-    return `${name} + ${this.#operand(index)}`;
-  }
-
-  #operand(expression: Expression): string {
-    const text = this.#text(expression);
-    return /^\w+$/.test(text) ? text : `(${text})`;
-  }
-
-  #text(e: Expression): string {
-    switch (e.kind) {
-      case 'constant':
-        return this.#constant(e.value, e.type, e.lanes);
-      case 'variable':
-        return this.#name(e);
-      case 'unary':
-        return this.#unary(e);
-      case 'binary':
-        return this.#binary(e);
-      case 'select':
-        return this.#select(e);
-      case 'fma': {
-        const builtin = e.type === 'f32' ? '__builtin_fmaf' : '__builtin_fma';
-        const { type } = e;
-        return this.#call(
-          `fma_${type}`,
-          e,
-          [e.a, e.b, e.c],
-          (a, b, c) => `${builtin}(${a}, ${b}, ${c})`,
-        );
-      }
-      case 'convert':
-        return this.#convert(e.operand, e.type);
-      case 'bitcast':
-        if (e.lanes > 1) return `(${this.#type(e)})${this.#operand(e.operand)}`;
-        return `${this.#helpers.bitcast(e.operand.type, e.type)}(${this.#text(e.operand)})`;
-      case 'load':
-        return this.#load(e);
-      case 'splat':
-        return `${this.#helpers.splat(e.type, e.lanes)}(${this.#text(e.operand)})`;
-      case 'lanes': {
-        const items = e.operands.map((operand) => {
-          return e.type === 'bool' ? `-${this.#operand(operand)}` : this.#text(operand);
-        });
-        return `(${this.#type(e)}){${items.join(', ')}}`;
-      }
-      case 'extract': {
-        const lane = `${this.#operand(e.operand)}[${e.lane}]`;
-        return e.type === 'bool' ? `-${lane}` : lane;
-      }
-      default:
-        e satisfies never;
-        throw internalError('unknown expression');
-    }
-  }
-
-  #constant(value: number, type: ValueType, lanes: number): string {
-    const scalar = literal(value, type);
-    if (lanes === 1) return scalar;
-    const item = type === 'bool' && value !== 0 ? '-1' : scalar;
-    const items = Array.from({ length: lanes }, () => item).join(', ');
-    return `(${this.#helpers.type(type, lanes)}){${items}}`;
-  }
-
-  #call(
-    name: string,
-    result: Expression,
-    operands: readonly Expression[],
-    body: (...operands: string[]) => string,
-  ): string {
-    const types = operands.map(({ type }) => type);
-    const { type, lanes } = result;
-    const helper = this.#helpers.perLane(name, type, types, lanes, body);
-    return `${helper}(${operands.map((operand) => this.#text(operand)).join(', ')})`;
-  }
-
-  #unary(e: Unary): string {
-    const { op, operand, type, lanes } = e;
-    const builtin = (name: string): string => {
-      const full = `__builtin_${name}${type === 'f32' ? 'f' : ''}`;
-      return this.#call(`${op}_${type}`, e, [operand], (a) => `${full}(${a})`);
-    };
-    switch (op) {
-      case 'neg':
-        if (this.#fused && (type === 'f32' || type === 'f64')) {
-          return `${this.#helpers.flipSign(type, lanes)}(${this.#text(operand)})`;
-        }
-        return `${isWrapping(e) ? '(int)' : ''}-${this.#operand(operand)}`;
-      case 'not':
-        return `${type === 'bool' && lanes === 1 ? '!' : '~'}${this.#operand(operand)}`;
-      case 'abs':
-        if (type !== 'i32') return builtin('fabs');
-        return this.#call('abs_i32', e, [operand], (a) => `(${a} < 0 ? -${a} : ${a})`);
-      case 'sqrt':
-      case 'floor':
-      case 'ceil':
-      case 'trunc':
-        return builtin(op);
-      case 'round':
-        // To even on ties, as the processor's default mode is.
-        return builtin('rint');
-      default:
-        throw internalError(`${op} reached the C renderer undecomposed`);
-    }
-  }
-
-  #binary(e: Binary): string {
-    const { op, left, right } = e;
-    const type = left.type;
-    const float = type === 'f32' || type === 'f64';
-    const infix = INFIX[op];
-    if (this.#fused && op === 'sub' && left.kind === 'constant' && Object.is(left.value, -0)) {
-      if (float) return `${this.#helpers.flipSign(type, e.lanes)}(${this.#text(right)})`;
-    }
-    if (infix !== undefined) {
-      const text = `${this.#operand(left)} ${infix} ${this.#operand(right)}`;
-      if (isWrapping(e)) return `(int)(${text})`;
-      // A comparison of doubles gives a mask of 64 bits a lane; ours have 32.
-      const wide = e.type === 'bool' && type === 'f64' && e.lanes > 1;
-      return wide ? `__builtin_convertvector(${text}, ${this.#type(e)})` : text;
-    }
-    switch (op) {
-      case 'div':
-        if (float || isPositive(right)) return `${this.#operand(left)} / ${this.#operand(right)}`;
-        return this.#call(`div_${type}`, e, [left, right], (a, b) =>
-          type === 'i32' ? `(${b} == -1 ? -${a} : ${a} / ${b})` : `${a} / ${b}`,
-        );
-      case 'rem':
-        if (isPositive(right)) return `${this.#operand(left)} % ${this.#operand(right)}`;
-        return this.#call(`rem_${type}`, e, [left, right], (a, b) =>
-          type === 'i32' ? `(${b} == -1 ? 0 : ${a} % ${b})` : `${a} % ${b}`,
-        );
-      case 'shl':
-      case 'shr': {
-        const shift = op === 'shl' ? '<<' : '>>';
-        if (right.kind === 'constant') {
-          const text = `${this.#operand(left)} ${shift} ${right.value & 31}`;
-          return isWrapping(e) ? `(int)(${text})` : text;
-        }
-        return this.#call(`${op}_${type}`, e, [left, right], (a, b) => `${a} ${shift} (${b} & 31)`);
-      }
-      case 'min':
-      case 'max':
-        return type === 'f32' || type === 'f64'
-          ? this.#extremum(e, op, type)
-          : this.#call(
-              `${op}_${type}`,
-              e,
-              [left, right],
-              (a, b) => `(${a} ${op === 'min' ? '<' : '>'} ${b} ? ${a} : ${b})`,
-            );
-      case 'mulHigh':
-        return this.#call('mulhigh_u32', e, [left, right], (a, b) => {
-          return `(unsigned)((unsigned long long)${a} * ${b} >> 32)`;
-        });
-      default:
-        throw internalError(`${op} reached the C renderer undecomposed`);
-    }
-  }
-
-  /**
-   * min or max of floats: NaN if either is, and -0 below 0. Against a constant one comparison is
-   * enough: chosen so that an equal or unordered operand is what the IR wants.
-   */
-  #extremum(e: Binary, op: 'min' | 'max', type: 'f32' | 'f64'): string {
-    const { left, right } = e;
-    const [variable, constant] = left.kind === 'constant' ? [right, left] : [left, right];
-    const sign = op === 'min' ? '>' : '<';
-    if (constant.kind === 'constant' && !Number.isNaN(constant.value)) {
-      // A zero that wins ties against the other zero is taken on equality.
-      const wins = Object.is(constant.value, op === 'min' ? -0 : 0);
-      const name = `${op}_constant_${wins ? 'eq_' : ''}${type}`;
-      const test = wins ? `${sign}=` : sign;
-      return this.#call(
-        name,
-        e,
-        [variable, constant],
-        (a, b) => `(${a} ${test} ${b} ? ${b} : ${a})`,
-      );
-    }
-    const operands = [left, right].map((operand) => this.#text(operand));
-    return `${this.#helpers.extremum(op, type, e.lanes)}(${operands.join(', ')})`;
-  }
-
-  #select(e: Expression & { kind: 'select' }): string {
-    const { condition, whenTrue, whenFalse, type, lanes } = e;
-    if (lanes === 1) {
-      const [test, yes, no] = [condition, whenTrue, whenFalse].map((x) => this.#operand(x));
-      return `${test} ? ${yes} : ${no}`;
-    }
-    // Masks choose bit by bit; other lanes by a loop that becomes a blend.
-    if (type === 'bool') {
-      const [test, yes, no] = [condition, whenTrue, whenFalse].map((x) => this.#operand(x));
-      return `(${test} & ${yes}) | (~${test} & ${no})`;
-    }
-    const operands = [condition, whenTrue, whenFalse];
-    return this.#call(`select_${type}`, e, operands, (a, b, c) => `${a} ? ${b} : ${c}`);
-  }
-
-  #convert(operand: Expression, to: ValueType): string {
-    const from = operand.type;
-    const result = { ...operand, type: to };
-    const call = (body: (a: string) => string): string =>
-      this.#call(`${from}_to_${to}`, result, [operand], body);
-    if (to === 'bool') return call((a) => `(${a} != 0)`);
-    if (from === 'bool') return call((a) => `(${a} != 0)`);
-    const target =
-      to === 'f32' ? 'float' : to === 'f64' ? 'double' : to === 'i32' ? 'int' : 'unsigned';
-    const float = from === 'f32' || from === 'f64';
-    if (!float || to === 'f32' || to === 'f64') return call((a) => `(${target})${a}`);
-    if (to === 'u32') {
-      return call((a) => `(${a} > 0 ? ${a} >= 4294967296.0 ? 4294967295u : (unsigned)${a} : 0u)`);
-    }
-    const low = '(-2147483647 - 1)';
-    return call((a) => {
-      const inside = `${a} > -2147483648.0 ? (int)${a} : ${a} == ${a} ? ${low} : 0`;
-      return `(${a} >= 2147483648.0 ? 2147483647 : ${inside})`;
-    });
-  }
-
-  #load({ buffer, index, type, lanes }: Expression & { kind: 'load' }): string {
-    const { dtype } = buffer;
-    const at = this.#address(buffer, index);
-    if (lanes === 1) {
-      const element = `*(${at})`;
-      return isStoredWhole(dtype) ? element : this.#helpers.decode(dtype, element, type);
-    }
-    if (!isStoredWhole(dtype)) return `${this.#helpers.loadNarrow(dtype, type, lanes)}(${at})`;
-    return `*(const ${this.#helpers.unaligned(type, lanes)}*)(${at})`;
-  }
-}
-
-/** Whether a variable is an index: it cannot wrap, and as a long it needs no extension in addresses. */
-function isIndex({ type, lanes, min, max }: Expression): boolean {
-  return type === 'i32' && lanes === 1 && min >= -(2 ** 31) && max < 2 ** 31;
-}
-
-/** Whether integer arithmetic, which may be in longs, has to be cut down to 32 bits. */
-function isWrapping(e: Expression): boolean {
-  return e.type === 'i32' && e.lanes === 1 && !isIndex(e);
-}
-
-function isPositive(divisor: Expression): boolean {
-  return divisor.kind === 'constant' && divisor.value > 0;
-}
-
-/** A number as C reads it back, bit for bit. */
-function literal(value: number, register: ValueType): string {
-  switch (register) {
-    case 'bool':
-      return value === 0 ? '0' : '1';
-    case 'i32':
-      return value === -2147483648 ? '(-2147483647 - 1)' : String(value);
-    case 'u32':
-      return `${value}u`;
-    case 'f32':
-    case 'f64': {
-      const suffix = register === 'f32' ? 'f' : '';
-      if (Number.isNaN(value)) return `__builtin_nan${suffix}("")`;
-      const sign = value < 0 || Object.is(value, -0) ? '-' : '';
-      if (!Number.isFinite(value)) return `${sign}__builtin_inf${suffix}()`;
-      const digits = String(Math.abs(value));
-      return `${sign}${/[.e]/.test(digits) ? digits : `${digits}.0`}${suffix}`;
-    }
-    default:
-      register satisfies never;
-      throw internalError('unknown register');
-  }
+function renderFunction(name: string, kernel: Kernel, helpers: CHelpers): string {
+  const { buffers } = kernel;
+  const head = [
+    `void ${name}(void** buffers, long begin, long end) {`,
+    ...buffers.map((buffer, n) => `  ${helpers.pointer(buffer)} b${n} = buffers[${n}];`),
+    ...kernel.scratch.map((buffer, n) => {
+      const type = helpers.pointer(buffer);
+      const offset = scratchOf(kernel).offsets[n];
+      return `  ${type} s${n} = (${type})((char*)buffers[${buffers.length}] + ${offset});`;
+    }),
+  ];
+  const renderer = new KernelRenderer(kernel, helpers);
+  return [...head, ...renderer.body('begin', 'end'), '}'].join('\n');
 }

@@ -334,11 +334,26 @@ export interface MemoryImport {
   readonly shared: boolean;
 }
 
-const SECTION = { type: 1, import: 2, function: 3, export: 7, code: 10 } as const;
+/** A memory of the module's own, exported as `memory`, with what it holds at first. */
+export interface OwnMemory {
+  readonly pages: number;
+  readonly data: readonly { readonly address: number; readonly bytes: Uint8Array }[];
+}
+
+const SECTION = {
+  type: 1,
+  import: 2,
+  function: 3,
+  memory: 5,
+  export: 7,
+  code: 10,
+  data: 11,
+} as const;
 
 /** Collects functions and encodes the module. */
 export class ModuleBuilder {
   readonly #memory: MemoryImport | undefined;
+  #own: OwnMemory | undefined;
   readonly #types = new Map<string, number>();
   readonly #signatures: (readonly [readonly WasmType[], readonly WasmType[]])[] = [];
   readonly #functions: { readonly builder: FunctionBuilder; readonly type: number }[] = [];
@@ -347,6 +362,12 @@ export class ModuleBuilder {
 
   constructor(memory?: MemoryImport) {
     this.#memory = memory;
+  }
+
+  /** Gives the module a memory in place of one that is imported. */
+  own(memory: OwnMemory): void {
+    if (this.#memory !== undefined) throw internalError('a module with two memories');
+    this.#own = memory;
   }
 
   #typeIndex(parameters: readonly WasmType[], results: readonly WasmType[]): number {
@@ -393,45 +414,69 @@ export class ModuleBuilder {
       out.unsigned(body.length);
       out.append(body);
     };
-    section(SECTION.type, this.#signatures.length, (body) => {
-      for (const [parameters, results] of this.#signatures) {
-        body.byte(0x60);
-        for (const types of [parameters, results]) {
-          body.unsigned(types.length);
-          for (const type of types) body.byte(TYPE_CODE[type]);
-        }
-      }
-    });
-    const memory = this.#memory;
-    const importCount = this.#imports.length + (memory === undefined ? 0 : 1);
-    section(SECTION.import, importCount, (body) => {
-      for (const { name, type } of this.#imports) {
-        body.name('env');
-        body.name(name);
-        body.byte(0x00);
-        body.unsigned(type);
-      }
-      if (memory === undefined) return;
-      body.name('env');
-      body.name('memory');
-      body.byte(0x02);
-      body.byte(memory.shared ? 0x03 : 0x01);
-      body.unsigned(memory.initial);
-      body.unsigned(memory.maximum);
-    });
+    const own = this.#own;
+    section(SECTION.type, this.#signatures.length, (body) => this.#encodeTypes(body));
+    const importCount = this.#imports.length + (this.#memory === undefined ? 0 : 1);
+    section(SECTION.import, importCount, (body) => this.#encodeImports(body));
     section(SECTION.function, this.#functions.length, (body) => {
       for (const { type } of this.#functions) body.unsigned(type);
     });
-    section(SECTION.export, this.#exports.length, (body) => {
+    section(SECTION.memory, own === undefined ? 0 : 1, (body) => {
+      body.byte(0x01);
+      body.unsigned(own?.pages ?? 0);
+      body.unsigned(own?.pages ?? 0);
+    });
+    section(SECTION.export, this.#exports.length + (own === undefined ? 0 : 1), (body) => {
       for (const { name, index } of this.#exports) {
         body.name(name);
         body.byte(0x00);
         body.unsigned(index);
       }
+      if (own === undefined) return;
+      body.name('memory');
+      body.byte(0x02);
+      body.unsigned(0);
     });
     section(SECTION.code, this.#functions.length, (body) => {
       for (const { builder } of this.#functions) builder.encodeInto(body);
     });
+    section(SECTION.data, own?.data.length ?? 0, (body) => {
+      for (const { address, bytes } of own?.data ?? []) {
+        body.byte(0x00);
+        body.byte(SPECIAL.i32Const);
+        body.signed(address | 0);
+        body.byte(SPECIAL.end);
+        body.unsigned(bytes.length);
+        body.bytes(bytes);
+      }
+    });
     return out.finish();
+  }
+
+  #encodeTypes(body: ByteWriter): void {
+    for (const [parameters, results] of this.#signatures) {
+      body.byte(0x60);
+      for (const types of [parameters, results]) {
+        body.unsigned(types.length);
+        for (const type of types) body.byte(TYPE_CODE[type]);
+      }
+    }
+  }
+
+  #encodeImports(body: ByteWriter): void {
+    for (const { name, type } of this.#imports) {
+      body.name('env');
+      body.name(name);
+      body.byte(0x00);
+      body.unsigned(type);
+    }
+    const memory = this.#memory;
+    if (memory === undefined) return;
+    body.name('env');
+    body.name('memory');
+    body.byte(0x02);
+    body.byte(memory.shared ? 0x03 : 0x01);
+    body.unsigned(memory.initial);
+    body.unsigned(memory.maximum);
   }
 }

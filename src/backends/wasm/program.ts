@@ -66,11 +66,26 @@ function tableLayout(plan: Plan, dealtBytes: number): TableLayout {
 
 /** Renders a plan whose kernels are prepared (`prepareKernel`). */
 export function renderProgram(plan: Plan, options: ProgramOptions): Program {
-  const { pool, relaxed, limits } = options;
-  const shared = pool !== undefined;
+  const shared = options.pool !== undefined;
   const module = new ModuleBuilder({ initial: 1, maximum: MAXIMUM_PAGES, shared });
+  const { run: _, ...program } = renderPlan(module, plan, options, 'run');
+  return { code: module.encode(), ...program };
+}
+
+/** A plan in a module: `run` is the index of a function of (thread, threads, address of the table). */
+export interface RenderedPlan extends Omit<Program, 'code'> {
+  readonly run: number;
+}
+
+/** Adds a plan's functions to a module; what they call is exported if it is given a name. */
+export function renderPlan(
+  module: ModuleBuilder,
+  plan: Plan,
+  { pool, relaxed, limits }: ProgramOptions,
+  exportName?: string,
+): RenderedPlan {
   const { steps, parallel, parallelWork } = scheduleOf(plan, limits);
-  const threaded = shared && parallel;
+  const threaded = pool !== undefined && parallel;
   const wait = threaded ? module.importFunction('wait', ['i32']) : 0;
   const helpers = new Helpers(module);
   const kernels = plan.kernels.map((kernel) => renderKernel(kernel, module, helpers, { relaxed }));
@@ -83,10 +98,10 @@ export function renderProgram(plan: Plan, options: ProgramOptions): Program {
       }
     : undefined;
   const table = tableLayout(plan, countersIn(steps) * (sharing?.stride ?? 0));
-  const run = module.function(['i32', 'i32', 'i32'], [], 'run');
+  const run = module.function(['i32', 'i32', 'i32'], [], exportName);
   new RunRenderer(plan, kernels, table, run, sharing, scratchBytes).render(steps);
   return {
-    code: module.encode(),
+    run: run.index,
     table,
     scratchBytes,
     parallel: threaded,

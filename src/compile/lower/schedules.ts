@@ -4,7 +4,7 @@ import type { Node } from '../../graph/node.ts';
 import { channelConvolution } from '../schedule/channel-convolution.ts';
 import { channelFilter } from '../schedule/channel-filter.ts';
 import { depthwiseConvolution } from '../schedule/depthwise.ts';
-import { implicitProduct } from '../schedule/convolution.ts';
+import { geometryOf, implicitProduct } from '../schedule/convolution.ts';
 import { dotFilter } from '../schedule/dot-filter.ts';
 import { dotProduct } from '../schedule/dot-product.ts';
 import { packedProduct } from '../schedule/matmul.ts';
@@ -13,7 +13,12 @@ import { unpackedProduct } from '../schedule/unpacked-product.ts';
 import { winograd2, winograd4 } from '../schedule/winograd.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
 import type { GroupView } from './emit.ts';
-import { type Alternative, chooseSchedule, DEFAULT_POLICY } from '../tune/algorithms.ts';
+import {
+  type AlgorithmPolicy,
+  type Alternative,
+  chooseSchedule,
+  DEFAULT_POLICY,
+} from '../tune/algorithms.ts';
 import type { Stage } from './kernel-builder.ts';
 import { lowerNaiveContraction } from './naive-contraction.ts';
 
@@ -26,19 +31,27 @@ export interface LoweredGroup {
   readonly alternatives?: readonly Alternative[];
 }
 
+/** First those that take all sizes of their kind, packing both operands. */
 const SCHEDULES: readonly ContractionSchedule[] = [
   channelConvolution,
+  implicitProduct,
+  packedProduct,
   channelFilter,
   depthwiseConvolution,
   dotFilter,
   dotProduct,
-  implicitProduct,
-  packedProduct,
   pairProduct,
   unpackedProduct,
   winograd2,
   winograd4,
 ];
+
+/** All of them; where nothing is chosen, depthwise convolutions have a schedule of their own too. */
+function schedulesFor(node: Node, { general }: AlgorithmPolicy): readonly ContractionSchedule[] {
+  const groups = geometryOf(node)?.groups ?? 1;
+  const depthwise = general === true && groups > 1 && node.inputs[1]?.shape[1] === 1;
+  return depthwise ? [depthwiseConvolution, ...SCHEDULES] : SCHEDULES;
+}
 
 /** The kernels of a contraction, the name of the schedule that was chosen, and what it was chosen of. */
 export function lowerContraction(view: GroupView, node: Node): LoweredGroup {
@@ -48,6 +61,6 @@ export function lowerContraction(view: GroupView, node: Node): LoweredGroup {
   const policy = view.algorithms ?? DEFAULT_POLICY;
   const choice = empty
     ? null
-    : chooseSchedule(SCHEDULES, contractionContext(view, node), view, policy);
+    : chooseSchedule(schedulesFor(node, policy), contractionContext(view, node), view, policy);
   return choice ?? { stages: lowerNaiveContraction(view, node), schedule: 'reduction' };
 }

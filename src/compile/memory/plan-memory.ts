@@ -6,7 +6,7 @@ import { internalError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Location } from '../../runtime/plan.ts';
 import type { Memory, Place, Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type Block, layOutArena } from './arena.ts';
+import { alignedBytes, type Block, layOutArena } from './arena.ts';
 
 /** Kernels in the order in which they run. */
 export interface Step {
@@ -30,6 +30,8 @@ export interface MemoryPlan {
   readonly conditions: readonly (Location | null)[];
   readonly arenaBytes: number;
   readonly lowerBound: number;
+  /** What the arena would take if no value gave its place to another. */
+  readonly unplannedBytes: number;
   /** Arena place of every value and scratch, for tests: offset, bytes, first and last step. */
   readonly blocks: readonly (Block & { readonly offset: number })[];
 }
@@ -102,6 +104,8 @@ export function planMemory(
     last: ends.get(place) ?? place.last,
   }));
   const layout = layOutArena(blocks, enough);
+  let unplannedBytes = 0;
+  for (const tenant of tenants.values()) unplannedBytes += alignedBytes(tenant.bytes);
   const offsets = new Map(places.map((place, i) => [place, layout.offsets[i] as number]));
   const locate = (memory: Memory): Location => {
     if (memory.kind === 'moving') return moved(locate(memory.of), memory);
@@ -117,6 +121,7 @@ export function planMemory(
     conditions: loops.map(({ condition }) => (condition === null ? null : locate(condition))),
     arenaBytes: layout.bytes,
     lowerBound: layout.lowerBound,
+    unplannedBytes,
     blocks: blocks.map((block, i) => ({ ...block, offset: layout.offsets[i] as number })),
   };
 }

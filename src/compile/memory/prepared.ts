@@ -36,7 +36,7 @@ export interface Separated<S extends Staged = ListedStep> {
 }
 
 /** A value that is kept may be larger than what it is made of, up to this: masks, not expanded data. */
-const GROWTH_BYTES = 1024 * 1024;
+export const GROWTH_BYTES = 1024 * 1024;
 
 /** What the compiler knows of a value. */
 export interface ValueFacts {
@@ -46,6 +46,10 @@ export interface ValueFacts {
   isNumber(node: Node): boolean;
   /** It has a place that the caller gave it, and its step stays in the plan. */
   isBound(node: Node): boolean;
+  /** Whether values are computed ahead; else only what schedules pack. Default true. */
+  readonly keepsValues?: boolean;
+  /** Whether what schedules pack is; else only values. Default true. */
+  readonly keepsPacked?: boolean;
 }
 
 /** Finds the steps that depend on nothing but parameters, and on numbers beside them. */
@@ -56,6 +60,7 @@ export function separateConstant<S extends Staged>(
   const written = writers(
     items.flatMap<Staged>((item) => (isLoop(item) ? stepsIn(item.items) : [item])),
   );
+  const { keepsValues = true, keepsPacked = true } = facts;
   const known = new Set<Kept>();
   const ahead: S[] = [];
   const rest: (S | ListedLoop)[] = [];
@@ -77,9 +82,9 @@ export function separateConstant<S extends Staged>(
         return known.has(kept) || (place.kind === 'value' && facts.isConstant(place.node));
       }
       if (place.kind === 'value') {
-        if (facts.isBound(place.node)) return false;
+        if (!keepsValues || facts.isBound(place.node)) return false;
         valueBytes += bytesOf(kept);
-      }
+      } else if (!keepsPacked) return false;
       results.push(kept);
       return written.get(kept) === 1;
     });

@@ -1,5 +1,6 @@
 // Walks a program once, inputs first, and lets rules replace nodes; equal nodes become one, and
 // what no root needs any more is gone.
+import { isFloat } from '../../base/dtype.ts';
 import { Node } from '../../graph/node.ts';
 import { collectFlow, type Flow } from '../flow.ts';
 import type { Program } from '../program.ts';
@@ -12,6 +13,11 @@ export interface RewriteContext {
   isLeaf(node: Node): boolean;
   /** Whether at most one node of the program reads the value, and it is not a result. */
   usedOnce(node: Node): boolean;
+  /**
+   * Whether the value follows from parameters that stay as they are for many runs, and from nothing
+   * else but numbers. A number of the program alone is none: it may be another one in each run.
+   */
+  isConstant(node: Node): boolean;
 }
 
 /** A simplification. Returns a node of the same shape, dtype and value, or null. */
@@ -31,15 +37,28 @@ export interface Rewritten {
 /** The name under which joined nodes are counted. */
 export const COMMON = 'common-subexpressions';
 
+export interface RewriteOptions {
+  readonly numerics: 'fast' | 'strict';
+  /** Whether equal nodes are joined. */
+  readonly common: boolean;
+  /** For each leaf, whether it stays as it is; if nothing is said, none does. */
+  readonly constantLeaves?: readonly boolean[] | undefined;
+}
+
 /** Applies `rules`, to each node until none fits, and joins equal nodes if `common` is set. */
 export function rewrite(
   program: Program,
   rules: readonly Rule[],
-  options: { readonly numerics: 'fast' | 'strict'; readonly common: boolean },
+  options: RewriteOptions,
 ): Rewritten {
-  const rewriter = new Rewriter(program, rules, options.numerics, options.common);
-  return rewriter.run();
+  return new Rewriter(program, rules, options).run();
 }
+
+/**
+ * What a value is computed from: what changes from run to run; parameters that stay, and numbers;
+ * numbers alone; nothing that is not known while compiling.
+ */
+type Origin = 'data' | 'parameters' | 'numbers' | 'known';
 
 class Rewriter {
   readonly #program: Program;
@@ -52,15 +71,14 @@ class Rewriter {
   /** Readers of a node; those of the nodes that it stands for are added up. */
   readonly #uses = new Map<Node, number>();
   readonly #applied = new Map<string, number>();
+  readonly #constantLeaves: readonly boolean[];
+  readonly #origins = new Map<Node, Origin>();
 
-  constructor(
-    program: Program,
-    rules: readonly Rule[],
-    numerics: 'fast' | 'strict',
-    common: boolean,
-  ) {
+  constructor(program: Program, rules: readonly Rule[], options: RewriteOptions) {
+    const { numerics, common, constantLeaves = [] } = options;
     this.#program = program;
     this.#rules = rules;
+    this.#constantLeaves = constantLeaves;
     this.#numbers = common ? new ValueNumbers() : null;
     program.leaves.forEach((leaf, index) => this.#leaves.set(leaf, index));
     program.scalars.forEach((scalar, slot) => this.#scalars.set(scalar, slot));
@@ -69,6 +87,7 @@ class Rewriter {
       numerics,
       isLeaf: (node) => this.#isLeaf(node),
       usedOnce: (node) => (this.#uses.get(node) ?? 0) <= 1,
+      isConstant: (node) => ['known', 'parameters'].includes(this.#originOf(node)),
     };
   }
 
@@ -103,6 +122,8 @@ class Rewriter {
     if (known !== undefined) return known;
     const result = this.#isLeaf(node) ? node : this.#replace(this.#withInputs(node));
     this.#canonical.set(node, result);
+    // Inputs first, so that no later question walks far.
+    this.#originOf(result);
     if (result !== node) {
       this.#uses.set(result, (this.#uses.get(result) ?? 0) + (this.#uses.get(node) ?? 0));
     }
@@ -129,6 +150,30 @@ class Rewriter {
     // A rule may return it as it is.
     this.#canonical.set(first, first);
     return first;
+  }
+
+  #originOf(node: Node): Origin {
+    let origin = this.#origins.get(node);
+    if (origin === undefined) {
+      origin = this.#findOrigin(node);
+      this.#origins.set(node, origin);
+    }
+    return origin;
+  }
+
+  #findOrigin(node: Node): Origin {
+    const leaf = this.#leaves.get(node);
+    if (leaf !== undefined) return this.#constantLeaves[leaf] === true ? 'parameters' : 'data';
+    if (this.#scalars.has(node)) return isFloat(node.dtype) ? 'numbers' : 'data';
+    const { op, inputs } = node;
+    if (inputs.length === 0) return op.name === 'full' ? 'known' : 'data';
+    const { kind } = op.lower;
+    if (kind === 'region' || kind === 'result' || kind === 'host') return 'data';
+    const origins = new Set(inputs.map((input) => this.#originOf(input)));
+    for (const origin of ['data', 'parameters', 'numbers'] as const) {
+      if (origins.has(origin)) return origin;
+    }
+    return 'known';
   }
 
   #count(name: string): void {

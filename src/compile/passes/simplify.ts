@@ -3,6 +3,7 @@
 import { isFloat } from '../../base/dtype.ts';
 import { sameShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
+import { makeNode } from '../../graph/op.ts';
 import { add, mul, neg, sub } from '../../graph/ops/arithmetic.ts';
 import { expand, reshape } from '../../graph/ops/broadcast.ts';
 import { full } from '../../graph/ops/creation.ts';
@@ -164,6 +165,47 @@ const reduceOfOne = rule('reduce-of-one', ['sum', 'prod', 'max', 'min'], (node, 
   return axes.every((axis) => inner.shape[axis] === 1) ? reshape(inner, node.shape) : null;
 });
 
+/**
+ * The axes of `to`, each as the list of neighbouring axes of `from` that it is made of; null if some
+ * axis of `from` was split.
+ */
+function mergedAxes(from: Shape, to: Shape): readonly (readonly number[])[] | null {
+  const groups: number[][] = [];
+  let next = 0;
+  for (const [position, size] of to.entries()) {
+    const group: number[] = [];
+    for (let product = 1; product < size; next++) {
+      product *= from[next] as number;
+      group.push(next);
+      if (product > size) return null;
+    }
+    // What is left at the end is of size 1.
+    if (position === to.length - 1) for (; next < from.length; next++) group.push(next);
+    groups.push(group);
+  }
+  return groups;
+}
+
+/**
+ * A reduction over merged axes of something permuted runs over the axes as they are: it then knows
+ * which of them lie side by side in memory. In strict numerics the order of sums is the shape's.
+ */
+const reduceOfMerged = rule(
+  'reduce-of-merged (fast)',
+  ['sum', 'prod', 'max', 'min'],
+  (node, context) => {
+    const inner = operand(node, 0);
+    if (context.numerics !== 'fast' || !isOp(inner, 'reshape', context)) return null;
+    const source = operand(inner, 0);
+    if (!isOp(source, 'permute', context) || sizeOf(source.shape) === 0) return null;
+    const groups = mergedAxes(source.shape, inner.shape);
+    if (groups === null) return null;
+    const axes = (node.attrs['axes'] as readonly number[]).flatMap((axis) => groups[axis] ?? []);
+    if (axes.length === 0) return null;
+    return reshape(makeNode(node.op, [source], { ...node.attrs, axes }), node.shape);
+  },
+);
+
 /** A choice whose condition is known, or whose branches are the same. */
 const knownChoice = rule('select', ['select'], (node, context) => {
   const condition = constantValue(operand(node, 0), context);
@@ -190,5 +232,6 @@ export const SIMPLIFICATIONS: readonly Rule[] = [
   permutes,
   transposedProduct,
   reduceOfOne,
+  reduceOfMerged,
   knownChoice,
 ];

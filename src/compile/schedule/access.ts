@@ -3,7 +3,7 @@
 import { internalError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import type { OpDef, ReadContext } from '../../graph/op.ts';
+import type { ConvolutionGeometry, OpDef, ReadContext } from '../../graph/op.ts';
 import { Builder } from '../../ir/builder.ts';
 import { type Expression, valueTypeOf } from '../../ir/expression.ts';
 import type { Target } from '../../ir/kernel.ts';
@@ -15,12 +15,21 @@ export interface Access {
   readonly multiplicity: number;
   /** Whether element i (row-major) reads element i of an input of the same size, and no other. */
   readonly samePosition: boolean;
+  /**
+   * How often a convolution's windows pass over an element, where whatever schedule is chosen first
+   * copies the input with its padding, so that the element is evaluated once.
+   */
+  readonly windows?: number;
 }
 
 /** The kinds that are always computed once, into a kernel of their own. */
 export function isMainOp(op: OpDef): boolean {
   const { kind } = op.lower;
   return kind !== 'elementwise' && kind !== 'indexed' && kind !== 'leaf';
+}
+
+export function isContraction({ op }: Node): boolean {
+  return op.lower.kind === 'matmul' || op.lower.kind === 'convolution';
 }
 
 /** Finds accesses once per node. */
@@ -59,7 +68,7 @@ export class AccessMap {
         // Packed once per block of the other operand.
         return node.inputs.map((input) => ({ input, multiplicity: 2, samePosition: false }));
       case 'convolution':
-        return convolutionAccesses(node, lower.geometry(node.attrs, node));
+        return convolutionAccesses(node, lower.geometry(node.attrs, node), this.target);
       case 'custom': {
         // Where the op does not say: most read every element about once.
         const evaluations = lower.evaluations?.(node.attrs, node);
@@ -124,17 +133,20 @@ function sizeRatio(node: Node, input: Node): number {
 
 function convolutionAccesses(
   node: Node,
-  geometry: { readonly role: string; readonly stride: readonly number[] },
+  { role, stride, groups }: ConvolutionGeometry,
+  { vectorBytes, workgroups }: Target,
 ): readonly Access[] {
   // The window's size: filter axes follow the two channel axes.
-  const filter = geometry.role === 'backwardFilter' ? node.shape : (node.inputs[1] as Node).shape;
+  const filter = role === 'backwardFilter' ? node.shape : (node.inputs[1] as Node).shape;
   let taps = 1;
   for (let axis = 2; axis < filter.length; axis++) taps *= filter[axis] as number;
   let step = 1;
-  for (const stride of geometry.stride) step *= stride;
-  return node.inputs.map((input, operand) => ({
-    input,
-    multiplicity: operand === 0 ? Math.max(1, taps / step) : 2,
-    samePosition: false,
-  }));
+  for (const length of stride) step *= length;
+  const windows = Math.max(1, taps / step);
+  const copies = role === 'forward' && groups === 1 && vectorBytes >= 16 && workgroups !== true;
+  return node.inputs.map((input, operand): Access => {
+    const access = { input, samePosition: false };
+    if (operand !== 0) return { ...access, multiplicity: 2 };
+    return { ...access, multiplicity: windows, windows: copies ? windows : 1 };
+  });
 }

@@ -4,9 +4,10 @@ import { formatShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Target } from '../../ir/kernel.ts';
 import type { Flow } from '../flow.ts';
-import { type AccessMap, isMainOp } from './access.ts';
+import type { Passes } from '../passes/switches.ts';
+import { type AccessMap, isContraction, isMainOp } from './access.ts';
 import { type Cone, coneOf, storeCostOf } from './cone.ts';
-import type { Materialisation } from './materialise.ts';
+import type { Materialisation, ScheduleFacts } from './materialise.ts';
 import { type RowDomain, rowDomainOf, type RowRelation, rowRelations, sameRows } from './rows.ts';
 
 export interface Group {
@@ -53,14 +54,14 @@ export interface Grouping {
   readonly groupOf: ReadonlyMap<Node, Group>;
 }
 
-/** Joins stored values into groups. Without `fusion` each is a group of its own. */
+/** Joins stored values into groups, as far as the passes are on that do so. */
 export function formGroups(
   flow: Flow,
   accesses: AccessMap,
   { stored, reasons }: Materialisation,
-  fusion: boolean,
+  facts: ScheduleFacts,
 ): Grouping {
-  const former = new GroupFormer(flow, accesses, stored, fusion);
+  const former = new GroupFormer(flow, accesses, stored, facts);
   for (const node of flow.nodes) {
     if (stored.has(node)) former.place(node, reasons.get(node));
   }
@@ -71,7 +72,7 @@ class GroupFormer {
   readonly #flow: Flow;
   readonly #accesses: AccessMap;
   readonly #stored: ReadonlySet<Node>;
-  readonly #fusion: boolean;
+  readonly #passes: Passes;
   readonly #groups: Group[] = [];
   readonly #rowGroups: Group[] = [];
   readonly #groupOf = new Map<Node, Group>();
@@ -81,16 +82,29 @@ class GroupFormer {
   /** Elementwise groups that read a value at the position they compute. */
   readonly #readers = new Map<Node, Group[]>();
 
-  constructor(flow: Flow, accesses: AccessMap, stored: ReadonlySet<Node>, fusion: boolean) {
+  readonly #constants: ReadonlySet<Node>;
+
+  constructor(
+    flow: Flow,
+    accesses: AccessMap,
+    stored: ReadonlySet<Node>,
+    { passes, constants }: ScheduleFacts,
+  ) {
     this.#flow = flow;
     this.#accesses = accesses;
     this.#stored = stored;
-    this.#fusion = fusion;
+    this.#passes = passes;
+    this.#constants = constants ?? new Set();
     this.#words = Math.ceil(stored.size / 32) + 1;
   }
 
   result(): Grouping {
     return { groups: this.#groups, groupOf: this.#groupOf };
+  }
+
+  /** What is computed once and what is computed in every run are no one's kernel. */
+  #sameRuns(group: Group, node: Node): boolean {
+    return this.#constants.has(group.anchors[0] as Node) === this.#constants.has(node);
   }
 
   #isStored(node: Node): boolean {
@@ -107,13 +121,15 @@ class GroupFormer {
     const cone = coneOf(node, this.#accesses, (other) => this.#isStored(other), Infinity);
     const notes: string[] = [];
     if (reason !== undefined) notes.push(`${node.op.name} is stored: ${reason}`);
-    const host = this.#fusion ? this.#findHost(node, cone, notes) : null;
+    const host = this.#findHost(node, cone, notes);
     if (host === null) this.#open(node, cone, notes);
     else this.#add(host.group, node, cone, notes, host.relations);
   }
 
   #findHost(node: Node, cone: Cone, notes: string[]): Host | null {
+    const { elementwiseFusion } = this.#passes;
     if (node.op.lower.kind === 'reduce') {
+      if (!elementwiseFusion) return null;
       const rows = this.#rowHost(node, cone);
       if (rows !== null) return rows;
       const sibling = this.#siblingReduction(node, cone);
@@ -122,6 +138,7 @@ class GroupFormer {
     if (isMainOp(node.op)) return null;
     const epilogue = this.#epilogueHost(node, cone, notes);
     if (epilogue !== null) return { group: epilogue };
+    if (!elementwiseFusion) return null;
     const rows = this.#rowHost(node, cone);
     if (rows !== null) return rows;
     const sibling = this.#siblingHost(node, cone);
@@ -145,6 +162,7 @@ class GroupFormer {
     for (const group of latestFirst) {
       const { rows } = group;
       if (rows === null || group.members.length >= ROW_MEMBERS_LIMIT) continue;
+      if (!this.#sameRuns(group, node)) continue;
       const fits = isMainOp(node.op) ? sameRows(rows, node) : sizeOf(node.shape) === rows.elements;
       if (!fits || this.#waitsFor(group, cone)) continue;
       const relations = this.#relationsOf(node, rows);
@@ -179,7 +197,9 @@ class GroupFormer {
     for (const [read, samePosition] of cone.reads) {
       const group = this.#groupOf.get(read);
       if (group === undefined || !samePosition || !fitsDomain(group, node)) continue;
-      candidates.add(group);
+      const { epilogues, elementwiseFusion } = this.#passes;
+      const mayJoin = isContraction(group.anchors[0] as Node) ? epilogues : elementwiseFusion;
+      if (mayJoin) candidates.add(group);
     }
     const latestFirst = [...candidates].sort((a, b) => b.id - a.id);
     for (const group of latestFirst) {
@@ -229,6 +249,7 @@ class GroupFormer {
   /** Why `node` cannot be computed in `group`, or null. */
   #obstacle(group: Group, node: Node, cone: Cone): string | null {
     if ((group.anchors[0] as Node).op.lower.kind === 'region') return 'it is no kernel';
+    if (!this.#sameRuns(group, node)) return 'one of both is computed ahead';
     const limit = group.rows === null ? MEMBERS_LIMIT : ROW_MEMBERS_LIMIT;
     if (group.members.length >= limit) return `it has ${limit} results already`;
     for (const [read, samePosition] of cone.reads) {
@@ -250,7 +271,7 @@ class GroupFormer {
   }
 
   #open(node: Node, cone: Cone, notes: readonly string[]): void {
-    const rows = this.#fusion ? rowDomainOf(node) : null;
+    const rows = this.#passes.elementwiseFusion ? rowDomainOf(node) : null;
     const group: Group = {
       id: this.#groups.length,
       anchors: [],

@@ -1,9 +1,12 @@
 // Decides which values are written to memory ("stored") and which are computed again wherever they
 // are needed ("inlined"). Wrong guesses cost time, never correctness.
+import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Flow } from '../flow.ts';
-import { type AccessMap, isMainOp } from './access.ts';
+import { GROWTH_BYTES } from '../memory/prepared.ts';
+import type { Passes } from '../passes/switches.ts';
+import { type AccessMap, isContraction, isMainOp } from './access.ts';
 import { type Cone, coneOf, KERNEL_COST, loadCostOf, storeCostOf } from './cone.ts';
 
 /** Nodes that one kernel computes on the spot at most: bounds code size and recursion. */
@@ -29,21 +32,34 @@ interface Demand {
    */
   readonly place: number;
   multiplicity: number;
+  /** How much of that are windows which slide over a copy. */
+  readonly windows: number;
 }
 
-/** Chooses the stored values. Without `fusion` every computed value is one. */
-export function materialise(flow: Flow, accesses: AccessMap, fusion: boolean): Materialisation {
-  if (!fusion) {
+/** What schedules are decided by, beside the flow. */
+export interface ScheduleFacts {
+  readonly passes: Passes;
+  /** Values that are the same in every run until a parameter changes. */
+  readonly constants: ReadonlySet<Node> | undefined;
+}
+
+/** Chooses the stored values. Without elementwise fusion every computed value is one. */
+export function materialise(
+  flow: Flow,
+  accesses: AccessMap,
+  facts: ScheduleFacts,
+): Materialisation {
+  if (!facts.passes.elementwiseFusion) {
     const stored = new Set<Node>();
     const reasons = new Map<Node, string>();
     for (const node of flow.nodes) {
       if (flow.isLeaf(node)) continue;
       stored.add(node);
-      reasons.set(node, 'fusion is off');
+      reasons.set(node, 'elementwise fusion is off');
     }
     return { stored, reasons };
   }
-  return new Materialiser(flow, accesses).run();
+  return new Materialiser(flow, accesses, facts).run();
 }
 
 class Materialiser {
@@ -57,9 +73,14 @@ class Materialiser {
   readonly #sizes: number[] = [];
   readonly #places = new Map<string, number>();
 
-  constructor(flow: Flow, accesses: AccessMap) {
+  readonly #passes: Passes;
+  readonly #constants: ReadonlySet<Node>;
+
+  constructor(flow: Flow, accesses: AccessMap, { passes, constants }: ScheduleFacts) {
     this.#flow = flow;
     this.#accesses = accesses;
+    this.#passes = passes;
+    this.#constants = (passes.constantFolding ? constants : undefined) ?? new Set();
     for (const { node } of flow.roots) this.#roots.add(node);
     // A region reads its inputs from memory, again and again.
     for (const { op, inputs } of flow.nodes) {
@@ -110,13 +131,17 @@ class Materialiser {
     for (const { user } of this.#flow.usesOf(node)) users.add(user);
     for (const user of users) {
       const inner = this.#stored.has(user)
-        ? [{ sink: user, place: 0, multiplicity: 1 }]
+        ? [{ sink: user, place: 0, multiplicity: 1, windows: 1 }]
         : (this.#demands[this.#flow.indexOf(user)] ?? []);
-      this.#accesses.of(user).forEach(({ input, multiplicity, samePosition }, which) => {
-        if (input !== node) return;
-        for (const { sink, place, multiplicity: times } of inner) {
-          const at = samePosition ? place : this.#placeOf(place, user, which);
-          addDemand(demands, { sink, place: at, multiplicity: times * multiplicity });
+      this.#accesses.of(user).forEach((access, which) => {
+        if (access.input !== node) return;
+        for (const { sink, place, multiplicity, windows } of inner) {
+          addDemand(demands, {
+            sink,
+            place: access.samePosition ? place : this.#placeOf(place, user, which),
+            multiplicity: multiplicity * access.multiplicity,
+            windows: windows * (access.windows ?? 1),
+          });
         }
       });
     }
@@ -173,15 +198,19 @@ class Materialiser {
     if (size === 0) return null;
     const view = node.op.lower.kind === 'indexed' && node.op.lower.view;
     if (view) return null;
-    const evaluations = demands.reduce((sum, { multiplicity }) => sum + multiplicity, 0);
     const [first] = demands;
+    const evaluations = this.#evaluationsOf(demands);
+    if (this.#isMadeAhead(node, demands)) return 'made of parameters, once';
     if (evaluations <= 1) {
       if (first === undefined || !isContraction(first.sink)) return null;
+      if (!this.#passes.preprocessing) return 'a convolution or product reads it';
       // Either kernel computes it, and contractions are quickest on what is plain memory.
       return this.#replacesStore(node, findCone()) ? 'as well as what it is made of' : null;
     }
     const cone = findCone();
     if (cone.reads.size === 0 && cone.cost <= 2) return null;
+    // At the end of a contraction its result is at hand, and instead of it this value is read.
+    if (this.#replacesStore(node, cone, isContraction)) return 'as well as what it is made of';
     const readCost = evaluations * loadCostOf(node, cache);
     const once = cone.cost + cone.loadCost;
     const inline = evaluations * once;
@@ -196,21 +225,47 @@ class Materialiser {
     return `needed ${times} times per element by ${demands.length} kernel(s): storing costs ${store.toFixed(0)}, computing again ${inline.toFixed(0)}`;
   }
 
+  /** How often an average element of a value is computed if it is not stored. */
+  #evaluationsOf(demands: readonly Demand[]): number {
+    const [first] = demands;
+    // What slides over its input copies it first, element by element, with the padding.
+    const once = this.#passes.preprocessing && demands.every(({ sink }) => sink === first?.sink);
+    return demands.reduce(
+      (sum, { multiplicity, windows }) => sum + multiplicity / (once ? windows : 1),
+      0,
+    );
+  }
+
+  /** Whether `node` is computed ahead of the runs if it is stored, and every run reads all of it. */
+  #isMadeAhead(node: Node, demands: readonly Demand[]): boolean {
+    if (!this.#constants.has(node)) return false;
+    const inRuns = demands.filter(({ sink }) => !this.#constants.has(sink));
+    if (!inRuns.some(({ multiplicity }) => multiplicity >= 1)) return false;
+    let bytes = 0;
+    for (const read of this.#coneOf(node, ESTIMATE_LIMIT).reads.keys()) {
+      if (!this.#flow.scalars.has(read)) bytes += bytesOf(read);
+    }
+    // What is much larger is not kept, nor what is made of numbers alone.
+    return bytes > 0 && bytesOf(node) <= Math.max(bytes, GROWTH_BYTES);
+  }
+
   /** Whether a kernel that runs anyway can compute `node` at its end. */
   #joins(node: Node, cone: Cone): boolean {
     const size = sizeOf(node.shape);
     for (const [read, samePosition] of cone.reads) {
+      if (isContraction(read) && !this.#passes.epilogues) continue;
       if (samePosition && this.#stored.has(read) && sizeOf(read.shape) === size) return true;
     }
     return false;
   }
 
   /** Whether storing `node` makes it needless to store the main op it is computed from. */
-  #replacesStore(node: Node, { reads, inlined }: Cone): boolean {
+  #replacesStore(node: Node, { reads, inlined }: Cone, of = (_: Node): boolean => true): boolean {
     const within = new Set(inlined);
     for (const [read, samePosition] of reads) {
       if (!samePosition || !isMainOp(read.op) || this.#flow.isLeaf(read)) continue;
-      if (read.op.lower.kind === 'result') continue;
+      if (isContraction(read) && !this.#passes.epilogues) continue;
+      if (read.op.lower.kind === 'result' || !of(read)) continue;
       if (sizeOf(read.shape) === sizeOf(node.shape) && this.#leadsOnlyTo(node, read, within)) {
         return true;
       }
@@ -233,8 +288,8 @@ class Materialiser {
   }
 }
 
-function isContraction({ op }: Node): boolean {
-  return op.lower.kind === 'matmul' || op.lower.kind === 'convolution';
+function bytesOf({ shape, dtype }: Node): number {
+  return sizeOf(shape) * byteSize(dtype);
 }
 
 function addDemand(demands: Demand[], demand: Demand): void {

@@ -6,6 +6,7 @@ import type { Statement } from '../../ir/kernel.ts';
 import { coefficientOf } from '../../ir/linear.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { loop, loopBetween, loopIndex } from './loops.ts';
+import { transposeVectors } from './transpose.ts';
 
 /** Sizes of `batch` products [m, k] @ [k, n]. */
 export interface ProductSizes {
@@ -101,6 +102,8 @@ export interface PanelsCopy {
   readonly width: number;
   /** Steps of k. */
   readonly depth: number;
+  /** Lanes of the target's vectors. */
+  readonly lanes: number;
   /** Panels, all of them whole: the line that one begins with, and where it goes. */
   readonly count: number;
   first(panel: Expression): Expression;
@@ -109,24 +112,40 @@ export interface PanelsCopy {
 
 /**
  * Copies what runs along k in memory into panels: cache lines are read whole, one after the other,
- * and the few lines of the panel that they go to stay in the cache meanwhile.
+ * and the few lines of the panel that they go to stay in the cache meanwhile. Squares of vectors are
+ * turned around in registers, what is left over element by element.
  */
 export function transposedCopy(
   builder: Builder,
   layout: Layout,
-  { buffer, width, depth, count, first, start: startOf }: PanelsCopy,
+  copy: PanelsCopy,
 ): readonly Statement[] {
+  const { width, depth, lanes, count, first, start: startOf } = copy;
+  const from = (member: Expression, along: Expression, k: Expression): Expression => {
+    const line = builder.add(first(member), along);
+    return builder.add(builder.add(layout.base, builder.scale(line, layout.along)), k);
+  };
+  const to = (member: Expression, along: Expression, k: Expression): Expression =>
+    builder.add(builder.add(startOf(member), builder.scale(k, width)), along);
+  const inSquares = lanes >= 4 && width % lanes === 0;
   const lines = (steps: number, k: Expression): readonly Statement[] => {
     const member = loopIndex(builder, 'panel', count);
+    if (inSquares && steps % lanes === 0) {
+      const squares = width / lanes;
+      const square = loopIndex(builder, 'square', squares);
+      const along = builder.scale(square, lanes);
+      const body = Array.from({ length: steps / lanes }, (_, part) => {
+        const at = builder.offset(k, part * lanes);
+        return turnSquare(builder, layout, copy, from(member, along, at), to(member, along, at));
+      }).flat();
+      return [loop(builder, member, count, [loop(builder, square, squares, body)])];
+    }
     const along = loopIndex(builder, 'along', width);
-    const line = builder.add(first(member), along);
-    const from = builder.add(builder.add(layout.base, builder.scale(line, layout.along)), k);
-    const to = builder.add(builder.add(startOf(member), builder.scale(k, width)), along);
     const stores = Array.from({ length: steps }, (_, step): Statement => ({
       kind: 'store',
-      buffer,
-      index: builder.offset(to, step * width),
-      value: builder.load(layout.buffer, builder.offset(from, step)),
+      buffer: copy.buffer,
+      index: builder.offset(to(member, along, k), step * width),
+      value: builder.load(layout.buffer, builder.offset(from(member, along, k), step)),
     }));
     return [loop(builder, member, count, [loop(builder, along, width, stores)])];
   };
@@ -144,4 +163,25 @@ export function transposedCopy(
   if (depth % LINE === 0) return [whole];
   const rest = loopIndex(builder, 'k', depth);
   return [whole, loopBetween(rest, middle, builder.constant(depth), lines(1, rest))];
+}
+
+/** A square of elements: as many lines as a vector has lanes, of so many steps each. */
+function turnSquare(
+  builder: Builder,
+  layout: Layout,
+  { buffer, width, lanes }: PanelsCopy,
+  from: Expression,
+  to: Expression,
+): readonly Statement[] {
+  const vectors = Array.from({ length: lanes }, (_, i) =>
+    builder.load(layout.buffer, builder.offset(from, i * layout.along), lanes),
+  );
+  const { statements, values } = transposeVectors(builder, vectors);
+  const stores = values.map((value, step): Statement => ({
+    kind: 'store',
+    buffer,
+    index: builder.offset(to, step * width),
+    value,
+  }));
+  return [...statements, ...stores];
 }

@@ -316,6 +316,7 @@ function packStage(
           buffer: packed,
           width,
           depth: sizes.k,
+          lanes: width / context.tiles.vectors,
           count: group,
           first: (member) => builder.scale(builder.add(builder.scale(item, group), member), width),
           start: (member) =>

@@ -1,7 +1,8 @@
 // Matrix products that read both operands where they lie: for matrices that fit in the second-level
 // cache, or with so few rows that a copy would cost as much as it saves. Columns that do not fill a
 // register tile are computed by narrower vectors and scalars, so that nothing is read or written
-// beyond an edge. A transposed b is copied by the grid item that needs it, a tile's columns at a time.
+// beyond an edge. A transposed b is copied by the grid item that needs it, a tile's columns at a time;
+// so are the rows of a transposed a whose steps the caches would not hold.
 import { internalError } from '../../base/errors.ts';
 import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
@@ -18,7 +19,7 @@ import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.
 import { flatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { geometryOf, pointwiseProblem } from './convolution.ts';
-import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import { bounded, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import { matmulProblem } from './matmul.ts';
 import { padStage } from './padded-rows.ts';
 import {
@@ -191,10 +192,14 @@ export const unpackedProduct: ContractionSchedule = {
     const { batch, m, n, k } = problem.sizes;
     const lanes = lanesOf(target, problem);
     const { cost, rows } = shapeFor(problem.sizes, target, lanes);
-    const copied =
-      layoutsOf(context, problem)?.b.along === 1
-        ? (copy?.length ?? 0)
-        : batch * k * n * divisionsFor(problem.sizes, target, lanes, true).down.blocks;
+    const layouts = layoutsOf(context, problem);
+    const transposed = layouts?.b.along !== 1;
+    const { down, across } = divisionsFor(problem.sizes, target, lanes, transposed);
+    const rowsCopied =
+      layouts !== null && copiesRows(layouts, problem, across.perBlock)
+        ? batch * m * k * across.blocks
+        : 0;
+    const copied = rowsCopied + (transposed ? batch * k * n * down.blocks : (copy?.length ?? 0));
     const read = batch * k * n * Math.min(2, Math.ceil(m / rows));
     return (
       (batch * cost * lanes * k) / (0.95 * multiplyAddsPerNanosecond(target)) +
@@ -207,6 +212,19 @@ export const unpackedProduct: ContractionSchedule = {
   },
 };
 
+/**
+ * Whether an item copies its rows of a transposed a first: if one step lies so far from the next that
+ * a cache holds few of them, and there is more than one tile of columns to read them for.
+ */
+function copiesRows(
+  { a, b }: { readonly a: Layout; readonly b: Layout },
+  { sizes, dtype }: ProductProblem,
+  tilesAcross: number,
+): boolean {
+  if (a.along !== 1 || b.along !== 1 || tilesAcross < 2) return false;
+  return sizes.k > linesHeld(a.depth * byteSize(accumulatorOf(dtype)));
+}
+
 /** What the tiles of one kernel share. */
 interface Plan {
   readonly context: ContractionContext;
@@ -216,6 +234,8 @@ interface Plan {
   readonly batch: Expression;
   readonly a: Layout;
   readonly b: Layout;
+  /** Whether `a` is a copy of the item's rows alone. */
+  readonly ownRows: boolean;
   /** Where a tile's columns of b are copied to, if b is transposed. */
   readonly panel: Buffer | null;
   /** The sums of a tile, for epilogues that run in a loop. */
@@ -236,18 +256,23 @@ function unpackedStage(context: ContractionContext, problem: Required<ProductPro
   const grid = loopIndex(builder, 'item', items);
   const batch = builder.div(grid, builder.constant(down.blocks * across.blocks));
   const within = builder.rem(grid, builder.constant(down.blocks * across.blocks));
-  const a = layoutOf(problem, kernel, 'A', batch);
+  const stored = layoutOf(problem, kernel, 'A', batch);
   const b = layoutOf(problem, kernel, 'B', batch);
-  if (a === null || b === null) throw internalError('an unpacked product of packed operands');
+  if (stored === null || b === null) throw internalError('an unpacked product of packed operands');
   const dtype = accumulatorOf(problem.dtype);
   const sums = kernel.privateArray('sums', dtype, rows * width);
   const panel = transposed ? kernel.privateArray('panel', dtype, sizes.k * width) : null;
-  const plan: Plan = { context, problem, kernel, lanes, batch, a, b, panel, sums };
+  const blockOfRows = builder.div(within, builder.constant(across.blocks));
+  const ownRows = copiesRows({ a: stored, b }, problem, across.perBlock);
+  const copy = ownRows ? rowsCopy(kernel, problem, stored, blockOfRows, down, lanes) : null;
+  const a = copy?.layout ?? stored;
+  const plan: Plan = { context, problem, kernel, lanes, batch, a, b, ownRows, panel, sums };
   const rowLoops = (column: Expression, pieces: readonly number[]): readonly Statement[] => [
     ...copyColumns(plan, column, pieces),
-    ...tilesOf(builder, 'row', builder.div(within, builder.constant(across.blocks)), down, {
-      whole: (row) => registerTile(plan, { rows, pieces }, row, column),
-      rest: (row) => registerTile(plan, { rows: sizes.m % rows, pieces }, row, column),
+    ...tilesOf(builder, 'row', blockOfRows, down, {
+      whole: (row, within) => registerTile(plan, { rows, pieces }, row, within, column),
+      rest: (row, within) =>
+        registerTile(plan, { rows: sizes.m % rows, pieces }, row, within, column),
     }),
   ];
   const body = tilesOf(
@@ -260,7 +285,7 @@ function unpackedStage(context: ContractionContext, problem: Required<ProductPro
       rest: (column) => rowLoops(column, piecesOf(sizes.n % width, lanes)),
     },
   );
-  return kernel.finish(grid, items, body);
+  return kernel.finish(grid, items, [...(copy?.statements ?? []), ...body]);
 }
 
 /** An axis in tiles, and these in blocks, one for each grid item. */
@@ -272,9 +297,10 @@ interface Division {
   blocks: number;
 }
 
-function divide(size: number, tile: number, most: number): Division {
+/** Blocks of about `wanted` tiles, equal as far as they can be: a last one of two tiles is waste. */
+function divide(size: number, tile: number, wanted: number): Division {
   const tiles = Math.ceil(size / tile);
-  const perBlock = Math.min(tiles, most);
+  const perBlock = Math.ceil(tiles / Math.max(1, Math.round(tiles / wanted)));
   return { size, tile, tiles, perBlock, blocks: Math.ceil(tiles / perBlock) };
 }
 
@@ -308,9 +334,40 @@ function divisionsFor(
   return { down, across };
 }
 
+/** A copy of the rows of one block of a transposed a: the steps lie side by side. */
+function rowsCopy(
+  kernel: ContractionKernel,
+  { sizes, dtype }: ProductProblem,
+  from: Layout,
+  block: Expression,
+  { tile, perBlock }: Division,
+  lanes: number,
+): { readonly layout: Layout; readonly statements: readonly Statement[] } {
+  const { builder } = kernel;
+  const high = perBlock * tile;
+  const pitch = roundUp(high, lanes);
+  const buffer = kernel.privateArray('rows', accumulatorOf(dtype), sizes.k * pitch);
+  const k = loopIndex(builder, 'k', sizes.k);
+  const along = loopIndex(builder, 'along', high);
+  const first = builder.scale(block, high);
+  const source = builder.add(from.base, builder.scale(k, from.depth));
+  const copy: Statement = {
+    kind: 'store',
+    buffer,
+    index: builder.add(builder.scale(k, pitch), along),
+    value: builder.load(from.buffer, builder.add(source, builder.add(first, along))),
+  };
+  const zero = builder.constant(0);
+  const line = loopBetween(along, zero, bounded(builder, first, high, sizes.m), [copy], true);
+  return {
+    layout: { buffer, base: zero, along: 1, depth: pitch },
+    statements: [loop(builder, k, sizes.k, [line])],
+  };
+}
+
 /** Copies the columns of a tile, if b is transposed. */
 function copyColumns(
-  { kernel, problem, b, panel }: Plan,
+  { kernel, problem, lanes, b, panel }: Plan,
   column: Expression,
   pieces: readonly number[],
 ): readonly Statement[] {
@@ -319,6 +376,7 @@ function copyColumns(
     buffer: panel,
     width: widthOf(pieces),
     depth: problem.sizes.k,
+    lanes,
     count: 1,
     first: () => column,
     start: () => kernel.builder.constant(0),
@@ -329,15 +387,18 @@ function widthOf(pieces: readonly number[]): number {
   return pieces.reduce((total, width) => total + width, 0);
 }
 
-/** Runs through the tiles of one block; what is left at the end of the axis has a body of its own. */
+/**
+ * Runs through the tiles of one block; what is left at the end of the axis has a body of its own.
+ * Bodies get where a tile begins, on the axis and in the block.
+ */
 function tilesOf(
   builder: Builder,
   name: string,
   block: Expression,
   { size, tile, tiles, perBlock, blocks }: Division,
   bodies: {
-    whole(first: Expression): readonly Statement[];
-    rest(first: Expression): readonly Statement[];
+    whole(first: Expression, within: Expression): readonly Statement[];
+    rest(first: Expression, within: Expression): readonly Statement[];
   },
 ): readonly Statement[] {
   const full = Math.floor(size / tile);
@@ -351,11 +412,12 @@ function tilesOf(
       blocks * perBlock === full
         ? builder.constant(perBlock)
         : builder.min(builder.constant(perBlock), builder.sub(builder.constant(full), before));
-    const body = bodies.whole(builder.scale(at, tile));
+    const body = bodies.whole(builder.scale(at, tile), builder.scale(index, tile));
     result.push(loopBetween(index, builder.constant(0), end, body));
   }
   if (full < tiles) {
-    const body = bodies.rest(builder.constant(full * tile));
+    const within = (full - (blocks - 1) * perBlock) * tile;
+    const body = bodies.rest(builder.constant(full * tile), builder.constant(within));
     const isLast = builder.compare('eq', block, builder.constant(blocks - 1));
     result.push(...(isLast.kind === 'constant' ? body : [branch(isLast, body)]));
   }
@@ -367,6 +429,7 @@ function registerTile(
   plan: Plan,
   tile: Tile,
   row: Expression,
+  within: Expression,
   column: Expression,
 ): readonly Statement[] {
   const { kernel, problem, context, a, b } = plan;
@@ -390,7 +453,7 @@ function registerTile(
   const sums: Variable[][] = [];
   for (let r = 0; r < tile.rows; r++) {
     const at = builder.add(
-      builder.scale(builder.offset(row, r), a.along),
+      builder.scale(builder.offset(plan.ownRows ? within : row, r), a.along),
       builder.scale(k, a.depth),
     );
     const scalar = builder.load(a.buffer, builder.add(a.base, at));

@@ -15,6 +15,8 @@ export interface AlgorithmPolicy {
   readonly reproducible: boolean;
   /** Most bytes of memory beside operands and results. */
   readonly workspaceLimit: number;
+  /** No choice: of the schedules that are usable the first in their list, which suits all sizes. */
+  readonly general?: boolean;
   /** Set to measure; else estimates decide. */
   readonly tuner?: Tuner | undefined;
 }
@@ -66,7 +68,7 @@ export function chooseSchedule(
     .map((schedule): Candidate => {
       return { schedule, estimate: schedule.cost(context) / 1e6, stages: null };
     })
-    .sort((a, b) => a.estimate - b.estimate);
+    .sort((a, b) => (policy.general === true ? 0 : a.estimate - b.estimate));
   const stagesOf = (candidate: Candidate): readonly Stage[] => {
     candidate.stages ??= candidate.schedule.lower(context);
     return candidate.stages;
@@ -79,7 +81,7 @@ export function chooseSchedule(
   if (first === undefined) return null;
   const { tuner } = policy;
   const times =
-    tuner === undefined || candidates.length === 1
+    tuner === undefined || policy.general === true || candidates.length === 1
       ? new Map<string, number>()
       : measured(candidates, stagesOf, context.node, view, tuner);
   let best = first;

@@ -1,7 +1,7 @@
 // The same value as a node of its own: a value cut off from its history, or assigned elsewhere.
 import type { Node } from '../node.ts';
 import { defineOp, makeNode, NO_ATTRS, withoutTracking } from '../op.ts';
-import { input } from './leaf.ts';
+import { alias } from './leaf.ts';
 import { randomTensor } from './samples.ts';
 
 const copyOp = defineOp({
@@ -30,8 +30,7 @@ const copyOp = defineOp({
  */
 export function detach(x: Node): Node {
   if (!x.tracked) return x;
-  const { storage, version, shape, dtype, device } = x;
-  if (storage !== null) return input(storage, version, shape, dtype, false, device);
+  if (x.storage !== null) return alias(x, false);
   return withoutTracking(() => copy(x));
 }
 

@@ -44,3 +44,12 @@ export function customGradient(value: Node, inputs: readonly Node[], rule: Custo
   rules.set(node, rule);
   return node;
 }
+
+export function isCustomGradient({ op }: Node): boolean {
+  return op.id === customGradientOp.id;
+}
+
+/** Gives a node that was made again its rule. */
+export function setCustomRule(node: Node, rule: CustomRule): void {
+  rules.set(node, rule);
+}

@@ -42,9 +42,27 @@ export function input(
   device: string | null,
 ): Node {
   const node = new Node(inputOp, [], NO_ATTRS, shape, dtype, tracked, device);
+  storage.aliased = true;
   node.storage = storage;
   node.version = version;
   return node;
+}
+
+/** Told of leaves that stand for the same stored value as another one: tracing. */
+export const aliasListeners = new Set<(alias: Node, of: Node) => void>();
+
+/** Another leaf on the stored value of `node`, without its history. */
+export function alias(node: Node, tracked: boolean, device: string | null = node.device): Node {
+  const leaf = input(
+    node.storage as StorageToken,
+    node.version,
+    node.shape,
+    node.dtype,
+    tracked,
+    device,
+  );
+  for (const listener of aliasListeners) listener(leaf, node);
+  return leaf;
 }
 
 const SCALAR_SHAPE: Shape = Object.freeze([]);

@@ -3,8 +3,9 @@ import { type OptionRules, POSITIVE, readOptions } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import { maximum } from '../tensor/arithmetic.ts';
-import { scalar } from '../../graph/ops/leaf.ts';
+import { act } from '../tensor/engine.ts';
 import { isTensor, notTensor, tensorOn } from '../tensor/handle.ts';
+import { withHostValue } from '../tensor/host-value.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 export interface GradScalerOptions {
@@ -87,12 +88,15 @@ export class GradScaler {
     if (!this.#settings.enabled) return loss;
     // In float32: the scaled loss itself may be beyond a half.
     const wide = loss.dtype === 'float64' ? loss : loss.float();
-    return wide.mul(tensorOn(scalar(this.#scale, wide.dtype)));
+    return wide.mul(tensorOn(withHostValue(() => this.#scale, wide.dtype)));
   }
 
   /** Divides the gradients by the scale now: for clipping them before the step. */
   unscale(optimizer: Scalable): void {
-    if (!this.#settings.enabled) return;
+    if (this.#settings.enabled) act('GradScaler.unscale', () => this.#unscale(optimizer));
+  }
+
+  #unscale(optimizer: Scalable): void {
     if (this.#progress.has(optimizer)) {
       throw new ArgumentError('the gradients of this optimizer are unscaled already', {
         op: 'GradScaler.unscale',
@@ -104,7 +108,7 @@ export class GradScaler {
       for (const param of optimizer.paramGroups.flatMap(({ params }) => params)) {
         if (param.grad === null) continue;
         const grad = param.grad.dtype === 'float64' ? param.grad : param.grad.float();
-        const unscaled = grad.mul(tensorOn(scalar(1 / this.#scale, grad.dtype)));
+        const unscaled = grad.mul(tensorOn(withHostValue(() => 1 / this.#scale, grad.dtype)));
         param.grad = unscaled;
         const isBad = unscaled.isfinite().logicalNot().any().float();
         overflow = overflow === null ? isBad : maximum(overflow, isBad);
@@ -116,7 +120,11 @@ export class GradScaler {
   /** Makes the optimizer's step unless a gradient is not finite. Whether it was made. */
   step(optimizer: Scalable): boolean {
     if (!this.#settings.enabled) return optimizer.step();
-    if (!this.#progress.has(optimizer)) this.unscale(optimizer);
+    return act('GradScaler.step', () => this.#step(optimizer));
+  }
+
+  #step(optimizer: Scalable): boolean {
+    if (!this.#progress.has(optimizer)) this.#unscale(optimizer);
     const progress = this.#progress.get(optimizer) as Progress;
     if (progress.stepped) {
       throw new ArgumentError('this optimizer has stepped already', {
@@ -132,7 +140,10 @@ export class GradScaler {
 
   /** Adapts the scale to what happened since the last update. Once per iteration, after all steps. */
   update(newScale?: number): void {
-    if (!this.#settings.enabled) return;
+    if (this.#settings.enabled) act('GradScaler.update', () => this.#update(newScale));
+  }
+
+  #update(newScale: number | undefined): void {
     if (newScale !== undefined) {
       const { initScale } = readOptions('GradScaler.update', { initScale: newScale }, RULES);
       this.#scale = initScale;

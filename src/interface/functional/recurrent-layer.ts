@@ -211,7 +211,12 @@ export function runDirection(
   const rows = ops.reshape(x, [time * batch, features]);
   const gates = project(rows, weights.input, weights.inputBias);
   const stacked = ops.reshape(gates, [time, batch, gates.shape[1] as number]);
-  if (time > UNROLLED && !unrolling) return scanDirection(cell, stacked, initial, weights, options);
+  if (time > UNROLLED || recorded !== null) {
+    const result = scanDirection(cell, stacked, initial, weights, options);
+    const loop = result.output.inputs[0] as Node;
+    recorded?.set(loop, { cell, input: x, initial, weights, ...options });
+    return result;
+  }
   return new Direction(cell, stacked, weights, options).run(initial);
 }
 
@@ -221,16 +226,34 @@ export function runDirection(
  */
 const UNROLLED = 8;
 
-let unrolling = false;
+/** One direction of one layer, as a loop that stands for it. */
+export interface RecordedDirection {
+  readonly cell: RecurrentCell;
+  /** [time, batch, features] */
+  readonly input: Node;
+  readonly initial: State;
+  readonly weights: DirectionWeights;
+  readonly reverse: boolean;
+  readonly lengths: Node | null;
+}
 
-/** Runs `body` with every sequence unrolled: for files that have no loops. */
-export function withUnrolledSteps<T>(body: () => T): T {
-  const before = unrolling;
-  unrolling = true;
+let recorded: Map<Node, RecordedDirection> | null = null;
+
+/**
+ * Runs `body` with every sequence as a loop, however short, and tells which loop is which layer: for
+ * files, which have one op for a layer and are to be the same at all lengths.
+ */
+export function withRecordedDirections<T>(body: () => T): {
+  readonly result: T;
+  readonly directions: ReadonlyMap<Node, RecordedDirection>;
+} {
+  const before = recorded;
+  const directions = new Map<Node, RecordedDirection>();
+  recorded = directions;
   try {
-    return body();
+    return { result: body(), directions };
   } finally {
-    unrolling = before;
+    recorded = before;
   }
 }
 

@@ -70,6 +70,15 @@ export class AveragedModel<I extends readonly unknown[], O> extends Module {
 
   /** Takes the model's present weights into the average; the first ones become it. */
   updateParameters(): void {
+    // What it computes differs the first time: no part of a traced step, which runs it each time.
+    engine().outside({
+      name: 'AveragedModel.updateParameters',
+      inputs: [],
+      run: () => this.#update(),
+    });
+  }
+
+  #update(): void {
     const own = this.#model.stateDict();
     const count = this.#count || this.nAveraged.itemSync();
     withoutTracking(() => {

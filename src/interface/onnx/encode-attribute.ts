@@ -13,6 +13,7 @@ export type AttributeValue =
   | readonly number[]
   | string
   | { readonly float: number }
+  | { readonly texts: readonly string[] }
   | { readonly tensor: Draft<TensorProto> }
   | { readonly graph: Draft<GraphProto> }
   /** In the body of a function: what the call gives under this name, a list of integers. */
@@ -24,6 +25,10 @@ export function encodeAttribute(name: string, value: AttributeValue): Draft<Attr
     return { name, type: ATTRIBUTE_TYPE.string, s: new TextEncoder().encode(value) };
   }
   if ('float' in value) return { name, type: ATTRIBUTE_TYPE.float, f: value.float };
+  if ('texts' in value) {
+    const strings = value.texts.map((text) => new TextEncoder().encode(text));
+    return { name, type: ATTRIBUTE_TYPE.strings, strings };
+  }
   if ('tensor' in value) return { name, type: ATTRIBUTE_TYPE.tensor, t: value.tensor };
   if ('integersOf' in value) {
     return { name, type: ATTRIBUTE_TYPE.ints, refAttrName: value.integersOf };

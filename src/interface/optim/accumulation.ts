@@ -1,7 +1,7 @@
 // Gradients of several batches before one step.
 import { checkInteger, checkNumber, POSITIVE } from '../../base/checks.ts';
 import { isTensor, notTensor } from '../tensor/handle.ts';
-import { engine } from '../tensor/engine.ts';
+import { act, engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { clipGradNorm } from './clip.ts';
 
@@ -52,10 +52,18 @@ export class GradientAccumulator {
   /** Adds the gradients of a batch. True if that was the last one and the step was made. */
   backward(loss: Tensor): boolean {
     if (!isTensor(loss)) notTensor('GradientAccumulator.backward', loss, 'the loss');
+    return engine().act({
+      name: 'GradientAccumulator.backward',
+      inputs: [loss],
+      run: ([value]) => this.#backward(value as Tensor),
+    });
+  }
+
+  #backward(loss: Tensor): boolean {
     loss.mul(1 / this.steps).backward();
     this.#count++;
     if (this.#count === this.steps) {
-      this.flush();
+      this.#flush();
       return true;
     }
     const gradients = this.#params().flatMap(({ grad }) => (grad === null ? [] : [grad.node]));
@@ -65,6 +73,10 @@ export class GradientAccumulator {
 
   /** Steps with the batches there are, and clears the gradients. Nothing if there are none. */
   flush(): void {
+    act('GradientAccumulator.flush', () => this.#flush());
+  }
+
+  #flush(): void {
     if (this.#count === 0) return;
     if (this.#maxNorm !== undefined) clipGradNorm(this.#params(), this.#maxNorm);
     this.#optimizer.step();

@@ -1,6 +1,7 @@
 // Schedules made of others, and those that turn round: chains, sequences, cycles, averaging.
 import { checkFunction, describeValue, type OptionRules, type Range } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
+import { act } from '../tensor/engine.ts';
 import {
   checkOptimizer,
   initialRate,
@@ -149,8 +150,10 @@ abstract class Composite {
 
   /** Goes on to the next epoch. */
   step(): void {
-    this.epoch++;
-    this.apply();
+    act(`${this.constructor.name}.step`, () => {
+      this.epoch++;
+      this.apply();
+    });
   }
 
   /** The rates in force, one per group. */

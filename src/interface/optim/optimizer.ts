@@ -190,6 +190,14 @@ export abstract class Optimizer<H extends Hyperparameters> {
    */
   step(options: { readonly skipIf?: Tensor } = {}): boolean {
     const { skipIf } = options;
+    return engine().act({
+      name: `${this.constructor.name}.step`,
+      inputs: skipIf === undefined ? [] : [skipIf],
+      run: ([condition]) => this.#step(condition),
+    });
+  }
+
+  #step(skipIf: Tensor | undefined): boolean {
     const before = skipIf === undefined ? null : new Map(this.steps);
     this.#skips = skipIf === undefined ? null : withoutTracking(() => skipIf.ne(0).reshape([]));
     // Settings may have been changed, by hand or by a schedule: before anything is computed with them.
@@ -235,7 +243,13 @@ export abstract class Optimizer<H extends Hyperparameters> {
     let master = this.#masters.get(param);
     if (master === undefined) {
       const copy = newState('float32', param.shape, MASTER, 0);
-      copy.setData(param.float().dataSync());
+      // No part of a traced step: only the first one does it.
+      engine().outside({
+        name: 'master copy',
+        inputs: [param],
+        once: true,
+        run: ([value]) => copy.setData((value as Tensor).float().dataSync()),
+      });
       master = { copy, seen: param.node };
       this.#masters.set(param, master);
     }

@@ -9,6 +9,7 @@ import {
   readOptions,
 } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
+import { act } from '../tensor/engine.ts';
 
 /** The part of an optimizer that schedules touch. */
 export interface Scheduled {
@@ -75,14 +76,19 @@ export abstract class Scheduler<O extends object = object> {
 
   /** Goes on to the next epoch. */
   step(): void {
-    this.epoch++;
-    this.apply();
+    act(`${this.constructor.name}.step`, () => {
+      this.epoch++;
+      this.apply();
+    });
   }
 
   /** Goes to an epoch, wherever the schedule is. */
   stepTo(epoch: number): void {
-    this.epoch = checkNumber(this.constructor.name, 'epoch', epoch, WHOLE);
-    this.apply();
+    checkNumber(this.constructor.name, 'epoch', epoch, WHOLE);
+    act(`${this.constructor.name}.stepTo`, () => {
+      this.epoch = epoch;
+      this.apply();
+    });
   }
 
   /** The rates in force, one per group. */
@@ -458,6 +464,10 @@ export class ReduceLROnPlateau {
         op: 'ReduceLROnPlateau.step',
       });
     }
+    act('ReduceLROnPlateau.step', () => this.#report(metric));
+  }
+
+  #report(metric: number): void {
     if (this.#improves(metric)) {
       this.#best = metric;
       this.#bad = 0;

@@ -4,6 +4,7 @@ import type { TypedArray } from '../../base/dtype.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import type { Sizes } from '../../base/size-expression.ts';
+import { NO_PASSES } from '../../compile/passes/switches.ts';
 import { portableTargets } from '../../runtime/registry.ts';
 import { writeProgram } from '../../runtime/program-writer.ts';
 import { crc32 } from '../io/crc32.ts';
@@ -149,7 +150,7 @@ async function writeTests(
       );
     }
     const results = await valuesOf(fn, args);
-    const plain = await withoutFusion(() => valuesOf(fn, args));
+    const plain = await withoutPasses(() => valuesOf(fn, args));
     results.forEach((values, k) => {
       difference = Math.max(difference ?? 0, differenceOf(values, plain[k] as TypedArray));
     });
@@ -185,12 +186,12 @@ async function valuesOf(fn: Fn, args: readonly unknown[]): Promise<TypedArray[]>
   return Promise.all(results.map((result) => result.data()));
 }
 
-async function withoutFusion<T>(body: () => Promise<T>): Promise<T> {
-  const before = settings.fusion;
-  settings.fusion = false;
+async function withoutPasses<T>(body: () => Promise<T>): Promise<T> {
+  const before = settings.passes;
+  settings.passes = NO_PASSES;
   try {
     return await body();
   } finally {
-    settings.fusion = before;
+    settings.passes = before;
   }
 }

@@ -9,7 +9,7 @@ import {
 } from '../../base/dtype.ts';
 import { ArgumentError, DeviceError, ShapeError } from '../../base/errors.ts';
 import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
-import { copy, detach as detachNode, input } from '../../graph/ops/index.ts';
+import { alias, copy, detach as detachNode } from '../../graph/ops/index.ts';
 import { getDevice } from '../../runtime/registry.ts';
 import { nodeOf } from './arguments.ts';
 import { engine } from './engine.ts';
@@ -29,7 +29,7 @@ export function to(x: Tensor, target: DType | (string & {})): Tensor {
   getDevice(target);
   if (node.device === target) return x;
   if (node.storage !== null && node.device === null) {
-    return tensorOn(input(node.storage, node.version, x.shape, x.dtype, x.tracked, target));
+    return tensorOn(alias(node, x.tracked, target));
   }
   engine().evaluate([node]);
   const bytes = engine().readSync(node);

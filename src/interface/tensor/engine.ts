@@ -1,6 +1,7 @@
 // What a Tensor needs of the evaluator, so that tensors do not import the compiler.
 import type { Node } from '../../graph/node.ts';
 import type { Storage } from '../../runtime/storage.ts';
+import type { Tensor } from './tensor.ts';
 
 /** A handle on a node: `assign` swaps the node. */
 export interface NodeHolder {
@@ -14,6 +15,32 @@ export interface AssignOptions {
    */
   readonly inPlace?: boolean;
 }
+
+/** Something on the host that tensors do not show: a count of steps, a rate, a place in a stream. */
+export interface HostAction<T> {
+  /** For messages. */
+  readonly name: string;
+  /** What it reads of the function around it. */
+  readonly inputs: readonly Tensor[];
+  /** Left out of what is compared: it happens the first time only. */
+  readonly once?: boolean;
+  /** It may use nothing else of the function around it. */
+  readonly strict?: boolean;
+  /** Does it, on such tensors. */
+  run(inputs: readonly Tensor[]): T;
+}
+
+/** Sees what the evaluator does not, while a function is recorded that will be replayed. */
+export interface HostObserver {
+  /** `grad` of a tensor is read. */
+  gradientRead(holder: NodeHolder, value: Tensor | null): void;
+  gradientWritten(holder: NodeHolder, value: Tensor | null): void;
+  /** A generator gave a place in its stream. */
+  drew(draw: object): void;
+}
+
+/** Who watches now, or nobody. */
+export const watched: { current: HostObserver | null } = { current: null };
 
 export interface Engine {
   /** A result was made by the public interface: a step computes it if nothing consumes it. */
@@ -31,6 +58,13 @@ export interface Engine {
   replaced(holder: NodeHolder, storage: Storage): void;
   /** Makes the next plan that computes `node` keep it as a value of its own. */
   keep(node: Node): void;
+  /**
+   * Runs an action on the host. A function around it that is replayed without running does it again, in
+   * its place.
+   */
+  act<T>(action: HostAction<T>): T;
+  /** Runs what is no part of the programs of traced functions around it. */
+  outside<T>(action: HostAction<T>): T;
   /** A copy of a computed node's bytes. */
   read(node: Node): Promise<Uint8Array>;
   readSync(node: Node): Uint8Array;
@@ -50,4 +84,9 @@ export function engine(): Engine {
     throw new Error("internal: no evaluator is installed; import from 'tengen', not from inside");
   }
   return current;
+}
+
+/** As `Engine.act`, for an action that reads nothing of the function around it. */
+export function act<T>(name: string, run: () => T): T {
+  return current === null ? run() : current.act({ name, inputs: [], run });
 }

@@ -1,6 +1,7 @@
 // Generators of random numbers: a seed and how many Philox blocks were drawn from it.
 import { ArgumentError } from '../../base/errors.ts';
 import { philoxBits, uniformFromBits } from '../../base/philox.ts';
+import { act } from './engine.ts';
 
 /** What a checkpoint saves of a generator. */
 export interface GeneratorState {
@@ -32,8 +33,11 @@ export class Generator {
 
   /** Starts the stream of `seed` from its beginning. */
   manualSeed(seed: number): this {
-    this.#seed = checkSeed(seed);
-    this.#offset = 0;
+    checkSeed(seed);
+    act('manualSeed', () => {
+      this.#seed = seed;
+      this.#offset = 0;
+    });
     return this;
   }
 
@@ -49,8 +53,12 @@ export class Generator {
   }
 
   setState(state: GeneratorState): void {
-    this.#seed = checkSeed(state.seed);
-    this.#offset = state.offset;
+    const { seed, offset } = state;
+    checkSeed(seed);
+    act('setState', () => {
+      this.#seed = seed;
+      this.#offset = offset;
+    });
   }
 
   /** `count` numbers in [low, high), computed on the host: for initialization. */

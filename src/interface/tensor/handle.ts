@@ -17,7 +17,7 @@ import { cast, full, input, scalar } from '../../graph/ops/index.ts';
 import { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import { encodeNumbers } from './encode.ts';
-import { type AssignOptions, engine, type NodeHolder } from './engine.ts';
+import { type AssignOptions, engine, type NodeHolder, watched } from './engine.ts';
 import type { Tensor } from './tensor.ts';
 
 /** What arithmetic takes where a tensor is expected. */
@@ -27,11 +27,20 @@ export class TensorHandle implements NodeHolder {
   /** The graph node this handle points at. Internal: it changes with `assign`. */
   node: Node;
 
-  /** Gradient accumulated by `backward`, or null. */
-  grad: Tensor | null = null;
+  #grad: Tensor | null = null;
 
   constructor(node: Node) {
     this.node = node;
+  }
+
+  /** Gradient accumulated by `backward`, or null. */
+  get grad(): Tensor | null {
+    if (watched.current !== null) watched.current.gradientRead(this, this.#grad);
+    return this.#grad;
+  }
+  set grad(value: Tensor | null) {
+    if (watched.current !== null) watched.current.gradientWritten(this, value);
+    this.#grad = value;
   }
 
   get shape(): Shape {
@@ -141,6 +150,7 @@ export class TensorHandle implements NodeHolder {
       // A detached alias of a parameter must not write to the parameter's memory.
       const owner = present === null ? undefined : owners.get(present)?.deref();
       const owns = present !== null && present.persistent && (owner ?? this) === this;
+      if (!owns && present !== null) present.superseded = true;
       this.#assignTarget = owns ? present : new Storage(this.size * byteSize(this.dtype), null);
     }
     return this.#assignTarget;

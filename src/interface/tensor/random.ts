@@ -9,6 +9,7 @@ import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from './arguments.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import { defaultGenerator, type Generator } from './generator.ts';
+import { watched } from './engine.ts';
 import { castNode, numberNode, wrap } from './handle.ts';
 import { type CreationOptions, readShape } from './creation.ts';
 import type { Tensor } from './tensor.ts';
@@ -47,6 +48,7 @@ export function bitsNode(shape: Shape, generator?: Generator): Node {
 export function sourceOf(count: number, generator: Generator = defaultGenerator): ops.RandomSource {
   const draw: Draw = { generator, count };
   const words = placeWords(draw);
+  watched.current?.drew(draw);
   const slot = (word: 0 | 1 | 2 | 3): Node => {
     const node = ops.scalar(words[word], 'uint32');
     draws.set(node, { draw, word });

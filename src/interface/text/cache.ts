@@ -7,6 +7,7 @@ import { scalar } from '../../graph/ops/leaf.ts';
 import * as nn from '../nn/index.ts';
 import { where } from '../tensor/arithmetic.ts';
 import { arange } from '../tensor/creation.ts';
+import { act } from '../tensor/engine.ts';
 import { wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -86,12 +87,18 @@ export class KeyValueCache {
   /** Forgets what it holds for `count` new tokens: the place of the last. */
   restart(count: number): Place {
     checkNumber('text.KeyValueCache', 'count', count, [1, this.capacity, 'integer']);
-    this.#length = count;
-    return this.#place();
+    return act('KeyValueCache.restart', () => {
+      this.#length = count;
+      return this.#place();
+    });
   }
 
   /** The place of the next token. Throws ArgumentError where there is none. */
   advance(): Place {
+    return act('KeyValueCache.advance', () => this.#advance());
+  }
+
+  #advance(): Place {
     if (this.#length >= this.capacity) {
       throw new ArgumentError(`all ${this.capacity} places of the context are taken`, {
         op: 'text.KeyValueCache',

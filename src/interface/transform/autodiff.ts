@@ -2,7 +2,7 @@
 import { checkFunction } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { withoutTracking } from '../../graph/op.ts';
-import { copy, full, input } from '../../graph/ops/index.ts';
+import { alias, copy, full } from '../../graph/ops/index.ts';
 import { accumulateGrad, type BackwardOptions, gradientNodes } from '../tensor/backward.ts';
 import { tensorOn, wrap } from '../tensor/handle.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -84,8 +84,7 @@ export class GradManager {
 
 /** A tracked stand-in for a value: gradients can be asked for by it. Computes nothing. */
 function trackedAlias(value: Tensor): Tensor {
-  const { storage, version, shape, dtype, device } = value.node;
-  if (storage !== null) return tensorOn(input(storage, version, shape, dtype, true, device));
+  if (value.node.storage !== null) return tensorOn(alias(value.node, true));
   const node = copy(value.node);
   node.tracked = true;
   return tensorOn(node);

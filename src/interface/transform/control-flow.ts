@@ -18,7 +18,7 @@ import { indexSource } from '../tensor/index-values.ts';
 import { castNode, isTensor, tensorOn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { guardsOf } from './promises.ts';
-import { nextNodeId } from './replay.ts';
+import { nextNodeId } from './tracing/tape.ts';
 import { settings } from './settings.ts';
 import { mapTree, type TreeLeaf, treeLeaves } from './tree.ts';
 

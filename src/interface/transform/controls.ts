@@ -1,7 +1,14 @@
 // Control over evaluation, devices and numerics, and what they report about themselves.
-import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
+import { checkFunction, checkInteger, checkKeys, describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatExplanation } from '../../compile/explain.ts';
+import {
+  ALL_PASSES,
+  NO_PASSES,
+  PASS_NAMES,
+  type PassName,
+  type Passes,
+} from '../../compile/passes/switches.ts';
 import type { Device } from '../../runtime/device.ts';
 import {
   configureDevice,
@@ -13,6 +20,7 @@ import {
 import { threadsAvailable } from '../../runtime/host-threads.ts';
 import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { Entry } from './entry.ts';
 import type { EvaluatorStats } from './evaluator.ts';
 import { evaluator } from './install.ts';
 import { memoryBudgetOf, type MemoryBudgetOption, settings } from './settings.ts';
@@ -116,16 +124,77 @@ export interface Configuration {
   readonly numerics?: Numerics | undefined;
   /** Of products and convolutions: see `setPrecision`. */
   readonly precision?: Precision | undefined;
+  /** Passes of the compiler: see `setPasses`. */
+  readonly passes?: PassSwitches | undefined;
   /** Of every plan: see `setMemoryBudget`. */
   readonly memoryBudget?: MemoryBudgetOption | undefined;
 }
 
+const CONFIGURATION = [
+  'device',
+  'threads',
+  'numerics',
+  'precision',
+  'passes',
+  'memoryBudget',
+] satisfies readonly (keyof Configuration)[];
+
+/** Passes by name, and whether each is on; `'all'` or `'none'` of them. */
+export type PassSwitches = 'all' | 'none' | Partial<Passes>;
+
+/**
+ * Switches passes of the compiler on or off; those that are not named stay as they are. All are on by
+ * default. A pass saves time or memory and changes no result but for rounding, so one is switched off
+ * to find out what it brings, or whether it is to blame. `explain()` says what was done.
+ *
+ * @throws ArgumentError if there is no pass of that name.
+ *
+ * @example
+ * ```ts
+ * setPasses({ batchNormFolding: false });
+ * passes().batchNormFolding; // => false
+ * setPasses('none');
+ * setPasses({ ...passes(), weightPacking: true });
+ * setPasses('all');
+ * setPasses({ foldBatchNorm: true }); // throws ArgumentError: setPasses: there is no option 'foldBatchNorm'
+ * ```
+ */
+export function setPasses(switches: PassSwitches): void {
+  const op = 'setPasses';
+  if (typeof switches === 'string') {
+    if (switches !== 'all' && switches !== 'none') {
+      throw new ArgumentError(`passes are 'all', 'none' or a record, got '${String(switches)}'`, {
+        op,
+      });
+    }
+    settings.passes = switches === 'all' ? ALL_PASSES : NO_PASSES;
+    return;
+  }
+  checkKeys(op, switches, PASS_NAMES);
+  const next: Record<PassName, boolean> = { ...settings.passes };
+  for (const name of PASS_NAMES) {
+    const on: unknown = switches[name];
+    if (on === undefined) continue;
+    if (typeof on !== 'boolean') {
+      throw new ArgumentError(`${name} is true or false, got ${describeValue(on)}`, { op });
+    }
+    next[name] = on;
+  }
+  settings.passes = next;
+}
+
+/** Which passes of the compiler are on. */
+export function passes(): Passes {
+  return { ...settings.passes };
+}
+
 /** Chooses device, threads, numerics and the like at the start of a program, before anything is computed. */
 export function configure(options: Configuration): void {
-  checkKeys('configure', options, ['device', 'threads', 'numerics', 'precision', 'memoryBudget']);
+  checkKeys('configure', options, CONFIGURATION);
   const name = options.device ?? defaultDeviceName();
   if (options.numerics !== undefined) setNumerics(options.numerics);
   if (options.precision !== undefined) setPrecision(options.precision);
+  if (options.passes !== undefined) setPasses(options.passes);
   if (options.memoryBudget !== undefined) setMemoryBudget(options.memoryBudget);
   if (options.threads !== undefined) {
     checkInteger('configure', 'threads', options.threads, 1);
@@ -192,6 +261,29 @@ export function memory(): MemoryUse {
   return getDevice(defaultDeviceName()).memory();
 }
 
+/** Values that wait for a gradient between plans, while there is a memory budget. */
+export interface HeldMemory {
+  /** Bytes of what could be given up. */
+  readonly bytes: number;
+  /** How often a value was given up, and how often one was computed again because it was read or used. */
+  readonly evictions: number;
+  readonly restorations: number;
+}
+
+/**
+ * What is held between plans: results of `debug.eager`, values read on the way, values that plans learned
+ * to keep. Under a budget of bytes some are given up and computed again (docs/memory.md).
+ *
+ * @example
+ * ```ts
+ * heldMemory().bytes >= 0; // => true
+ * ```
+ */
+export function heldMemory(): HeldMemory {
+  const { bytes, evictions, restorations } = evaluator().held;
+  return { bytes, evictions, restorations };
+}
+
 /** Drops all compiled plans and the memory they hold. What runs again is compiled again. */
 export function clearPlans(): void {
   evaluator().clearPlans();
@@ -206,6 +298,9 @@ export function stats(): Readonly<EvaluatorStats> {
 export function resetStats(): void {
   const counters = evaluator().stats;
   for (const name of Object.keys(counters) as (keyof EvaluatorStats)[]) counters[name] = 0;
+  const { held } = evaluator();
+  held.evictions = 0;
+  held.restorations = 0;
 }
 
 /**
@@ -216,15 +311,18 @@ export function explain(options: { plans?: number } = {}): string {
   const { plans = 1 } = options;
   const recent = evaluator().recent.slice(0, plans);
   if (recent.length === 0) return 'nothing was computed yet';
-  return recent
-    .map(({ entry, device }) => {
-      const kept = entry.learnedRoots.length;
-      const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
-      const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
-      const times = entry.measured?.dispatches.map((sum) => sum / (entry.measured?.runs ?? 1));
-      return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
-    })
-    .join('\n\n');
+  return recent.map(({ entry, device }) => explainEntry(entry, device)).join('\n\n');
+}
+
+/** What `explain` says of one plan. */
+export function explainEntry(entry: Entry, device: Device): string {
+  const kept = entry.learnedRoots.length;
+  const learned = kept === 0 ? '' : `, keeps ${kept} value${kept === 1 ? '' : 's'} it learned`;
+  const runs = `${entry.runs} run${entry.runs === 1 ? '' : 's'}`;
+  const { measured } = entry;
+  const hasTimes = measured !== null && measured.dispatches.length > 0;
+  const times = hasTimes ? measured.dispatches.map((sum) => sum / measured.runs) : undefined;
+  return `plan on ${device.name}: ${runs}${learned}\n${formatExplanation(entry.compiled, times)}`;
 }
 
 /** The memory of one plan. All in bytes, but for the arithmetic. */

@@ -57,8 +57,10 @@ export interface Entry {
   measured: Measured | null;
 }
 
-/** Sums over runs, in milliseconds: of each dispatch. */
+/** Sums over runs, in milliseconds. */
 export interface Measured {
   runs: number;
+  wallMs: number;
+  /** Of each dispatch; empty where the device cannot tell. */
   readonly dispatches: Float64Array;
 }

@@ -10,14 +10,16 @@ import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
-import type { AssignOptions, Engine, NodeHolder } from '../tensor/engine.ts';
+import type { AssignOptions, Engine, HostAction, NodeHolder } from '../tensor/engine.ts';
+import { type EvaluationObserver, unseen } from './observers.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import type { Assignment, Entry, Results, Run } from './entry.ts';
 import { firstHosts, runOnHost } from './host-steps.ts';
 import { checkGuards, checkStoredIndices } from './promises.ts';
+import { HeldValues } from './held-values.ts';
 import { LearnedValues } from './learning.ts';
-import { Plans } from './plans.ts';
+import { isTraining, Plans } from './plans.ts';
 import { settings } from './settings.ts';
 import { bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
 
@@ -38,18 +40,6 @@ export interface EvaluatorStats {
   compileMs: number;
 }
 
-/** Sees what is built and computed: tracing. */
-export interface EvaluationObserver {
-  /** A result was made by the public interface. */
-  created?(node: Node): void;
-  /** A value is about to be computed or read. May throw to refuse it. */
-  reading?(): void;
-  /** A step is asked for. True if it will be made later. */
-  stepping?(): boolean;
-  /** A program is about to be looked up and run; its key is complete. May throw. */
-  running?(program: Linearization): void;
-}
-
 export class Evaluator implements Engine {
   readonly stats: EvaluatorStats = {
     runs: 0,
@@ -60,6 +50,8 @@ export class Evaluator implements Engine {
   };
   readonly #linear = new Linearization();
   readonly #learned = new LearnedValues();
+  /** Values that may be given up under a memory budget. */
+  readonly held = new HeldValues();
   readonly #plans = new Plans(this.stats, (entry) => this.#learned.forget(entry));
   /** Latest pending assignment of each storage. */
   #assignments = new Map<Storage, Assignment>();
@@ -75,6 +67,8 @@ export class Evaluator implements Engine {
   #evaluating = false;
   /** Who sees what is built and computed, the innermost last. */
   readonly observers: EvaluationObserver[] = [];
+  /** Told which plan computed a result. */
+  readonly resultWatchers = new WeakMap<Node, (entry: Entry, device: Device) => void>();
   /** The plans run last, newest first: what `explain()` shows. */
   readonly recent: { readonly entry: Entry; readonly device: Device }[] = [];
 
@@ -87,7 +81,17 @@ export class Evaluator implements Engine {
   }
 
   keep(node: Node): void {
+    for (const observer of this.observers) observer.kept?.(node);
+    this.held.pin(node);
     if (node.storage === null) this.#keep.push(node);
+  }
+
+  act<T>(action: HostAction<T>): T {
+    return unseen(this.observers, action, 'acting');
+  }
+
+  outside<T>(action: HostAction<T>): T {
+    return unseen(this.observers, action, 'leaving');
   }
 
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void {
@@ -108,13 +112,16 @@ export class Evaluator implements Engine {
     else node = detach(node);
     node.consumed = true;
     const inPlace = options.inPlace === true;
+    const assignment = { holder, storage, node, inPlace };
+    for (const observer of this.observers) observer.assigned?.(assignment);
     this.#forgetAssignment(storage);
     this.#assignedNodes.add(node);
-    this.#assignments.set(storage, { holder, storage, node, inPlace });
+    this.#assignments.set(storage, assignment);
     holder.node = node;
   }
 
   replaced(holder: NodeHolder, storage: Storage): void {
+    for (const observer of this.observers) observer.replaced?.(holder);
     this.#forgetAssignment(storage);
     holder.node = leafOn(storage, holder.node);
   }
@@ -137,8 +144,22 @@ export class Evaluator implements Engine {
     if (roots.length > 0) this.#evaluate(roots, 'values');
   }
 
+  /** Computes values that stand before a traced function. */
+  computeValues(nodes: readonly Node[]): void {
+    this.#evaluate(nodes, 'values');
+  }
+
+  /** Takes assignments back that no run has made. */
+  cancelAssignments(made: readonly Assignment[]): void {
+    this.#cancel(made);
+  }
+
   step(): void {
     for (const observer of this.observers.toReversed()) if (observer.stepping?.() === true) return;
+    this.#step();
+  }
+
+  #step(): void {
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
     try {
@@ -150,14 +171,36 @@ export class Evaluator implements Engine {
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
-    for (const observer of this.observers) observer.reading?.();
+    for (const observer of this.observers) observer.reading?.(nodes, background);
+    if (!this.held.isEmpty) for (const node of nodes) this.#restore(node, nodes);
     for (const node of nodes) {
       if (node.storage === null) {
         this.#evaluate(nodes, 'buffers', background);
+        this.#makeRoom(nodes);
         return;
       }
       (node.storage as Storage).check(node.version);
     }
+  }
+
+  // ---- values that were given up --------------------------------------------------------------
+
+  /** Computes what `node` was or is made of again, value by value as at first, if it was given up. */
+  #restore(node: Node, needed: readonly Node[], andNew = false): void {
+    if (node.storage !== null || !(andNew || this.held.knows(node))) return;
+    const missing = this.held.missing(node);
+    missing.forEach((each, i) => {
+      if (each.storage !== null) return;
+      this.#evaluate([each], 'values');
+      this.#makeRoom([...needed, ...this.held.sourcesOf([...missing.slice(i + 1), node])]);
+    });
+  }
+
+  /** Gives up values beyond the budget. Not inside a trace: its programs must not vary. */
+  #makeRoom(needed: readonly Node[]): void {
+    const budget = settings.memoryBudget;
+    if (typeof budget !== 'number' || this.observers.length > 0) return;
+    this.held.shrink(budget, needed);
   }
 
   #unconsumed(): Node[] {
@@ -196,7 +239,10 @@ export class Evaluator implements Engine {
   }
 
   #evaluateEagerly(node: Node): void {
+    // Gradients, which are siblings, are one plan: what it needs again is a part of it.
+    if (!this.held.isEmpty && node.siblings === null) this.#restore(node, [node], true);
     this.#evaluate([node], 'buffers');
+    this.#makeRoom([node]);
     this.#pending.length = 0;
   }
 
@@ -260,7 +306,7 @@ export class Evaluator implements Engine {
     const inPlace = promises.length === 0;
     const roots = this.#roots(rootNodes, assigned, device, seen, inPlace);
     const results = { rootNodes, assigned, roots, promises };
-    this.#completeKey(roots);
+    this.#completeKey(roots, isTraining(rootNodes));
     const entry = this.#planFor(device, results);
     this.#learned.learn(linear.nodes, rootNodes);
     if (entry.stale) this.#plans.renew(entry, device, linear, results);
@@ -372,14 +418,14 @@ export class Evaluator implements Engine {
     return roots;
   }
 
-  #completeKey(roots: readonly Root[]): void {
+  #completeKey(roots: readonly Root[], training: boolean): void {
     const { key } = this.#linear;
+    key.push(training ? 1 : 0);
     key.push(roots.length);
     for (const root of roots) {
       key.push(root.position);
       key.push(root.inPlaceOf);
     }
-    for (const observer of this.observers) observer.running?.(this.#linear);
   }
 
   /** Drops all plans and the memory they hold; the next evaluations compile again. */
@@ -407,14 +453,17 @@ export class Evaluator implements Engine {
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
     this.#remember(entry, device);
+    for (const observer of this.observers) observer.ran?.(entry, device);
 
     if (promises.length > 0) this.#checkPromises(device, results, outputs);
 
     const run: Run = { runId: ++this.#runId, entry };
     const wasStep = assigned.some(({ storage }) => storage.tracked);
     this.#storeResults(device, rootNodes, outputs, wasStep);
+    for (const node of rootNodes) this.resultWatchers.get(node)?.(entry, device);
     this.#storeAssignments(device, assigned, outputs, rootNodes.length);
     this.#learned.store(entry, device, run, nodes, outputs, rootNodes.length + assigned.length);
+    this.#hold(entry, rootNodes, wasStep);
     for (let i = 0; i < nodes.length; i++) {
       const node = nodes[i] as Node;
       if (node.storage === null) {
@@ -423,6 +472,16 @@ export class Evaluator implements Engine {
       }
     }
     this.#learned.expire(entry, wasStep);
+  }
+
+  /** Takes note of values that a memory budget may ask back. */
+  #hold({ compiled, learnedRoots }: Entry, rootNodes: readonly Node[], wasStep: boolean): void {
+    if (wasStep) this.held.clear();
+    else if (typeof settings.memoryBudget === 'number') {
+      const { nodes, leaves } = this.#linear;
+      const learned = learnedRoots.map((position) => nodes[position] as Node);
+      this.held.ran(compiled, leaves, [...rootNodes, ...learned]);
+    }
   }
 
   /** Takes the guards off `outputs`. If a promise was broken, nothing of the run is kept. */
@@ -441,17 +500,17 @@ export class Evaluator implements Engine {
 
   #measure(entry: Entry): void {
     const { executable, bindings, scalars } = entry;
-    if (executable.profile === undefined) {
-      executable.run(bindings, scalars);
-      return;
-    }
-    const times = executable.profile(bindings, scalars);
-    entry.measured ??= { runs: 0, dispatches: new Float64Array(times.length) };
-    const { dispatches } = entry.measured;
+    const start = performance.now();
+    let times = new Float64Array(0);
+    if (executable.profile === undefined) executable.run(bindings, scalars);
+    else times = new Float64Array(executable.profile(bindings, scalars));
+    entry.measured ??= { runs: 0, wallMs: 0, dispatches: new Float64Array(times.length) };
+    const { measured } = entry;
     for (let i = 0; i < times.length; i++) {
-      dispatches[i] = (dispatches[i] as number) + (times[i] as number);
+      measured.dispatches[i] = (measured.dispatches[i] as number) + (times[i] as number);
     }
-    entry.measured.runs++;
+    measured.wallMs += performance.now() - start;
+    measured.runs++;
   }
 
   #storeResults(

@@ -19,11 +19,15 @@ export {
   type Environment,
   evaluate,
   explain,
+  heldMemory,
+  type HeldMemory,
   profile,
   keep,
   memory,
   type MemoryUse,
   type Numerics,
+  type PassSwitches,
+  passes,
   planMemory,
   type PlanMemory,
   type Precision,
@@ -31,9 +35,11 @@ export {
   setDefaultDevice,
   setMemoryBudget,
   setNumerics,
+  setPasses,
   setPrecision,
   stats,
 } from './controls.ts';
+export type { PassName, Passes } from '../../compile/passes/switches.ts';
 export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';
 export {
   clearMeasuredAlgorithms,
@@ -41,5 +47,26 @@ export {
   measuredAlgorithms,
 } from './algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
-export { trace, type Traced, type TraceOptions, type TraceStats } from './trace.ts';
+export {
+  excludeFromTrace,
+  trace,
+  type Trace,
+  type Traced,
+  type TraceOptions,
+  type TraceStats,
+} from './trace.ts';
+export {
+  type Dim,
+  dim,
+  type DimOptions,
+  type InputSpecs,
+  spec,
+  type TensorSpec,
+} from './tracing/dims.ts';
+export type {
+  Profile,
+  ProfiledKernel,
+  ProfiledProgram,
+  ProfileOptions,
+} from './tracing/profile.ts';
 export type { MemoryBudgetOption } from './settings.ts';

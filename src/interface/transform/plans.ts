@@ -2,8 +2,11 @@
 import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
 import { LoweringMemo } from '../../compile/lower/memo.ts';
+import { contractionFlops } from '../../compile/lower/naive-contraction.ts';
+import { passesKey, passesOf } from '../../compile/passes/switches.ts';
 import type { Root } from '../../compile/program.ts';
 import type { Linearization } from '../../graph/linearize.ts';
+import type { Node } from '../../graph/node.ts';
 import type { Device, Executable } from '../../runtime/device.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { Ahead } from './ahead.ts';
@@ -12,6 +15,7 @@ import type { Entry, Results } from './entry.ts';
 import { guardsOf } from './promises.ts';
 import { settings, targetOf } from './settings.ts';
 import { compiledOnce } from './stored-programs.ts';
+import { bytesOf } from './values.ts';
 
 /** Counters that looking up and compiling add to. */
 interface PlanStats {
@@ -72,8 +76,8 @@ export class Plans {
   renew(entry: Entry, device: Device, linear: Linearization, results: Results): void {
     const { roots } = results;
     const known = new Set(roots.map((root) => root.position));
-    entry.learnedRoots = [...entry.learned].filter((position) => !known.has(position));
-    entry.learnedRoots.sort((a, b) => a - b);
+    const wanted = [...entry.learned].filter((position) => !known.has(position));
+    entry.learnedRoots = worthKeeping(wanted, linear.nodes).sort((a, b) => a - b);
     const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
     disposeExecutables(entry);
     const shelf = this.#shelfFor(device);
@@ -91,8 +95,10 @@ export class Plans {
   }
 
   #shelfFor(device: Device): Shelf {
-    const { numerics, precision, fusion, memoryBudget } = settings;
-    const name = [device.name, numerics, precision, fusion, policyKey(), memoryBudget].join(':');
+    const { numerics, precision, fusion, passes, memoryBudget } = settings;
+    const switches = passesKey(passesOf(passes, fusion));
+    const parts = [device.name, numerics, precision, switches, policyKey(), memoryBudget];
+    const name = parts.join(':');
     let shelf = this.#shelves.get(name);
     if (shelf === undefined) {
       const plans = new PlanCache<Entry>(settings.planCacheSize, (entry: Entry) => {
@@ -139,10 +145,10 @@ export class Plans {
       () =>
         compile(program, targetOf(device), {
           fusion: settings.fusion,
+          passes: settings.passes,
           algorithms: policy,
           constantLeaves: constant,
-          // A result that gradients are asked for is one of training.
-          packedOnce: !results.rootNodes.some(({ tracked }) => tracked),
+          packedOnce: !isTraining(results.rootNodes),
           memo,
           memoryBudget: settings.memoryBudget,
         }),
@@ -155,6 +161,32 @@ export class Plans {
     this.#stats.compileMs += performance.now() - start;
     return { compiled, executable, ahead };
   }
+}
+
+/** Under a budget: as many as fit into it, those that take longest to compute for their bytes first. */
+function worthKeeping(positions: number[], nodes: readonly Node[]): number[] {
+  const budget = settings.memoryBudget;
+  if (typeof budget !== 'number') return positions;
+  const work = (position: number): number => {
+    const node = nodes[position] as Node;
+    const { kind } = node.op.lower;
+    const flops = kind === 'matmul' || kind === 'convolution' ? contractionFlops(node) : 0;
+    return (flops + 1) / Math.max(1, bytesOf(node));
+  };
+  let room = budget;
+  return positions
+    .toSorted((a, b) => work(b) - work(a) || a - b)
+    .filter((position) => {
+      const bytes = bytesOf(nodes[position] as Node);
+      if (bytes > room) return false;
+      room -= bytes;
+      return true;
+    });
+}
+
+/** A result that gradients are asked for is one of training: parameters will change. */
+export function isTraining(results: readonly Node[]): boolean {
+  return results.some(({ tracked }) => tracked);
 }
 
 /** Parameters that the program reads and does not change. */

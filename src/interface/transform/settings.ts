@@ -1,4 +1,5 @@
 // Process-wide settings that change how pending graphs are computed.
+import { ALL_PASSES, type Passes } from '../../compile/passes/switches.ts';
 import { parseBytes } from '../../base/bytes.ts';
 import type { MemoryBudget } from '../../compile/memory/budget.ts';
 import type { Target } from '../../ir/kernel.ts';
@@ -15,6 +16,8 @@ export interface Settings {
   checkNaN: boolean;
   /** Join operations into kernels. Off only to find out whether fusion changes a result. */
   fusion: boolean;
+  /** Which passes of the compiler are on; without `fusion`, those that join operations are not. */
+  passes: Passes;
   /** Measure every kernel that runs. */
   profiling: boolean;
   /**
@@ -35,6 +38,7 @@ export const settings: Settings = {
   eager: false,
   checkNaN: false,
   fusion: true,
+  passes: ALL_PASSES,
   profiling: false,
   keptBytes: 2 ** 30,
   memoryBudget: null,

@@ -1,34 +1,46 @@
 // `trace`: makes a function static. By default it still runs on every call, and what it builds is
-// compared with the recorded program; `withoutHost` replays the program alone (replay.ts).
-import { checkFunction, checkInteger } from '../../base/checks.ts';
-import { TraceError } from '../../base/errors.ts';
-import { Linearization } from '../../graph/linearize.ts';
-import type { Node } from '../../graph/node.ts';
+// compared with the recorded program (tracing/watch.ts); `withoutHost` replays the program alone
+// (tracing/recorder.ts, tracing/replay.ts). docs/trace.md follows the same order.
+import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
+import { ArgumentError, TraceError } from '../../base/errors.ts';
+import { openBodies } from '../../graph/bodies.ts';
+import type { Sizes } from '../../graph/symbolic.ts';
 import { engine } from '../tensor/engine.ts';
-import type { EvaluationObserver } from './evaluator.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { EvaluationObserver } from './observers.ts';
 import { type DumpOptions, type DumpReport, dumpFunction } from './dumping.ts';
 import { evaluator } from './install.ts';
-import { explain } from './controls.ts';
-import { nextNodeId, Replay } from './replay.ts';
-import {
-  describeChange,
-  type Origins,
-  type Program,
-  recordProgram,
-  sameProgram,
-} from './recording.ts';
-import { memoryBudgetOf, type MemoryBudgetOption, withMemoryBudget } from './settings.ts';
-import { flattenTree } from './tree.ts';
-import { userLine } from './user-line.ts';
+import { memoryBudgetOf, type MemoryBudgetOption, settings, withMemoryBudget } from './settings.ts';
+import { DeclaredInputs, type InputSpecs } from './tracing/dims.ts';
+import { ProgramFamily, ReplayFamily } from './tracing/families.ts';
+import { hasEffect } from './tracing/instructions.ts';
+import { PlansOf } from './tracing/plans-of.ts';
+import { type Profile, type ProfileOptions, profileOf } from './tracing/profile.ts';
+import { Recent } from './tracing/recent.ts';
+import { type RecordedCall, recordCall, type Replay } from './tracing/replay.ts';
+import { signatureOf } from './tracing/signature.ts';
+import { observed } from './tracing/tape.ts';
+import { type Program, Refusal, Watch } from './tracing/watch.ts';
+import { fillTree, flattenTree, treeWithHoles } from './tree.ts';
 
 export interface TraceOptions {
   /** Compute nothing before the function returns, and refuse reads inside it. Default false. */
   readonly symbolic?: boolean;
   /**
    * Replay without running the function: numbers, branches and other closed-over values are those
-   * of the first call; closed-over tensors are read anew. Default false.
+   * of the first call; closed-over parameters and buffers are read anew. Default false.
    */
   readonly withoutHost?: boolean;
+  /**
+   * Closed-over tensors, parameters included, are constants of the program: what depends on them alone
+   * is computed once, and later changes of them are not seen. Implies `withoutHost`. Default false.
+   */
+  readonly captureAsConst?: boolean;
+  /**
+   * Forms of arguments with declared dimensions, in the form of the arguments:
+   * `[spec([dim('batch'), 10])]`. One program serves all their sizes.
+   */
+  readonly inputs?: InputSpecs;
   /** Record again when the program changes, in place of throwing TraceError. Default false. */
   readonly retrace?: boolean;
   /** Programs kept, one for each form of the arguments; the least recently used goes. Default 8. */
@@ -39,24 +51,52 @@ export interface TraceOptions {
    * `configure` says.
    */
   readonly memoryBudget?: MemoryBudgetOption;
+  /** Whether it is traced at first: see `enabled` of the result. Default true. */
+  readonly enabled?: boolean;
   /** For messages; default the function's own name. */
   readonly name?: string;
 }
 
+const OPTIONS = [
+  'symbolic',
+  'withoutHost',
+  'captureAsConst',
+  'inputs',
+  'retrace',
+  'cacheSize',
+  'memoryBudget',
+  'enabled',
+  'name',
+] as const satisfies readonly (keyof TraceOptions)[];
+
 /** Counters of a traced function. */
 export interface TraceStats {
   readonly calls: number;
+  /** Calls that found their program, or did not. */
+  readonly hits: number;
+  readonly misses: number;
+  /** Programs that were forgotten because there were more than `cacheSize`. */
+  readonly evictions: number;
   /** Programs recorded, first ones included. */
   readonly recordings: number;
   /** Recordings made because a program changed. */
   readonly retraces: number;
+  /** Calls that ran the function as it is: tracing was off, or `debug.eager` or `checkNaN` on. */
+  readonly untraced: number;
 }
 
 export interface Traced<A extends readonly unknown[], R> {
   (...args: A): R;
   readonly stats: TraceStats;
-  /** The kernels of the plans that ran last. */
+  /** Whether calls are traced; if not, the function runs as it is. See also `trace.enabled`. */
+  enabled: boolean;
+  /** The kernels of this function's own plans. */
   explain(): string;
+  /**
+   * Calls the function with these arguments, several times, and measures each kernel. What it does - a
+   * training step, say - it does each time.
+   */
+  profile(args: A, options?: ProfileOptions): Promise<Profile>;
   /**
    * Writes the function as a program file that `tengen/lite` runs on any device: its graph, weights,
    * test cases, and compiled programs. Without a path the report holds the bytes.
@@ -68,101 +108,252 @@ export interface Traced<A extends readonly unknown[], R> {
   reset(): void;
 }
 
-/** All programs of one call, in the order in which they were run, then the results. */
-interface Recording {
-  readonly programs: Program[];
-  readonly origins: Origins;
+type Counters = { -readonly [K in keyof TraceStats]: TraceStats[K] };
+
+class TracedFunction<A extends readonly unknown[], R> {
+  readonly #fn: (...args: A) => R;
+  readonly name: string;
+  readonly #options: TraceOptions;
+  /** undefined: what `configure` says. */
+  readonly #budget: ReturnType<typeof memoryBudgetOf> | undefined;
+  readonly #declared: DeclaredInputs | null;
+  readonly #programs: Recent<ProgramFamily>;
+  /** Several for one form of the arguments, if they differ in which gradients there are. */
+  readonly #replays: Recent<ReplayFamily[]>;
+  readonly plans = new PlansOf();
+  readonly counters: Counters = {
+    calls: 0,
+    hits: 0,
+    misses: 0,
+    evictions: 0,
+    recordings: 0,
+    retraces: 0,
+    untraced: 0,
+  };
+
+  constructor(fn: (...args: A) => R, options: TraceOptions) {
+    const { cacheSize = 8 } = options;
+    this.#fn = fn;
+    this.name = options.name ?? (fn.name === '' ? 'the function' : fn.name);
+    this.#options = options;
+    const { memoryBudget } = options;
+    this.#budget = memoryBudget === undefined ? undefined : memoryBudgetOf('trace', memoryBudget);
+    this.#declared = options.inputs === undefined ? null : new DeclaredInputs(options.inputs);
+    this.#programs = new Recent(cacheSize);
+    this.#replays = new Recent(cacheSize);
+  }
+
+  reset(): void {
+    this.#programs.clear();
+    this.#replays.clear();
+    this.plans.forget();
+  }
+
+  call(args: A, enabled: boolean): R {
+    this.counters.calls++;
+    const budget = this.#budget;
+    if (budget === undefined) return this.#call(args, enabled);
+    return withMemoryBudget(budget, () => {
+      const result = this.#call(args, enabled);
+      // What is computed after it returned would not know of the budget. A trace around it decides.
+      if (evaluator().observers.length === 0) {
+        engine().evaluate(flattenTree(result, { numbers: false }).tensors.map(({ node }) => node));
+      }
+      return result;
+    });
+  }
+
+  #call(args: A, enabled: boolean): R {
+    // Debugging wants to see the function run, one operation after the other.
+    const isOff = !enabled || !trace.enabled || settings.eager || settings.checkNaN;
+    if (isOff || openBodies().length > 0) {
+      this.counters.untraced++;
+      return this.#fn(...args);
+    }
+    const { withoutHost = this.#options.captureAsConst === true } = this.#options;
+    const result = withoutHost ? this.#replayed(args) : this.#compared(args);
+    const cache = withoutHost ? this.#replays : this.#programs;
+    this.counters.evictions = cache.evictions;
+    return result;
+  }
+
+  /** The form of a call, and its sizes. */
+  #formOf(args: A, numbers: boolean): Form {
+    const declared = this.#declared;
+    if (declared === null) return { ...signatureOf(args, { numbers }), sizes: {} };
+    const specs = declared.specsOf(this.name, args);
+    const shape = (tensor: Tensor, i: number): string => String(specs[i] ?? tensor.shape.join());
+    const form = signatureOf(args, { numbers, shape });
+    return { ...form, sizes: declared.sizesOf(this.name, form.tensors, specs) };
+  }
+
+  get #dims(): string[] {
+    return this.#declared?.dims.map(({ name }) => name) ?? [];
+  }
+
+  // ---- running and comparing ------------------------------------------------------------------
+
+  #compared(args: A): R {
+    const { retrace = false } = this.#options;
+    const { signature, tensors, sizes } = this.#formOf(args, false);
+    const family = this.#programs.get(signature) ?? null;
+    const known = family?.find(sizes) ?? null;
+    this.#count(known !== null);
+    const watch = new Watch(known, tensors, { name: this.name, retrace });
+    const result = watch.during(() => {
+      try {
+        const value = this.#options.symbolic === true ? this.#symbolic(args) : this.#fn(...args);
+        this.#checkSynchronous(value);
+        watch.finish(value);
+        return value;
+      } catch (error) {
+        if (error instanceof TraceError) watch.cancel();
+        throw error;
+      }
+    });
+    if (watch.fresh !== null) this.#learn(signature, sizes, watch, family);
+    for (const [entry, device] of watch.plans) this.plans.ran(entry, device);
+    this.plans.follow(flattenTree(result, { numbers: false }).tensors);
+    return result;
+  }
+
+  /** Takes up a program that is new, or in place of another one. */
+  #learn(signature: string, sizes: Sizes, watch: Watch, family: ProgramFamily | null): void {
+    const fresh = watch.fresh as Program;
+    let isRetrace = watch.changed;
+    if (family !== null && !isRetrace) {
+      try {
+        family.add(sizes, fresh);
+        return;
+      } catch (error) {
+        if (!(error instanceof TraceError) || this.#options.retrace !== true) throw error;
+        isRetrace = true;
+      }
+    }
+    const own = new ProgramFamily(this.name, this.#dims);
+    own.add(sizes, fresh);
+    this.#programs.set(signature, own);
+    this.counters.recordings++;
+    if (isRetrace) this.counters.retraces++;
+  }
+
+  /** Runs the function, and makes the step it asked for when it has returned. */
+  #symbolic(args: A): R {
+    const refusal = new Refusal(this.name);
+    const result = observed(refusal, () => this.#fn(...args));
+    if (refusal.stepWanted) engine().step();
+    return result;
+  }
+
+  #checkSynchronous(value: unknown): void {
+    if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return;
+    throw new TraceError(`${this.name} is asynchronous: what it builds later would not be seen`, {
+      op: 'trace',
+      hint: 'trace a function that returns its tensors at once, and await them outside',
+    });
+  }
+
+  #count(isHit: boolean): void {
+    if (isHit) this.counters.hits++;
+    else this.counters.misses++;
+  }
+
+  // ---- replaying ------------------------------------------------------------------------------
+
+  #replayed(args: A): R {
+    const { observers } = evaluator();
+    if (observers.length === 0) return this.#replayOrRecord(args);
+    const { signature, tensors, sizes } = this.#formOf(args, true);
+    if (observers.every((observer) => observer instanceof Watch)) {
+      // For a function around it that is compared: recorded or replayed, it is one and the same.
+      return evaluator().outside({
+        name: this.name,
+        inputs: tensors,
+        run: () => this.#replayOrRecord(args),
+      });
+    }
+    // Inside a recording it is a part of that: its own program if it has one.
+    const family = this.#replays.get(signature)?.find((each) => each.fits(tensors));
+    const known = family?.find(sizes) ?? null;
+    this.#count(known !== null);
+    return known === null ? this.#fn(...args) : (known.run(tensors) as R);
+  }
+
+  #replayOrRecord(args: A): R {
+    const form = this.#formOf(args, true);
+    const families = this.#replays.get(form.signature) ?? [];
+    const family = families.find((each) => each.fits(form.tensors)) ?? null;
+    const known = family?.find(form.sizes) ?? null;
+    this.#count(known !== null);
+    const result = observed(this.plans, () =>
+      known === null ? this.#record(args, form, families, family) : known.run(form.tensors),
+    ) as R;
+    this.plans.follow(flattenTree(result, { numbers: false }).tensors);
+    return result;
+  }
+
+  #record(
+    args: A,
+    { signature, sizes }: Form,
+    families: readonly ReplayFamily[],
+    known: ReplayFamily | null,
+  ): R {
+    const { symbolic = false } = this.#options;
+    const postponed = new Postponed();
+    const { replay, result } = this.#recordOnce(args, symbolic ? postponed : null);
+    if (postponed.stepWanted) engine().step();
+    const family = known ?? new ReplayFamily(this.name, this.#dims);
+    family.add(sizes, replay);
+    if (known === null) {
+      this.counters.recordings++;
+      if (isPure(replay)) this.#recordSizes(args, sizes, family);
+      this.#replays.set(signature, [family, ...families].slice(0, MAX_VARIANTS));
+    }
+    return result as R;
+  }
+
+  #recordOnce(args: readonly unknown[], around: EvaluationObserver | null): RecordedCall {
+    const { symbolic = false, captureAsConst = false } = this.#options;
+    const body = (given: readonly unknown[]): R => {
+      const value = this.#fn(...(given as A));
+      this.#checkSynchronous(value);
+      return value;
+    };
+    return recordCall(args, { name: this.name, symbolic, captureAsConst }, body, around);
+  }
+
+  /** Records the function at other sizes at once, on tensors of zeros: it changes nothing. */
+  #recordSizes(args: A, first: Sizes, family: ReplayFamily): void {
+    const declared = this.#declared;
+    if (declared === null || family.isComplete) return;
+    for (const sizes of declared.otherSizes(first)) {
+      if (family.isComplete) return;
+      const { replay, recorder } = this.#recordOnce(declared.standIns(args, sizes), null);
+      // Nobody is to compute them.
+      for (const node of recorder.nodes) if (node !== null) node.consumed = true;
+      family.add(sizes, replay);
+    }
+  }
 }
 
-/** Watches one call: records its programs, or compares them with the recorded ones. */
-class Watch implements EvaluationObserver {
-  readonly #recorded: Recording | null;
-  readonly #name: string;
-  readonly #retrace: boolean;
-  readonly fresh: Recording = { programs: [], origins: { ids: [], lines: [] } };
-  changed = false;
-  #next = 0;
-  #paused = false;
-  /** Nodes with smaller ids stood before the call. */
-  readonly #firstId = nextNodeId();
-
-  constructor(recorded: Recording | null, name: string, retrace: boolean) {
-    this.#recorded = recorded;
-    this.#name = name;
-    this.#retrace = retrace;
-  }
-
-  /** What is pending from before the call is no part of the program: it is computed apart. */
-  stepping(): boolean {
-    this.#paused = true;
-    try {
-      evaluator().computeBefore(this.#firstId);
-    } finally {
-      this.#paused = false;
-    }
-    return false;
-  }
-
-  created(node: Node): void {
-    if (this.#recorded !== null) return;
-    this.fresh.origins.ids.push(node.id);
-    this.fresh.origins.lines.push(userLine());
-  }
-
-  running(program: Linearization): void {
-    if (this.#paused) return;
-    if (this.#recorded === null || this.changed) {
-      this.fresh.programs.push(recordProgram(program, this.fresh.origins));
-      return;
-    }
-    const expected = this.#recorded.programs[this.#next++];
-    if (expected !== undefined && sameProgram(expected, program)) return;
-    if (!this.#retrace) {
-      const empty: Program = { key: new Int32Array(0), steps: [], lines: [] };
-      throw describeChange(expected ?? empty, program, this.#name);
-    }
-    this.changed = true;
-    this.fresh.programs.push(
-      ...this.#recorded.programs.slice(0, this.#next - 1),
-      recordProgram(program, this.fresh.origins),
-    );
-  }
-
-  /** After the call: fewer programs than recorded are a change too. */
-  finish(): void {
-    if (this.#recorded === null || this.changed) return;
-    const missing = this.#recorded.programs[this.#next];
-    if (missing === undefined) return;
-    if (!this.#retrace) {
-      throw new TraceError(
-        `${this.#name} computed ${this.#next} program(s), recorded were ${this.#recorded.programs.length}`,
-        { op: 'trace', hint: 'keep what varies in tensors or numbers, or pass { retrace: true }' },
-      );
-    }
-    this.changed = true;
-    this.fresh.programs.push(...this.#recorded.programs.slice(0, this.#next));
-  }
+/** A call by its form: calls with the same signature have the same program, or those of their sizes. */
+interface Form {
+  readonly signature: string;
+  readonly tensors: readonly Tensor[];
+  readonly sizes: Sizes;
 }
 
-/** Refuses to compute inside a symbolic call, and puts off its step. */
-class Refusal implements EvaluationObserver {
-  readonly #name: string;
+/** Whether a function only computes results. */
+function isPure({ recorded }: Replay): boolean {
+  return !recorded.instructions.some(hasEffect);
+}
+
+/** Programs for one form of the arguments, by which gradients there are. */
+const MAX_VARIANTS = 4;
+
+/** Puts off steps while a symbolic function is recorded. */
+class Postponed implements EvaluationObserver {
   stepWanted = false;
-
-  constructor(name: string) {
-    this.#name = name;
-  }
-
-  reading(): void {
-    const line = userLine();
-    throw new TraceError(
-      `${this.#name} reads a value while it is traced${line === '' ? '' : ` (at ${line})`}`,
-      {
-        op: 'trace',
-        hint: 'symbolic functions compute nothing: return the tensor and read it outside, or trace without { symbolic: true }',
-      },
-    );
-  }
 
   stepping(): boolean {
     this.stepWanted = true;
@@ -170,43 +361,14 @@ class Refusal implements EvaluationObserver {
   }
 }
 
-function observed<T>(observer: EvaluationObserver, body: () => T): T {
-  const { observers } = evaluator();
-  observers.push(observer);
-  try {
-    return body();
-  } finally {
-    observers.splice(observers.indexOf(observer), 1);
-  }
-}
-
-/** A map that forgets what was used longest ago. */
-class Recent<V> {
-  readonly #entries = new Map<string, V>();
-  readonly #size: number;
-
-  constructor(size: number) {
-    this.#size = size;
-  }
-
-  get(key: string): V | undefined {
-    const value = this.#entries.get(key);
-    if (value !== undefined) {
-      this.#entries.delete(key);
-      this.#entries.set(key, value);
-    }
-    return value;
-  }
-
-  set(key: string, value: V): void {
-    this.#entries.delete(key);
-    this.#entries.set(key, value);
-    const [oldest] = this.#entries.keys();
-    if (this.#entries.size > this.#size && oldest !== undefined) this.#entries.delete(oldest);
-  }
-
-  clear(): void {
-    this.#entries.clear();
+function checkOptions(options: TraceOptions): void {
+  checkKeys('trace', options, OPTIONS);
+  if (options.cacheSize !== undefined) checkInteger('trace', 'cacheSize', options.cacheSize, 1);
+  if (options.captureAsConst === true && options.withoutHost === false) {
+    throw new ArgumentError('captureAsConst replays: withoutHost cannot be false', {
+      op: 'trace',
+      hint: 'a function that runs each time reads its tensors anew',
+    });
   }
 }
 
@@ -214,91 +376,20 @@ function traceFunction<A extends readonly unknown[], R>(
   fn: (...args: A) => R,
   options: TraceOptions,
 ): Traced<A, R> {
-  const name = options.name ?? (fn.name === '' ? 'the function' : fn.name);
-  const { symbolic = false, withoutHost = false, retrace = false, cacheSize = 8 } = options;
-  checkInteger('trace', 'cacheSize', cacheSize, 1);
-  const recordings = new Recent<Recording>(cacheSize);
-  const replays = new Recent<Replay>(cacheSize);
-  const stats = { calls: 0, recordings: 0, retraces: 0 };
-  const results = new Linearization();
-
-  /** Runs the function, and makes the step it asked for when it has returned. */
-  const runSymbolic = (args: A): R => {
-    const refusal = new Refusal(name);
-    const result = observed(refusal, () => fn(...args));
-    if (refusal.stepWanted) engine().step();
-    return result;
-  };
-
-  const compared = (args: A): R => {
-    const { signature } = flattenTree(args, { numbers: false });
-    const known = recordings.get(signature) ?? null;
-    const watch = new Watch(known, name, retrace);
-    const result = observed(watch, () => {
-      const value = symbolic ? runSymbolic(args) : fn(...args);
-      // What is left uncomputed of the results is compared as it stands.
-      results.reset();
-      for (const { node } of flattenTree(value, { numbers: false }).tensors) {
-        results.key.push(results.add(node));
-      }
-      watch.running(results);
-      watch.finish();
-      results.release();
-      return value;
-    });
-    if (known === null || watch.changed) {
-      stats.recordings++;
-      if (known !== null) stats.retraces++;
-      recordings.set(signature, watch.fresh);
-    }
-    return result;
-  };
-
-  const replayed = (args: A): R => {
-    const { signature, tensors } = flattenTree(args, { numbers: true });
-    const known = replays.get(signature);
-    if (known !== undefined) return known.run(tensors) as R;
-    const refusal = new Refusal(name);
-    const replay = Replay.record(name, tensors, () => observed(refusal, () => fn(...args)));
-    if (refusal.stepWanted) {
-      throw new TraceError(
-        `${name} makes an optimizer step, whose counts a replay would not advance`,
-        {
-          op: 'trace',
-          hint: 'trace training steps without { withoutHost: true }',
-        },
-      );
-    }
-    stats.recordings++;
-    replays.set(signature, replay);
-    return replay.result as R;
-  };
-
-  const run = (args: A): R => (withoutHost ? replayed(args) : compared(args));
-  const budget =
-    options.memoryBudget === undefined ? undefined : memoryBudgetOf('trace', options.memoryBudget);
-  const traced = (...args: A): R => {
-    stats.calls++;
-    if (budget === undefined) return run(args);
-    return withMemoryBudget(budget, () => {
-      const result = run(args);
-      // What is computed after it returned would not know of the budget. A trace around it decides.
-      if (evaluator().observers.length === 0) {
-        engine().evaluate(flattenTree(result, { numbers: false }).tensors.map(({ node }) => node));
-      }
-      return result;
-    });
-  };
-  return Object.assign(traced, {
-    stats,
-    explain: () => explain(),
+  checkOptions(options);
+  const traced = new TracedFunction(fn, options);
+  const face: Traced<A, R> = Object.assign((...args: A): R => traced.call(args, face.enabled), {
+    stats: traced.counters,
+    enabled: options.enabled ?? true,
+    explain: () =>
+      traced.plans.explain() || 'nothing was computed yet: call it, and read what it returns',
+    profile: (args: A, profileOptions?: ProfileOptions) =>
+      profileOf(traced.name, () => face(...args), profileOptions),
     dump: (path: string | URL | null, dumpOptions: DumpOptions) =>
-      dumpFunction(name, fn, path, dumpOptions),
-    reset: () => {
-      recordings.clear();
-      replays.clear();
-    },
+      dumpFunction(traced.name, fn, path, dumpOptions),
+    reset: () => traced.reset(),
   });
+  return face;
 }
 
 /** A method that is traced for each object on its own: what a decorator makes. */
@@ -320,12 +411,41 @@ function traceMethod<A extends readonly unknown[], R>(
   };
 }
 
+type Method = (...args: never[]) => unknown;
+
+/** What `trace` is: a function, a decorator, and a switch for all traced functions. */
+export interface Trace {
+  <A extends readonly unknown[], R>(fn: (...args: A) => R, options?: TraceOptions): Traced<A, R>;
+  <A extends readonly unknown[], R>(
+    method: (...args: A) => R,
+    context: ClassMethodDecoratorContext,
+  ): (this: object, ...args: A) => R;
+  /** A decorator with options: `@trace({ withoutHost: true })`. */
+  (options: TraceOptions): <M extends Method>(method: M, context: ClassMethodDecoratorContext) => M;
+  /** False: all traced functions run as they are, with breakpoints and printed values. */
+  enabled: boolean;
+}
+
+function traceOf(
+  subject: unknown,
+  options: TraceOptions | ClassMethodDecoratorContext = {},
+): unknown {
+  if (typeof subject === 'object' && subject !== null && arguments.length === 1) {
+    const given = subject as TraceOptions;
+    checkOptions(given);
+    return (method: (...args: readonly unknown[]) => unknown) => traceMethod(method, given);
+  }
+  const fn = checkFunction('trace', subject) as (...args: readonly unknown[]) => unknown;
+  if ('kind' in options) return traceMethod(fn, {});
+  return traceFunction(fn, options);
+}
+
 /**
- * Makes a function of trees of tensors static. It still runs on every call; the program that it
- * builds is compared with the one recorded for arguments of this form. A number may change (it is
- * a slot of the plan), a structure may not: TraceError names the operation and its line, unless
+ * Makes a function of trees of tensors static. It still runs on every call; what it builds is compared
+ * with the program recorded for arguments of this form, operation by operation. A number may change (it
+ * is a slot of the plan), a structure may not: TraceError names the operation and its line, unless
  * `retrace` allows to record again. `withoutHost` replays without running the function at all.
- * Also a standard method decorator: `@trace`.
+ * Also a standard method decorator: `@trace`. docs/trace.md says more.
  *
  * @example
  * ```ts
@@ -335,19 +455,37 @@ function traceMethod<A extends readonly unknown[], R>(
  * scale.stats.recordings; // => 1
  * ```
  */
-export function trace<A extends readonly unknown[], R>(
+export const trace: Trace = /* @__PURE__ */ Object.assign(traceOf as Omit<Trace, 'enabled'>, {
+  enabled: true,
+}) as Trace;
+
+/**
+ * Runs `fn` on `args`, and returns what it returns, as something that is no part of the traced function
+ * around it: it runs anew on each call, may read values and branch on them, and its tensors are inputs of
+ * the program. Replays (`withoutHost`) run it too; it must be given whatever it uses of the function
+ * around it. Outside of a traced function it is just a call.
+ *
+ * @example
+ * ```ts
+ * const threshold = trace((x: Tensor) => {
+ *   const centre = excludeFromTrace((y) => tensor(Math.round(y.mean().itemSync())), x);
+ *   return x.gt(centre);
+ * }, { withoutHost: true });
+ * threshold(tensor([1, 2, 6])); // => [false, false, true]
+ * threshold(tensor([10, 30, 20])); // => [false, true, false]
+ * ```
+ */
+export function excludeFromTrace<A extends readonly unknown[], R>(
   fn: (...args: A) => R,
-  options?: TraceOptions,
-): Traced<A, R>;
-export function trace<A extends readonly unknown[], R>(
-  method: (...args: A) => R,
-  context: ClassMethodDecoratorContext,
-): (this: object, ...args: A) => R;
-export function trace<A extends readonly unknown[], R>(
-  fn: (...args: A) => R,
-  options: TraceOptions | ClassMethodDecoratorContext = {},
-): unknown {
-  checkFunction('trace', fn);
-  if ('kind' in options) return traceMethod(fn, {});
-  return traceFunction(fn, options);
+  ...args: A
+): R {
+  checkFunction('excludeFromTrace', fn);
+  const { tensors } = flattenTree(args, { numbers: false });
+  const template = treeWithHoles(args);
+  return evaluator().outside({
+    name: fn.name === '' ? 'an excluded function' : fn.name,
+    inputs: tensors,
+    strict: true,
+    run: (inputs: readonly Tensor[]) => fn(...(fillTree(template, (i) => inputs[i]) as A)),
+  });
 }

@@ -13,26 +13,53 @@ function isBranch(value: unknown): value is Branch {
   return prototype === Object.prototype || prototype === null;
 }
 
+/** How a tree is described. */
+export interface SignatureOptions {
+  /** Whether numbers are a part of it. */
+  readonly numbers: boolean;
+  /** What is said of a tensor's shape, in place of its sizes. */
+  readonly shape?: (tensor: Tensor, index: number) => string;
+}
+
 /** Tensors of a tree in order, and a text that two trees share if only their tensors' values differ. */
 export function flattenTree(
   value: unknown,
-  options: { numbers: boolean },
+  { numbers, shape = (tensor) => tensor.shape.join() }: SignatureOptions,
 ): { tensors: Tensor[]; signature: string } {
   const tensors: Tensor[] = [];
+  const open = new Set<object>();
+  const describeTensor = (tensor: Tensor): string => {
+    const { dtype, node } = tensor;
+    // The same tensor twice is another program than two tensors.
+    const same = tensors.findIndex((other) => other.node === node);
+    const text = `${dtype}[${shape(tensor, tensors.length)}]`;
+    tensors.push(tensor);
+    const place = node.device === null ? '' : `@${node.device}`;
+    return `${text}${place}${node.tracked ? 't' : ''}${same < 0 ? '' : `=${same}`}`;
+  };
   const visit = (item: unknown): string => {
-    if (isTensor(item)) {
-      tensors.push(item);
-      return `${item.dtype}[${item.shape.join()}]${item.tracked ? 't' : ''}`;
+    if (isTensor(item)) return describeTensor(item);
+    if (!isBranch(item)) return leafText(item, numbers);
+    if (open.has(item)) {
+      throw new ArgumentError('an argument or result contains itself', { op: 'trace' });
     }
-    if (Array.isArray(item)) return `(${item.map(visit).join(';')})`;
-    if (isBranch(item)) {
-      const entries = Object.entries(item).map(([name, child]) => `${name}:${visit(child)}`);
-      return `{${entries.join(';')}}`;
-    }
-    if (typeof item === 'number') return options.numbers ? String(item) : 'number';
-    return typeof item === 'string' ? JSON.stringify(item) : `${typeof item} ${describe(item)}`;
+    open.add(item);
+    const text = Array.isArray(item)
+      ? `(${item.map(visit).join(';')})`
+      : `{${Object.entries(item)
+          .map(([name, child]) => `${JSON.stringify(name)}:${visit(child)}`)
+          .join(';')}}`;
+    open.delete(item);
+    return text;
   };
   return { tensors, signature: visit(value) };
+}
+
+function leafText(item: unknown, numbers: boolean): string {
+  if (typeof item === 'number') {
+    return numbers ? (Object.is(item, -0) ? '-0' : String(item)) : 'number';
+  }
+  return typeof item === 'string' ? JSON.stringify(item) : `${typeof item} ${describe(item)}`;
 }
 
 /** A tensor of a tree, and where it stands: `carry[0].h`. */
@@ -77,10 +104,10 @@ function describe(value: unknown): string {
   return String(known);
 }
 
-/** The same tree with other tensors, in the order of `flattenTree`. */
+/** The same tree with other things in place of tensors, in the order of `flattenTree`. */
 export function mapTree(
   value: unknown,
-  replace: (tensor: Tensor, index: number) => Tensor,
+  replace: (tensor: Tensor, index: number) => unknown,
 ): unknown {
   let next = 0;
   const visit = (item: unknown): unknown => {
@@ -92,7 +119,7 @@ export function mapTree(
   return visit(value);
 }
 
-/** Throws unless every leaf of a result is a tensor, so that it can be made again without running. */
+/** Throws unless every leaf of a result is a tensor. */
 export function checkTensorTree(op: string, value: unknown): void {
   if (isTensor(value)) return;
   if (isBranch(value)) {
@@ -104,4 +131,45 @@ export function checkTensorTree(op: string, value: unknown): void {
     op,
     hint: 'return tensors, and read them outside',
   });
+}
+
+/**
+ * Throws unless a result can be given again without running: its leaves are tensors, or numbers, texts
+ * and the like, which stay what they are.
+ */
+export function checkReplayable(op: string, value: unknown): void {
+  if (isTensor(value)) return;
+  if (isBranch(value)) {
+    for (const child of Object.values(value)) checkReplayable(op, child);
+    return;
+  }
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return;
+  throw new ArgumentError(
+    `the result holds ${describeValue(value)}, which a replay could not make again`,
+    { op, hint: 'return tensors, numbers and texts, in arrays and plain objects' },
+  );
+}
+
+/** A place for a tensor in a tree. */
+class Hole {
+  readonly index: number;
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+/** The tree without its tensors, so that nothing holds them. */
+export function treeWithHoles(value: unknown): unknown {
+  return mapTree(value, (_, index) => new Hole(index));
+}
+
+/** The tree with tensors in its holes. */
+export function fillTree(template: unknown, fill: (index: number) => unknown): unknown {
+  const visit = (item: unknown): unknown => {
+    if (item instanceof Hole) return fill(item.index);
+    if (Array.isArray(item)) return item.map(visit);
+    if (!isBranch(item)) return item;
+    return Object.fromEntries(Object.entries(item).map(([name, child]) => [name, visit(child)]));
+  };
+  return visit(template);
 }

@@ -12,7 +12,11 @@ const rootPath = root.replace(/^file:\/\//, '');
 
 /** `file.ts:12:5` of the innermost caller outside of this package, or '' if there is none. */
 export function userLine(): string {
+  // Ten lines, the usual depth, may all be this package's.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 60;
   const { stack = '' } = new Error('where');
+  Error.stackTraceLimit = stackTraceLimit;
   for (const line of stack.split('\n').slice(1)) {
     if (line.includes(root) || line.includes(rootPath) || line.includes('node:internal')) continue;
     const match = /\(?((?:file:\/\/)?[^\s()]+:\d+:\d+)\)?$/.exec(line.trim());

@@ -107,12 +107,14 @@ function attention(found: Found, node: Node, graph: TracedGraph): Match | null {
   };
 }
 
+const pattern = op('matmul', weights, any('value'));
+
+/** Whether a product is that of an attention, which is not to become part of something else. */
+export function endsAttention(node: Node, graph: TracedGraph): boolean {
+  const found = pattern(node, {}, graph);
+  return found !== null && attention(found, node, graph) !== null;
+}
+
 export const ATTENTION_COMPOSITES: readonly Composite[] = [
-  {
-    name: 'attention',
-    root: 'matmul',
-    isCall: true,
-    pattern: op('matmul', weights, any('value')),
-    match: attention,
-  },
+  { name: 'attention', root: 'matmul', isCall: true, pattern, match: attention },
 ];

@@ -11,6 +11,7 @@ import { INDEXING } from './indexing.ts';
 import { LOGIC } from './logic.ts';
 import type { Match } from './pattern.ts';
 import { POOLING } from './pooling.ts';
+import { type GraphScope, isResult, planRegion } from './region.ts';
 import { REDUCTION } from './reduction.ts';
 import { SHAPING } from './shaping.ts';
 import { TAPS } from './taps.ts';
@@ -35,11 +36,16 @@ export const CONVERSIONS: Conversions = {
 const FOLDED_ELEMENTS = 65_536;
 
 /** Nodes that follow from numbers alone and are the same in every trace. */
-function constantsOf(graph: TracedGraph): Set<Node> {
+function constantsOf(graph: TracedGraph, order: readonly Node[], given: Given): Set<Node> {
   const constants = new Set<Node>();
-  for (const node of inOrder(graph.main.outputs.map(({ node: root }) => resolve(root)))) {
+  for (const node of order) {
     const { name, lower } = node.op;
-    const isComputed = node.storage === null && name !== 'randomBits' && lower.kind !== 'region';
+    const isComputed =
+      node.storage === null &&
+      !given.has(node) &&
+      name !== 'randomBits' &&
+      lower.kind !== 'region' &&
+      lower.kind !== 'result';
     if (!isComputed || !operands(node).every((operand) => constants.has(operand))) continue;
     const texts = graph.images(node).map(({ attrs, shape, value }) => {
       return JSON.stringify([Object.values(attrs), shape, String(value)]);
@@ -49,47 +55,91 @@ function constantsOf(graph: TracedGraph): Set<Node> {
   return constants;
 }
 
+/** Stands for a loop or choice, which has results and no value of its own. */
+const WRITTEN = ' ';
+
 /** Stands for the result of what could not be written: the export goes on, to list everything. */
 const FAILED = '';
 
-export class GraphConversion {
-  readonly #op: string;
-  readonly #graph: TracedGraph;
-  readonly #writer: GraphWriter;
-  /** Names of stored values, by their storage. */
-  readonly #stateNames: ReadonlyMap<object, string>;
-  readonly #values = new Map<Node, string>();
-  readonly #stored = new Map<object, string>();
+/** What all graphs of one file share. */
+export interface Shared {
+  readonly op: string;
+  readonly graph: TracedGraph;
+  /** Names of stored values that have one, by their storage. */
+  readonly stateNames: ReadonlyMap<object, string>;
+  /** Names of stored values that are written. */
+  readonly stored: Map<object, string>;
+  /** What could not be written, in words, and how often. */
+  readonly failures: Map<string, number>;
+}
+
+/** Names of the values that a graph is given. */
+type Given = ReadonlyMap<Node, string>;
+
+export class GraphConversion implements GraphScope {
+  readonly graph: TracedGraph;
+  readonly writer: GraphWriter;
+  readonly #shared: Shared;
+  readonly #roots: readonly Node[];
+  readonly #values: Map<Node, string>;
   readonly #plans = new Map<Node, Match>();
   readonly #constants: ReadonlySet<Node>;
-  /** What could not be written, in words, and how often. */
-  readonly #failures = new Map<string, number>();
+  readonly #order: readonly Node[];
+  /** Names of the results of loops and choices. */
+  readonly #results = new Map<Node, ReadonlyMap<number, string>>();
 
-  constructor(
+  constructor(shared: Shared, writer: GraphWriter, roots: readonly Node[], given: Given) {
+    this.#shared = shared;
+    this.graph = shared.graph;
+    this.writer = writer;
+    this.#roots = roots;
+    this.#values = new Map(given);
+    this.#order = inOrder(roots, given);
+    this.#constants = constantsOf(this.graph, this.#order, given);
+  }
+
+  /** Writes the main graph; returns the names of its outputs. Throws UnsupportedError. */
+  static main(
     op: string,
     graph: TracedGraph,
     writer: GraphWriter,
     inputNames: readonly string[],
     stateNames: ReadonlyMap<object, string>,
-  ) {
-    this.#op = op;
-    this.#graph = graph;
-    this.#writer = writer;
-    this.#stateNames = stateNames;
-    this.#constants = constantsOf(graph);
+  ): string[] {
+    const stored = new Map<object, string>();
     graph.main.inputs.forEach(({ storage }, i) => {
-      if (storage !== null) this.#stored.set(storage, inputNames[i] as string);
+      if (storage !== null) stored.set(storage, inputNames[i] as string);
     });
-  }
-
-  /** Writes all that the outputs need; returns their names. Throws UnsupportedError. */
-  run(): string[] {
-    const names = this.#graph.main.outputs.map(({ node }) => this.#valueOf(resolve(node)));
-    if (this.#failures.size === 0) return names;
-    const problems = Array.from(this.#failures, ([text, count]) =>
+    const failures = new Map<string, number>();
+    const roots = graph.main.outputs.map(({ node }) => resolve(node));
+    const shared = { op, graph, stateNames, stored, failures };
+    const names = new GraphConversion(shared, writer, roots, new Map()).run();
+    if (failures.size === 0) return names;
+    const problems = Array.from(failures, ([text, count]) =>
       count > 1 ? `${text} (${count} times)` : text,
     );
-    throw new UnsupportedError(problems, { op: this.#op });
+    throw new UnsupportedError(problems, { op });
+  }
+
+  /** Writes all that the roots need; returns their names, empty for what could not be written. */
+  run(): string[] {
+    return this.#roots.map((node) => this.#valueOf(node));
+  }
+
+  usedResults(region: Node): Set<number> {
+    return new Set(
+      this.#order
+        .filter((node) => isResult(node) && operands(node)[0] === region)
+        .map(({ attrs }) => attrs['index'] as number),
+    );
+  }
+
+  body(outputs: readonly Node[], given: Given): { writer: GraphWriter; names: string[] } {
+    const writer = this.writer.nested();
+    const names = this.graph.within(given, () =>
+      new GraphConversion(this.#shared, writer, outputs, given).run(),
+    );
+    return { writer, names };
   }
 
   /** The value of a node, written after everything that it needs. */
@@ -113,7 +163,9 @@ export class GraphConversion {
     if (plan === undefined) {
       plan = this.#isFolded(node)
         ? { needs: [], write: (writer) => writer.stored(node, undefined) }
-        : (findComposite(node, this.#graph, this.#writer) ?? this.#primitive(node));
+        : (this.#region(node) ??
+          findComposite(node, this.graph, this.writer) ??
+          this.#primitive(node));
       this.#plans.set(node, plan);
     }
     return plan;
@@ -125,10 +177,30 @@ export class GraphConversion {
     return node.op.name !== 'full' && sizeOf(node.shape) <= FOLDED_ELEMENTS;
   }
 
+  /** A loop or choice, or one of its results. */
+  #region(node: Node): Match | null {
+    if (isResult(node)) {
+      const region = operands(node)[0] as Node;
+      const index = node.attrs['index'] as number;
+      return { needs: [region], write: () => this.#results.get(region)?.get(index) ?? FAILED };
+    }
+    const plan = node.storage === null ? planRegion(this, node) : null;
+    if (plan === null) return null;
+    return {
+      needs: plan.needs,
+      write: (_, inputs) => {
+        const results = plan.write(inputs);
+        if ([...inputs, ...results.values()].includes(FAILED)) return FAILED;
+        this.#results.set(node, results);
+        return WRITTEN;
+      },
+    };
+  }
+
   #primitive(node: Node): Match {
     if (node.storage !== null) return { needs: [], write: () => this.#storedValue(node) };
     if (node.op.name === 'scalar') {
-      const values = this.#graph.vary(node, numberIn);
+      const values = this.graph.vary(node, numberIn);
       return { needs: [], write: (writer) => writer.scalar(values, node.dtype) };
     }
     return {
@@ -138,7 +210,7 @@ export class GraphConversion {
         if (conversion === undefined) {
           throw new NotExportable(UNSUPPORTED[node.op.name] ?? 'it has no conversion');
         }
-        return conversion.write({ writer, graph: this.#graph, node, inputs });
+        return conversion.write({ writer, graph: this.graph, node, inputs });
       },
     };
   }
@@ -146,10 +218,10 @@ export class GraphConversion {
   /** An initializer; several views of one storage share it. */
   #storedValue(node: Node): string {
     const storage = node.storage as object;
-    const known = this.#stored.get(storage);
+    const known = this.#shared.stored.get(storage);
     if (known !== undefined) return known;
-    const name = this.#writer.stored(node, this.#stateNames.get(storage));
-    this.#stored.set(storage, name);
+    const name = this.writer.stored(node, this.#shared.stateNames.get(storage));
+    this.#shared.stored.set(storage, name);
     return name;
   }
 
@@ -157,14 +229,15 @@ export class GraphConversion {
     const { needs, write } = this.#planOf(node);
     const inputs = needs.map((needed) => this.#values.get(needed) as string);
     this.#values.set(node, FAILED);
-    if (node.storage === null && needs.length > 0 && inputs.includes(FAILED)) {
+    const isRegion = node.op.lower.kind === 'region';
+    if (node.storage === null && !isRegion && inputs.includes(FAILED)) {
       // Where an operand is missing, only what has no conversion at all is worth telling.
       if (UNSUPPORTED[node.op.name] !== undefined)
         this.#fail(node, UNSUPPORTED[node.op.name] as string);
       return;
     }
     try {
-      this.#values.set(node, write(this.#writer, inputs));
+      this.#values.set(node, write(this.writer, inputs));
     } catch (error) {
       if (!(error instanceof NotExportable)) throw error;
       this.#fail(node, error.message);
@@ -172,9 +245,9 @@ export class GraphConversion {
   }
 
   #fail(node: Node, reason: string): void {
-    const line = this.#graph.main.lineOf(node);
+    const line = this.graph.main.lineOf(node);
     const place = line === '' ? '' : ` at ${line}`;
     const text = `${node.op.name} ${node.dtype} ${formatShape(node.shape)}${place}: ${reason}`;
-    this.#failures.set(text, (this.#failures.get(text) ?? 0) + 1);
+    this.#shared.failures.set(text, (this.#shared.failures.get(text) ?? 0) + 1);
   }
 }

@@ -1,6 +1,6 @@
 // Traces a function at several sizes of its dynamic axes.
 import { ArgumentError } from '../../../base/errors.ts';
-import { withUnrolledSteps } from '../../functional/recurrent-layer.ts';
+import { withRecordedDirections } from '../../functional/recurrent-layer.ts';
 import { TracedGraph } from './graph.ts';
 import { normalizeRecording } from './normalize.ts';
 import type { ExportPlan, Symbol } from './options.ts';
@@ -70,8 +70,10 @@ class Tracer {
     symbols.forEach(({ places }, i) => {
       for (const { slot, axis } of places) (shapes[slot] as number[])[axis] = sizes[i] as number;
     });
-    const record = (): Recording => recordGraph(this.#op, this.#target, this.#args, shapes);
-    return normalizeRecording(withUnrolledSteps(record));
+    const { result, directions } = withRecordedDirections(() =>
+      recordGraph(this.#op, this.#target, this.#args, shapes),
+    );
+    return normalizeRecording({ ...result, directions });
   }
 
   /** Sizes of one symbol that the function takes, the others as in the example. */

@@ -4,6 +4,7 @@ import { ArgumentError, internalError } from '../../../base/errors.ts';
 import { formatShape, sameShape, type Shape } from '../../../base/shape.ts';
 import { newMark, type Node } from '../../../graph/node.ts';
 import type { Attrs } from '../../../graph/op.ts';
+import { Subgraph } from '../../../graph/subgraph.ts';
 import type { Storage } from '../../../runtime/storage.ts';
 import type { Recording } from './record.ts';
 import type { Grid, Varying } from './sizes.ts';
@@ -37,15 +38,20 @@ export function operands(node: Node): Node[] {
   return node.storage === null ? node.inputs.map(resolve) : [];
 }
 
-/** All nodes that lead to `roots`, inputs first. */
-export function inOrder(roots: readonly Node[]): Node[] {
+const NONE: ReadonlySet<Node> = new Set();
+
+/** All nodes that lead to `roots`, inputs first; what leads to those that are `given` is left out. */
+export function inOrder(
+  roots: readonly Node[],
+  given: { has(node: Node): boolean } = NONE,
+): Node[] {
   const seen = newMark();
   const order: Node[] = [];
   const stack: { readonly node: Node; readonly inputs: readonly Node[]; next: number }[] = [];
   const enter = (node: Node): void => {
     if (node.mark === seen) return;
     node.mark = seen;
-    stack.push({ node, inputs: operands(node), next: 0 });
+    stack.push({ node, inputs: given.has(node) ? [] : operands(node), next: 0 });
   };
   for (const root of roots) {
     enter(root);
@@ -59,6 +65,28 @@ export function inOrder(roots: readonly Node[]): Node[] {
     }
   }
   return order;
+}
+
+/** Computations inside a node: the bodies of loops and choices. */
+export function bodiesOf({ attrs, op }: Node): Subgraph[] {
+  if (op.lower.kind !== 'region') return [];
+  return Object.values(attrs).filter((value) => value instanceof Subgraph);
+}
+
+/** How many nodes lead to `roots`, in bodies too. */
+function countNodes(roots: readonly Node[], given: ReadonlySet<Node> = NONE): number {
+  let count = 0;
+  for (const node of inOrder(roots, given)) {
+    count++;
+    if (node.storage !== null || given.has(node)) continue;
+    for (const { outputs, parameters } of bodiesOf(node)) {
+      count += countNodes(
+        outputs.map(resolve),
+        new Set([...parameters, ...parameters.map(resolve)]),
+      );
+    }
+  }
+  return count;
 }
 
 /** A number: a slot, or a constant without axes. */
@@ -95,6 +123,7 @@ function corresponds(a: Node, b: Node): boolean {
   return Object.entries(a.attrs).every(([name, value]) => {
     const other = b.attrs[name];
     if (Array.isArray(value)) return Array.isArray(other) && value.length === other.length;
+    if (value instanceof Subgraph) return other instanceof Subgraph;
     return typeof value === 'number' ? typeof other === 'number' : value === other;
   });
 }
@@ -161,6 +190,26 @@ class Alignment {
     return this;
   }
 
+  /** Bodies are laid over each other as well: what they are given, and what they make. */
+  #insides(a: Node, b: Node): (readonly [Node, Node])[] {
+    const others = bodiesOf(b);
+    return bodiesOf(a).flatMap((body, i) => {
+      const other = others[i] as Subgraph;
+      const isAlike =
+        body.parameters.length === other.parameters.length &&
+        body.outputs.length === other.outputs.length;
+      if (!isAlike) throw this.#fail(a, b);
+      body.parameters.forEach((formal, k) => {
+        // A value from outside stands for itself: it is met among the operands.
+        const node = resolve(formal);
+        if (operands(a).includes(node)) return;
+        const partner = resolve(other.parameters[k] as Node);
+        this.images.set(node, { partner, image: partner });
+      });
+      return pairsOf(body.outputs.map(resolve), other.outputs.map(resolve));
+    });
+  }
+
   #match(a: Node, b: Node): (readonly [Node, Node])[] {
     if (a.storage !== null || b.storage !== null) {
       const input = inputIndex(this.#main, a);
@@ -171,8 +220,7 @@ class Alignment {
       }
     } else if (corresponds(a, b)) {
       this.images.set(a, { partner: b, image: b });
-      const others = operands(b);
-      return operands(a).map((operand, i) => [operand, others[i] as Node]);
+      return [...pairsOf(operands(a), operands(b)), ...this.#insides(a, b)];
     }
     if (a.storage === null && MAY_BE_LEFT_OUT.has(a.op.name) && a.shape.length === b.shape.length) {
       const [source] = operands(a);
@@ -185,6 +233,10 @@ class Alignment {
   }
 }
 
+function pairsOf(list: readonly Node[], others: readonly Node[]): (readonly [Node, Node])[] {
+  return list.map((node, i) => [node, others[i] as Node]);
+}
+
 export class TracedGraph {
   readonly grid: Grid;
   readonly main: Recording;
@@ -194,18 +246,37 @@ export class TracedGraph {
   /** Lays the traces over the longest of them. Throws ArgumentError if their structures differ. */
   constructor(op: string, grid: Grid, traces: readonly Recording[]) {
     this.grid = grid;
-    const lengths = traces.map(({ outputs }) => inOrder(outputs.map(({ node }) => resolve(node))));
-    const longest = Math.max(...lengths.map(({ length }) => length));
-    const at = lengths.findIndex(({ length }) => length === longest);
-    this.main = traces[at] as Recording;
+    const lengths = traces.map(({ outputs }) =>
+      countNodes(outputs.map(({ node }) => resolve(node))),
+    );
+    this.main = traces[lengths.indexOf(Math.max(...lengths))] as Recording;
     if (traces.length === 1) return;
     const others = traces.map((trace) =>
       trace === this.main ? null : new Alignment(op, this.main, trace).run(),
     );
-    for (const node of lengths[at] as Node[]) {
+    const known = others.find((other) => other !== null)?.images.keys() ?? [];
+    for (const node of known) {
       const images = others.map((other) => (other === null ? node : other.images.get(node)?.image));
       this.#images.set(node, images as readonly Image[]);
     }
+  }
+
+  /** What the bodies that are being written are given, the innermost last. */
+  readonly #given: { has(node: Node): boolean }[] = [];
+
+  /** Runs `write` with these nodes as given: patterns do not look behind them. */
+  within<T>(given: { has(node: Node): boolean }, write: () => T): T {
+    this.#given.push(given);
+    try {
+      return write();
+    } finally {
+      this.#given.pop();
+    }
+  }
+
+  /** Whether a node comes from around the body that is being written. */
+  isGiven(node: Node): boolean {
+    return this.#given.at(-1)?.has(node) ?? false;
   }
 
   /** What a node of the main trace is in every trace. */

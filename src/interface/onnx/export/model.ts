@@ -1,25 +1,17 @@
 // A model file from a traced graph: names and types of its inputs and outputs, and its weights.
-import type { DType } from '../../../base/dtype.ts';
 import { ArgumentError } from '../../../base/errors.ts';
 import { Module, type StateDict } from '../../nn/module.ts';
 import { tensorOn } from '../../tensor/handle.ts';
-import type {
-  DimensionProto,
-  Draft,
-  ModelProto,
-  NodeProto,
-  TensorProto,
-  ValueInfoProto,
-} from '../messages.ts';
+import type { Draft, ModelProto, NodeProto, TensorProto } from '../messages.ts';
 import { OWN_DOMAIN, OWN_VERSION } from '../own-functions.ts';
-import { elementCode, encodeTensor } from '../tensor-data.ts';
+import { encodeTensor } from '../tensor-data.ts';
 import { sizesOf } from './conversion.ts';
 import { GraphConversion } from './convert.ts';
 import { traceAll } from './dynamic.ts';
 import { resolve, type TracedGraph } from './graph.ts';
 import { checkNames, type ExportOptions, type ExportPlan, planExport } from './options.ts';
 import type { ExportTarget } from './record.ts';
-import { fitPolynomial, formatPolynomial, type Grid, isFixed, type Varying } from './sizes.ts';
+import { valueInfo } from './value-info.ts';
 import { GraphWriter, type Initializer, type SizeSource } from './writer.ts';
 
 /** A model without its weights, which are read one by one when they are written. */
@@ -65,6 +57,19 @@ function outputNames(op: string, graph: TracedGraph, plan: ExportPlan): readonly
   });
 }
 
+/** A node with other names of values, in the graphs inside it too. */
+function renameIn(node: Draft<NodeProto>, renamed: ReadonlyMap<string, string>): Draft<NodeProto> {
+  const rename = (list: readonly string[] = []): string[] =>
+    list.map((value) => renamed.get(value) ?? value);
+  const attribute = node.attribute?.map((proto) => {
+    if (proto.g === undefined) return proto;
+    const inside = (proto.g.node ?? []).map((inner) => renameIn(inner, renamed));
+    return { ...proto, g: { ...proto.g, node: inside } };
+  });
+  const named = { ...node, input: rename(node.input), output: rename(node.output) };
+  return attribute === undefined ? named : { ...named, attribute };
+}
+
 /** The nodes with results under the outputs' names; what is no result of a node is copied. */
 function nameOutputs(
   writer: GraphWriter,
@@ -77,13 +82,7 @@ function nameOutputs(
     const name = names[i] as string;
     if (made.has(value) && !renamed.has(value)) renamed.set(value, name);
   });
-  const rename = (list: readonly string[] = []): string[] =>
-    list.map((value) => renamed.get(value) ?? value);
-  const nodes = writer.nodes.map((node) => ({
-    ...node,
-    input: rename(node.input),
-    output: rename(node.output),
-  }));
+  const nodes = writer.nodes.map((node) => renameIn(node, renamed));
   values.forEach((value, i) => {
     const name = names[i] as string;
     const source = renamed.get(value) ?? value;
@@ -91,23 +90,6 @@ function nameOutputs(
     nodes.push({ name, opType: 'Identity', input: [source], output: [name] });
   });
   return nodes;
-}
-
-/** An axis of an input or output: a number, or in words what it follows. */
-function dimension(grid: Grid, sizes: Varying): Draft<DimensionProto> {
-  if (isFixed(sizes)) return { dimValue: sizes[0] };
-  const polynomial = fitPolynomial(grid, sizes);
-  return polynomial === null ? {} : { dimParam: formatPolynomial(polynomial, grid.symbols) };
-}
-
-function valueInfo(
-  name: string,
-  dtype: DType,
-  grid: Grid,
-  sizes: readonly Varying[],
-): Draft<ValueInfoProto> {
-  const dim = sizes.map((size) => dimension(grid, size));
-  return { name, type: { tensorType: { elemType: elementCode(dtype), shape: { dim } } } };
 }
 
 /** Traces and converts; weights are not touched yet. Throws what the export is to throw. */
@@ -128,7 +110,7 @@ export function prepareModel(
   });
   const writer = new GraphWriter(plan, graph.grid, sources, [...plan.inputNames, ...names]);
   const state = stateNames(target, options.state);
-  const values = new GraphConversion(op, graph, writer, plan.inputNames, state).run();
+  const values = GraphConversion.main(op, graph, writer, plan.inputNames, state);
   const node = nameOutputs(writer, values, names);
   const functions = [...writer.functions.values()];
   const input = plan.slots.map(({ dtype }, i) => {

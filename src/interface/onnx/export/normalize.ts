@@ -2,9 +2,11 @@
 // makes one or the other by the number of queries, and a file is to have the same at all sizes.
 import type { Shape } from '../../../base/shape.ts';
 import { Node } from '../../../graph/node.ts';
-import { withoutTracking } from '../../../graph/op.ts';
+import { type Attrs, withoutTracking } from '../../../graph/op.ts';
 import * as ops from '../../../graph/ops/index.ts';
-import { inOrder, isNumber, numberIn, operands, resolve } from './graph.ts';
+import { Subgraph } from '../../../graph/subgraph.ts';
+import type { RecordedDirection } from '../../functional/recurrent-layer.ts';
+import { bodiesOf, inOrder, isNumber, numberIn, operands, resolve } from './graph.ts';
 import type { Recording } from './record.ts';
 
 /** Values of an attention, and the logarithms of its sums. */
@@ -87,52 +89,106 @@ function plainAttention(node: Node, inputs: readonly Node[]): Attention {
 }
 
 /** The node again on other inputs. */
-function onInputs(node: Node, inputs: readonly Node[]): Node {
-  const { op, attrs, shape, dtype, device, value } = node;
+function onInputs(node: Node, inputs: readonly Node[], attrs = node.attrs): Node {
+  const { op, shape, dtype, device, value } = node;
   const copy = new Node(op, inputs, attrs, shape, dtype, false, device);
   copy.value = value;
   return copy;
 }
 
-/** The recording without attention in blocks; itself if there is none. */
-export function normalizeRecording(recording: Recording): Recording {
-  const roots = recording.outputs.map(({ node }) => resolve(node));
-  const order = inOrder(roots);
-  if (!order.some((node) => isOp(node, 'attention'))) return recording;
-  const attentions = new Map<Node, Attention>();
-  const replaced = new Map<Node, Node>();
-  /** What a new node was made of, for its line. */
-  const origins = new Map<Node, Node>();
-  const now = (node: Node): Node => replaced.get(node) ?? node;
+/** Whether a graph holds attention in blocks, in the bodies of its loops too. */
+function holdsBlocks(order: readonly Node[]): boolean {
+  return order.some(
+    (node) => isOp(node, 'attention') || bodiesOf(node).some(({ nodes }) => holdsBlocks(nodes)),
+  );
+}
 
-  const rebuild = (node: Node): Node => {
+/** Nodes without attention in blocks, for those with it. */
+class Rebuilder {
+  readonly #attentions = new Map<Node, Attention>();
+  readonly #replaced = new Map<Node, Node>();
+  /** What a new node was made of, for its line. */
+  readonly origins = new Map<Node, Node>();
+
+  readonly now = (node: Node): Node => this.#replaced.get(node) ?? node;
+
+  run(order: readonly Node[]): void {
+    for (const node of order) {
+      const result = this.#rebuild(node);
+      if (result === node) continue;
+      this.#replaced.set(node, result);
+      this.origins.set(result, node);
+    }
+  }
+
+  #rebuild(node: Node): Node {
     const before = operands(node);
-    const source = attentions.get(before[0] as Node);
+    const source = this.#attentions.get(before[0] as Node);
     if (isOp(node, 'slice') && source !== undefined) {
       const [start, size] = [node.attrs['start'], node.attrs['size']] as [Shape, Shape];
       const columns = source.result.shape.at(-1);
       if (start.at(-1) === 0 && size.at(-1) === columns) return source.result;
       if (start.at(-1) === columns) return source.logSum();
     }
-    const inputs = before.map(now);
+    const inputs = before.map(this.now);
     if (isOp(node, 'attention')) {
       const attention = plainAttention(node, inputs);
-      attentions.set(node, attention);
+      this.#attentions.set(node, attention);
       return ops.concat([attention.result, attention.logSum()], -1);
     }
-    return inputs.every((input, i) => input === before[i]) ? node : onInputs(node, inputs);
-  };
+    const attrs = this.#attrsOf(node);
+    const isSame = attrs === node.attrs && inputs.every((input, i) => input === before[i]);
+    return isSame ? node : onInputs(node, inputs, attrs);
+  }
 
-  withoutTracking(() => {
-    for (const node of order) {
-      const result = rebuild(node);
-      if (result === node) continue;
-      replaced.set(node, result);
-      origins.set(result, node);
-    }
-  });
+  #attrsOf(node: Node): Attrs {
+    if (!bodiesOf(node).some(({ nodes }) => holdsBlocks(nodes))) return node.attrs;
+    const entries = Object.entries(node.attrs).map(([name, value]) => [
+      name,
+      value instanceof Subgraph ? this.#body(value) : value,
+    ]);
+    return Object.fromEntries(entries) as Attrs;
+  }
+
+  #body({ parameters, outputs }: Subgraph): Subgraph {
+    const given = new Set(parameters.map(resolve));
+    const ends = outputs.map(resolve);
+    this.run(inOrder(ends, given).filter((node) => !given.has(node)));
+    return new Subgraph([...given], ends.map(this.now));
+  }
+}
+
+/** The recording without attention in blocks; itself if there is none. */
+export function normalizeRecording(recording: Recording): Recording {
+  const order = inOrder(recording.outputs.map(({ node }) => resolve(node)));
+  if (!holdsBlocks(order)) return recording;
+  const rebuilder = new Rebuilder();
+  const { now, origins } = rebuilder;
+  withoutTracking(() => rebuilder.run(order));
+  const found = (node: Node): Node => now(resolve(node));
+  const maybe = (node: Node | null): Node | null => (node === null ? null : found(node));
+  const directions = Array.from(
+    recording.directions,
+    ([loop, { input, initial, weights, lengths, ...rest }]): [Node, RecordedDirection] => [
+      now(loop),
+      {
+        ...rest,
+        input: found(input),
+        initial: initial.map(found),
+        lengths: maybe(lengths),
+        weights: {
+          input: found(weights.input),
+          hidden: found(weights.hidden),
+          inputBias: maybe(weights.inputBias),
+          hiddenBias: maybe(weights.hiddenBias),
+          projection: maybe(weights.projection),
+        },
+      },
+    ],
+  );
   return {
-    inputs: recording.inputs,
+    ...recording,
+    directions: new Map(directions),
     outputs: recording.outputs.map(({ path, node }) => ({ path, node: now(resolve(node)) })),
     lineOf: (node) => recording.lineOf(origins.get(node) ?? node),
   };

@@ -43,7 +43,7 @@ export function op(name: string, ...parts: readonly Pattern[]): Pattern {
     return result;
   };
   return (node, found, graph) => {
-    if (node.storage !== null || node.op.name !== name) return null;
+    if (node.storage !== null || node.op.name !== name || graph.isGiven(node)) return null;
     const inputs = operands(node);
     if (inputs.length !== parts.length) return null;
     const result = inTurn(inputs, found, graph);

@@ -2,6 +2,7 @@
 import { isFloat } from '../../../base/dtype.ts';
 import { sameShape, type Shape, sizeOf } from '../../../base/shape.ts';
 import type { Node } from '../../../graph/node.ts';
+import { endsAttention } from './attention-composite.ts';
 import { type Image, intsOf, resolve, type TracedGraph } from './graph.ts';
 import { any, as, type Composite, either, type Found, type Match, oneNode, op } from './pattern.ts';
 import { writeConvolution } from './convolution.ts';
@@ -29,6 +30,7 @@ function gemm(found: Found, node: Node, graph: TracedGraph): Match | null {
     ReturnType<typeof untransposed>,
   ];
   if (bias === undefined && !a.isTransposed && !b.isTransposed) return null;
+  if (endsAttention(product, graph)) return null;
   const attributes = {
     ...(a.isTransposed ? { transA: 1 } : {}),
     ...(b.isTransposed ? { transB: 1 } : {}),

@@ -4,13 +4,14 @@ import { byteSize, DTYPES, type DType } from '../../../base/dtype.ts';
 import { ArgumentError, TraceError } from '../../../base/errors.ts';
 import { checkShape, type Shape, sizeOf } from '../../../base/shape.ts';
 import { newMark, type Node } from '../../../graph/node.ts';
+import type { RecordedDirection } from '../../functional/recurrent-layer.ts';
 import { Module } from '../../nn/module.ts';
 import { engine } from '../../tensor/engine.ts';
 import { fromBytes, isTensor } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import type { EvaluationObserver } from '../../transform/evaluator.ts';
+import type { EvaluationObserver } from '../../transform/observers.ts';
 import { evaluator } from '../../transform/install.ts';
-import { nextNodeId } from '../../transform/replay.ts';
+import { nextNodeId } from '../../transform/tracing/tape.ts';
 import { settings } from '../../transform/settings.ts';
 import { userLine } from '../../transform/user-line.ts';
 
@@ -52,6 +53,8 @@ export interface Recording {
   /** Placeholders, in the order of the slots. */
   readonly inputs: readonly Node[];
   readonly outputs: readonly { readonly path: string; readonly node: Node }[];
+  /** Loops that are directions of recurrent layers. */
+  readonly directions: ReadonlyMap<Node, RecordedDirection>;
   /** The user's line on which a node was made, or ''. */
   lineOf(node: Node): string;
 }
@@ -219,7 +222,7 @@ export function recordGraph(
   target: ExportTarget,
   args: readonly ExampleArgument[],
   shapes: readonly Shape[],
-): Recording {
+): Omit<Recording, 'directions'> {
   const tensors: Tensor[] = [];
   const given = args.map((value, i) =>
     mapSlots(op, String(i), value, (slot) => {

@@ -10,8 +10,6 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   lgamma: 'ONNX has no gamma function',
   digamma: 'ONNX has no gamma function',
   attentionBackward: 'it is the gradient of attention in blocks, which ONNX has no op for',
-  loop: 'a loop inside the graph is not written. hint: a loop in JavaScript is unrolled',
-  choice: 'a choice inside the graph is not written. hint: where() chooses between two results',
   cholesky: DECOMPOSITION,
   luFactor: DECOMPOSITION,
   luSolve: DECOMPOSITION,

@@ -51,14 +51,16 @@ export class GraphWriter {
   /** Whether the file may bring functions along. */
   readonly mayCall: boolean;
   readonly nodes: Draft<NodeProto>[] = [];
-  readonly initializers: Initializer[] = [];
+  readonly initializers: Initializer[];
   /** Functions that nodes call, by name. */
-  readonly functions = new Map<string, Draft<FunctionProto>>();
+  readonly functions: Map<string, Draft<FunctionProto>>;
+  /** The graph around this one. */
+  readonly #around: GraphWriter | null;
   readonly #grid: Grid;
   /** Where the size of each symbol is read from. */
   readonly #sources: readonly SizeSource[];
-  readonly #names = new Set<string>();
-  readonly #counts = new Map<string, number>();
+  readonly #names: Set<string>;
+  readonly #counts: Map<string, number>;
   /** Constants and sizes that were written already, by what they are. */
   readonly #known = new Map<string, string>();
 
@@ -67,12 +69,25 @@ export class GraphWriter {
     grid: Grid,
     sources: readonly SizeSource[],
     taken: Iterable<string>,
+    around: GraphWriter | null = null,
   ) {
     this.opset = opset;
     this.mayCall = functions;
+    this.#around = around;
+    // Names are told apart in all graphs of a file; constants lie in the outermost.
+    this.initializers = around?.initializers ?? [];
+    this.functions = around?.functions ?? new Map();
+    this.#names = around === null ? new Set() : around.#names;
+    this.#counts = around === null ? new Map() : around.#counts;
     this.#grid = grid;
     this.#sources = sources;
     for (const name of taken) this.#names.add(name);
+  }
+
+  /** A graph within a node of this one: it sees all names of this one. */
+  nested(): GraphWriter {
+    const { opset, mayCall: functions } = this;
+    return new GraphWriter({ opset, functions }, this.#grid, this.#sources, [], this);
   }
 
   /** A name that nothing has yet. */
@@ -124,8 +139,13 @@ export class GraphWriter {
 
   // ---- constants ------------------------------------------------------------------------------
 
-  #once(key: string, make: () => string): string {
+  #find(key: string): string | undefined {
     const known = this.#known.get(key);
+    return known ?? (this.#around === null ? undefined : this.#around.#find(key));
+  }
+
+  #once(key: string, make: () => string): string {
+    const known = this.#find(key);
     if (known !== undefined) return known;
     const made = make();
     this.#known.set(key, made);
@@ -134,6 +154,7 @@ export class GraphWriter {
 
   /** A constant of some numbers. */
   numbers(values: readonly number[], dtype: DType | 'int64', shape: Shape): string {
+    if (this.#around !== null) return this.#around.numbers(values, dtype, shape);
     // -0 and 0 are written alike by join.
     const words = values.map((value) => (Object.is(value, -0) ? '-0' : String(value)));
     return this.#once(`${dtype}[${shape.join()}]${words.join()}`, () => {

@@ -2,34 +2,8 @@
 // Vector functions are loops over lanes: gcc and clang turn them into single instructions.
 import type { DType } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
-import type { ValueType } from '../../ir/expression.ts';
-import { PAIRS_SOURCE } from './pairs.ts';
-
-const REGISTER: Readonly<Record<ValueType, string>> = {
-  f32: 'float',
-  f64: 'double',
-  i32: 'int',
-  u32: 'unsigned',
-  bool: 'int',
-};
-
-const STORED: Readonly<Record<DType, string>> = {
-  float32: 'float',
-  float64: 'double',
-  float16: 'unsigned short',
-  bfloat16: 'unsigned short',
-  int8: 'signed char',
-  uint8: 'unsigned char',
-  int16: 'short',
-  int32: 'int',
-  uint32: 'unsigned',
-  bool: 'unsigned char',
-};
-
-/** The C type of an element in memory. */
-export function storedType(dtype: DType): string {
-  return STORED[dtype];
-}
+import type { Buffer, ValueType } from '../expression.ts';
+import type { CDialect } from './dialect.ts';
 
 /** Whether memory holds a dtype as registers do, so that vectors load and store whole. */
 export function isStoredWhole(dtype: DType): boolean {
@@ -38,7 +12,12 @@ export function isStoredWhole(dtype: DType): boolean {
 
 /** Types and functions of one translation unit, in the order in which they were first needed. */
 export class CHelpers {
+  readonly dialect: CDialect;
   readonly #parts = new Map<string, string>();
+
+  constructor(dialect: CDialect) {
+    this.dialect = dialect;
+  }
 
   /** The text to put before the kernels. */
   text(): string {
@@ -55,19 +34,24 @@ export class CHelpers {
    * scalar bools are 0 or 1.
    */
   type(type: ValueType, lanes: number): string {
-    if (lanes === 1) return REGISTER[type];
+    if (lanes === 1) return this.dialect.register[type];
     const element = type === 'bool' ? 'i32' : type;
     const name = `${element}x${lanes}`;
     const bytes = lanes * (element === 'f64' ? 8 : 4);
     this.#add(name, () => {
       const vector = `vector_size(${bytes})`;
       return (
-        `typedef ${REGISTER[type]} ${name} __attribute__((${vector}));\n` +
-        `typedef ${REGISTER[type]} ${name}_u ` +
+        `typedef ${this.dialect.register[type]} ${name} __attribute__((${vector}));\n` +
+        `typedef ${this.dialect.register[type]} ${name}_u ` +
         `__attribute__((${vector}, aligned(${bytes / lanes}), may_alias));`
       );
     });
     return name;
+  }
+
+  /** The C type of a pointer to a buffer's elements. */
+  pointer({ dtype, access }: Pick<Buffer, 'dtype' | 'access'>): string {
+    return `${access === 'read' ? 'const ' : ''}${this.dialect.stored[dtype]}*`;
   }
 
   /** A vector type that may be read and written at any element. */
@@ -123,12 +107,12 @@ export class CHelpers {
       const bytes = lanes * (type === 'f32' ? 4 : 8);
       const each = (text: string): string => `  for (int i = 0; i < ${lanes}; i++) ${text};\n`;
       return (
-        `${head} {\n  typedef long long bits __attribute__((vector_size(${bytes})));\n` +
+        `${head} {\n  typedef long long lane_bits __attribute__((vector_size(${bytes})));\n` +
         `  ${name} p, q, r;\n` +
         each(`p[i] = a[i] ${sign} b[i] ? a[i] : b[i]`) +
         each(`q[i] = b[i] ${sign} a[i] ? b[i] : a[i]`) +
-        `  p = (${name})((bits)p ${op === 'min' ? '|' : '&'} (bits)q);\n` +
-        each('r[i] = __builtin_isunordered(a[i], b[i]) ? a[i] + b[i] : p[i]') +
+        `  p = (${name})((lane_bits)p ${op === 'min' ? '|' : '&'} (lane_bits)q);\n` +
+        each(`r[i] = ${this.dialect.unordered('a[i]', 'b[i]')} ? a[i] + b[i] : p[i]`) +
         '  return r;\n}'
       );
     });
@@ -142,7 +126,26 @@ export class CHelpers {
       const vector = this.type(type, lanes);
       const value = type === 'bool' ? '-a' : 'a';
       const list = Array.from({ length: lanes }, () => value).join(', ');
-      return `static inline ${vector} ${key}(${REGISTER[type]} a) { return (${vector}){${list}}; }`;
+      return `static inline ${vector} ${key}(${this.dialect.register[type]} a) { return (${vector}){${list}}; }`;
+    });
+    return key;
+  }
+
+  /**
+   * Lanes of 32 bits chosen of two vectors, by constants. Written as a list of elements they are put
+   * together one by one: gcc finds the instruction that chooses only if it is told.
+   */
+  chooseLanes(lanes: number): string {
+    const key = `choose_x${lanes}`;
+    this.#add(key, () => {
+      const mask = this.type('i32', lanes);
+      return (
+        `#if defined(__clang__) || __GNUC__ >= 12\n` +
+        `#define ${key}(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)\n` +
+        `#else\n` +
+        `#define ${key}(a, b, ...) __builtin_shuffle(a, b, (${mask}){__VA_ARGS__})\n` +
+        `#endif`
+      );
     });
     return key;
   }
@@ -151,8 +154,8 @@ export class CHelpers {
   bitcast(from: ValueType, to: ValueType): string {
     const key = `bits_${from}_${to}`;
     this.#add(key, () => {
-      const [source, target] = [REGISTER[from], REGISTER[to]];
-      return `static inline ${target} ${key}(${source} a) { ${target} r; __builtin_memcpy(&r, &a, 4); return r; }`;
+      const [source, target] = [this.dialect.register[from], this.dialect.register[to]];
+      return `static inline ${target} ${key}(${source} a) { ${target} r; ${this.dialect.copy}(&r, &a, 4); return r; }`;
     });
     return key;
   }
@@ -164,10 +167,12 @@ export class CHelpers {
   flipSign(type: 'f32' | 'f64', lanes: number): string {
     const scalar = `flip_${type}`;
     const [bits, mask] =
-      type === 'f32' ? ['unsigned', '1u << 31'] : ['unsigned long long', '1ull << 63'];
-    const register = REGISTER[type];
+      type === 'f32'
+        ? [this.dialect.register.u32, '0x80000000u']
+        : [this.dialect.wide, '0x8000000000000000u'];
+    const register = this.dialect.register[type];
     this.#add(scalar, () => {
-      const copy = `__builtin_memcpy(&u, &a, sizeof u); u ^= ${mask}; __builtin_memcpy(&a, &u, sizeof u);`;
+      const copy = `${this.dialect.copy}(&u, &a, sizeof u); u ^= ${mask}; ${this.dialect.copy}(&a, &u, sizeof u);`;
       return `static inline ${register} ${scalar}(${register} a) { ${bits} u; ${copy} return a; }`;
     });
     if (lanes === 1) return scalar;
@@ -181,7 +186,7 @@ export class CHelpers {
     this.#add(key, () => {
       const vector = this.type(type, lanes);
       return (
-        `static inline ${vector} ${key}(const ${STORED[dtype]}* p) {\n  ${vector} r;\n` +
+        `static inline ${vector} ${key}(const ${this.dialect.stored[dtype]}* p) {\n  ${vector} r;\n` +
         `  for (int i = 0; i < ${lanes}; i++) r[i] = ${element};\n  return r;\n}`
       );
     });
@@ -195,7 +200,7 @@ export class CHelpers {
     this.#add(key, () => {
       const vector = this.type(type, lanes);
       return (
-        `static inline void ${key}(${STORED[dtype]}* p, ${vector} v) {\n` +
+        `static inline void ${key}(${this.dialect.stored[dtype]}* p, ${vector} v) {\n` +
         `  for (int i = 0; i < ${lanes}; i++) p[i] = ${element};\n}`
       );
     });
@@ -209,31 +214,35 @@ export class CHelpers {
 
   #decode(dtype: DType, stored: string, type: ValueType, lanes: number): string {
     if (dtype === 'float16') return `${this.#fromHalf()}(${stored})`;
-    if (dtype === 'bfloat16') return `${this.bitcast('u32', 'f32')}((unsigned)${stored} << 16)`;
+    if (dtype === 'bfloat16')
+      return `${this.bitcast('u32', 'f32')}((${this.dialect.register.u32})${stored} << 16)`;
     if (dtype === 'bool') return lanes === 1 ? `(${stored} != 0)` : `-(${stored} != 0)`;
-    return type === 'i32' ? `(int)${stored}` : stored;
+    return type === 'i32' ? `(${this.dialect.register.i32})${stored}` : stored;
   }
 
   /** What one register value is stored as. */
   encode(dtype: DType, value: string): string {
     if (dtype === 'float16') return `${this.#toHalf()}(${value})`;
     if (dtype === 'bfloat16') return `${this.#toBfloat()}(${value})`;
-    if (dtype === 'bool') return `(${value} != 0)`;
-    return isStoredWhole(dtype) ? value : `(${STORED[dtype]})(${value})`;
+    if (dtype === 'bool') return `(${/^[\w[\]]+$/.test(value) ? value : `(${value})`} != 0)`;
+    return isStoredWhole(dtype) ? value : `(${this.dialect.stored[dtype]})(${value})`;
   }
 
   /** Products of bfloat16, on whatever unit this processor has for them. */
   multiplyPairs(): string {
-    this.#add('multiply_pairs', () => PAIRS_SOURCE);
+    const { pairs } = this.dialect;
+    if (pairs === null) throw internalError('products of pairs on a target without them');
+    this.#add('multiply_pairs', () => pairs);
     return 'multiply_pairs';
   }
 
   #fromHalf(): string {
     const toFloat = this.bitcast('u32', 'f32');
+    const { half, word } = this.#integers();
     this.#add('from_half', () => {
       // Subnormal halves are multiples of 2^-24, which float32 holds exactly.
-      return `static inline float from_half(unsigned short h) {
-  unsigned s = (h & 0x8000u) << 16, e = (h >> 10) & 31u, m = h & 0x3ffu;
+      return `static inline float from_half(${half} h) {
+  ${word} s = (h & 0x8000u) << 16, e = (h >> 10) & 31u, m = h & 0x3ffu;
   if (e == 0) { float r = m * 0x1p-24f; return s ? -r : r; }
   return ${toFloat}(s | (e == 31 ? 0x7f800000u : (e + 112) << 23) | m << 13);
 }`;
@@ -243,12 +252,14 @@ export class CHelpers {
 
   #toHalf(): string {
     const toBits = this.bitcast('f32', 'u32');
+    const { half, word } = this.#integers();
+    const [rint, abs] = [this.dialect.math('rint', 'f32'), this.dialect.math('fabs', 'f32')];
     this.#add('to_half', () => {
-      return `static inline unsigned short to_half(float f) {
-  unsigned x = ${toBits}(f), s = (x >> 16) & 0x8000u, m = x & 0x7fffffffu;
+      return `static inline ${half} to_half(float f) {
+  ${word} x = ${toBits}(f), s = (x >> 16) & 0x8000u, m = x & 0x7fffffffu;
   if (m > 0x7f800000u) return s | 0x7e00u;
   if (m >= 0x477ff000u) return s | 0x7c00u;
-  if (m < 0x38800000u) return s | (unsigned)__builtin_rintf(__builtin_fabsf(f) * 0x1p24f);
+  if (m < 0x38800000u) return s | (${word})${rint}(${abs}(f) * 0x1p24f);
   return s | (m - 0x38000000u + 0xfffu + ((m >> 13) & 1u)) >> 13;
 }`;
     });
@@ -257,14 +268,20 @@ export class CHelpers {
 
   #toBfloat(): string {
     const toBits = this.bitcast('f32', 'u32');
+    const { half, word } = this.#integers();
     this.#add('to_bfloat', () => {
-      return `static inline unsigned short to_bfloat(float f) {
-  unsigned x = ${toBits}(f);
+      return `static inline ${half} to_bfloat(float f) {
+  ${word} x = ${toBits}(f);
   if ((x & 0x7fffffffu) > 0x7f800000u) return x >> 16 | 0x40u;
   return (x + 0x7fffu + ((x >> 16) & 1u)) >> 16;
 }`;
     });
     return 'to_bfloat';
+  }
+
+  #integers(): { readonly half: string; readonly word: string } {
+    const { stored, register } = this.dialect;
+    return { half: stored.float16, word: register.u32 };
   }
 
   /** Reserves the place after what `make` itself asks for: a type comes before its users. */

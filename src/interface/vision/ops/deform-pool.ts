@@ -169,7 +169,7 @@ function planesOf(regions: Node, size: number, { bins, groups, samples }: Geomet
  * const options = { outputSize: 1, samplesPerPart: 2 };
  * deformPsRoiPool(x, region, null, options); // => [[[[1]]]]
  * const offset = tensor([[[[5]], [[0]]]]); // half of the region to the right
- * deformPsRoiPool(x, region, offset, options); // => [[[[2]]]]
+ * deformPsRoiPool(x, region, offset, options); // => [[[[1.75]]]]
  * ```
  */
 export function deformPsRoiPool(

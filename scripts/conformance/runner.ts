@@ -22,12 +22,8 @@ const RANDOM = new Set([
 
 /** Operators that are left out, with the reason. */
 const LEFT_OUT: Readonly<Record<string, string>> = {
-  TfIdfVectorizer: 'counts n-grams, which is not computing with tensors',
   ImageDecoder: 'decodes image files',
-  StringConcat: 'text',
-  StringNormalizer: 'text',
-  StringSplit: 'text',
-  RegexFullMatch: 'text',
+  RegexFullMatch: 'regular expressions',
 };
 
 function allNodes(graph: GraphProto): NodeProto[] {
@@ -45,7 +41,6 @@ function skipReason({ model, name }: TestFolder): string | null {
   const nodes = [...allNodes(model.graph), ...model.functions.flatMap(({ node }) => node)];
   for (const { opType = '', domain = '' } of nodes) {
     if (RANDOM.has(opType)) return 'random results';
-    if (domain === 'ai.onnx.preview.training') return 'optimizers of ONNX training';
     if (domain === 'ai.onnx.ml') return 'classical machine learning, another standard';
     const reason = LEFT_OUT[opType];
     if (reason !== undefined) return reason;
@@ -57,6 +52,8 @@ function skipReason({ model, name }: TestFolder): string | null {
       return 'random results';
     }
   }
+  // Its model leaves epsilon at 1e-6, its values were computed with 1e-2.
+  if (name === 'test_adam_multiple') return 'values of another epsilon than the model has';
   const isComplex = (type: TypeProto | undefined): boolean =>
     [14, 15].includes(type?.tensorType?.elemType ?? 0);
   const infos = [...model.graph.input, ...model.graph.output];

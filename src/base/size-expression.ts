@@ -23,6 +23,8 @@ export function isSizeExpression(value: unknown): value is SizeExpression {
     'size' in value &&
     typeof value.size === 'object' &&
     value.size !== null &&
+    // Attributes may be called `size` too: those are lists.
+    !Array.isArray(value.size) &&
     Object.values(value.size).every((factor) => Number.isSafeInteger(factor))
   );
 }

@@ -14,8 +14,9 @@ export interface ExportedTensor {
   readonly shape: Shape;
 }
 
-/** What numbers must be: at least `least`, more than `above`, less than `below`. */
+/** What numbers must be: at least `least`, more than `above`, less than `below`; or `except`. */
 export interface ExportedLimits {
+  readonly except?: number | undefined;
   readonly least?: number | undefined;
   readonly above?: number | undefined;
   readonly below?: number | undefined;

@@ -100,13 +100,14 @@ function initComment(
 }
 
 function rangeText({ inputs }: ExportRequest, index: number): string {
-  const { least, above, below } = inputs[index]?.limits ?? {};
+  const { least, above, below, except } = inputs[index]?.limits ?? {};
   const parts = [
     ...(least === undefined ? [] : [`at least ${least}`]),
     ...(above === undefined ? [] : [`more than ${above}`]),
     ...(below === undefined ? [] : [`less than ${below}`]),
   ];
-  return parts.length === 0 ? '' : `, each ${parts.join(' and ')}`;
+  const or = except === undefined ? '' : `, or ${except}`;
+  return parts.length === 0 ? '' : `, each ${parts.join(' and ')}${or}`;
 }
 
 function listing(

@@ -434,12 +434,14 @@ class RunRenderer {
       ].filter((each) => each !== '');
       if (count === 0 || wrong.length === 0) return [];
       const type = `const ${PORTABLE.stored[input.dtype]}*`;
+      const { except: value } = input.limits;
+      const except = value === undefined ? '' : `(double)p[i] != ${limit(value)} && `;
       return [
         '  {',
         `    ${type} p = (${type})inputs[${i}];`,
         '    size_t i;',
         `    for (i = 0; i < ${count}u; i++) {`,
-        `      if (${wrong.join(' || ')}) return ${upper}_OUT_OF_RANGE;`,
+        `      if (${except}(${wrong.join(' || ')})) return ${upper}_OUT_OF_RANGE;`,
         '    }',
         '  }',
       ];

@@ -95,7 +95,8 @@ function describe({ name, dtype, shape }) {
   return \`\${name}: \${dtype} [\${shape.join(', ')}]\`;
 }
 
-function within(value, { least, above, below }) {
+function within(value, { least, above, below, except }) {
+  if (except !== undefined && value === except) return true;
   if (least !== undefined && !(value >= least)) return false;
   return (above === undefined || value > above) && (below === undefined || value < below);
 }

@@ -14,6 +14,13 @@ import type { ModelHeader } from './header.ts';
 export interface ModelCompileOptions {
   /** Without, every operation is a kernel of its own and nothing is simplified. */
   readonly fusion?: boolean;
+  /**
+   * Numbers of guards that are left out, because what they watch is checked before the run. Without
+   * guards, weights are overwritten in their place.
+   */
+  readonly without?: ReadonlySet<number>;
+  /** Whether what follows from weights that do not change is a plan of its own; default true. */
+  readonly prepared?: boolean;
 }
 
 /**
@@ -27,20 +34,26 @@ export function compileModel(
   target: Target,
   options: ModelCompileOptions = {},
 ): CompiledProgram {
+  const { without = new Set<number>(), prepared = true, ...more } = options;
   const record = parseGraphRecord(substituteSizes(header.graph, sizes));
   const { nodes, leaves, scalars, outputs } = nodesOf(header, record);
-  const roots = outputs.map((node, i): Root => {
-    return { position: nodes.indexOf(node), inPlaceOf: overwrittenBy(header, i) };
+  const guarded = header.guards.length > without.size;
+  const first = outputs.length - 2 * header.guards.length;
+  const roots = outputs.flatMap((node, i): Root[] => {
+    if (i >= first && without.has((i - first) >> 1)) return [];
+    // Nothing is overwritten where a run can turn out to be wrong.
+    const inPlaceOf = guarded ? -1 : leafThatBecomes(header, i);
+    return [{ position: nodes.indexOf(node), inPlaceOf }];
   });
+  const constants = header.leaves.map((leaf) => leaf.kind === 'weight' && leaf.update < 0);
   return compile({ nodes, leaves, scalars, roots }, target, {
-    ...options,
-    constantLeaves: header.leaves.map((leaf) => leaf.kind === 'weight' && leaf.update < 0),
+    ...more,
+    ...(prepared && { constantLeaves: constants }),
   });
 }
 
-/** The leaf that output `i` may overwrite: none where a run can turn out to be wrong. */
-function overwrittenBy({ leaves, guards }: ModelHeader, i: number): number {
-  if (guards.length > 0) return -1;
+/** The weight that output `i` of the graph is the next value of, or -1. */
+function leafThatBecomes({ leaves }: ModelHeader, i: number): number {
   return leaves.findIndex((leaf) => leaf.kind === 'weight' && leaf.update === i);
 }
 

@@ -3,6 +3,7 @@ import { FormatError } from '../../base/errors.ts';
 import type { Graph } from './graph.ts';
 import type { AttributeProto, GraphProto } from './messages.ts';
 import { ATTRIBUTE_TYPE } from './messages.ts';
+import { decodeSparse } from './sparse.ts';
 import { type ElementArray, type ElementType, decodeTensor, elementTypeOf } from './tensor-data.ts';
 
 /** What reading an attribute may need of its surroundings. */
@@ -106,6 +107,18 @@ export function tensorAttribute(): Attribute<ElementArray | undefined> {
     if (t === undefined) throw new FormatError('it holds no tensor');
     return decodeTensor(t);
   });
+}
+
+/** A sparse tensor, which is written out. */
+export function sparseAttribute(): Attribute<ElementArray | undefined> {
+  return attribute<ElementArray | undefined>(
+    ATTRIBUTE_TYPE.sparseTensor,
+    undefined,
+    ({ sparseTensor }) => {
+      if (sparseTensor === undefined) throw new FormatError('it holds no tensor');
+      return decodeSparse(sparseTensor);
+    },
+  );
 }
 
 /** The code of an element type. */

@@ -152,7 +152,7 @@ function describe(
   rewind(recorded.scalars);
   const updates = new Map(made.map(({ storage }, i) => [storage, results.length + i]));
   const weights = new Map<string, Tensor>();
-  const nameOf = namer(options.module, weights);
+  const nameOf = namer(options.module, made, weights);
   const leaves = recorded.leaves.map((leaf): LeafRecord => {
     const input = given.findIndex(({ node }) => node.storage === leaf.storage);
     if (input >= 0) return { kind: 'input', input };
@@ -240,12 +240,16 @@ function rewind(scalars: readonly Node[]): void {
 /** Names of weights: the module's, else numbers; tensors of the same storage have one. */
 function namer(
   module: NamedState | undefined,
+  made: readonly Assignment[],
   weights: Map<string, Tensor>,
 ): (leaf: Node) => string {
+  // What was assigned to has its new value now, which is not stored yet.
+  const assigned = new Map(made.map(({ node, storage }) => [node, storage]));
   const known = new Map<unknown, string>();
   if (module !== undefined) {
     for (const [name, { node }] of [...module.namedParameters(), ...module.namedBuffers()]) {
-      if (node.storage !== null) known.set(node.storage, name);
+      const storage = node.storage ?? assigned.get(node);
+      if (storage !== undefined) known.set(storage, name);
     }
   }
   const used = new Set<unknown>();

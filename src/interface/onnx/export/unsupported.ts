@@ -29,8 +29,6 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   regionMean: 'RoiAlign of ONNX places its samples elsewhere',
   regionAdd: 'it is the gradient of region pooling, which ONNX has no op for',
   regionPositions: 'ONNX has no positions of maxima of regions',
-  cumprod: 'ONNX has no running product',
-  linearScan: 'ONNX has no linear recurrence',
   runningExtreme: 'ONNX has no running maximum',
   logCumSumExp: 'ONNX has no running logarithm of sums',
 };

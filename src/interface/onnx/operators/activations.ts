@@ -69,6 +69,8 @@ function dropout(call: Call, ratio: number, training: boolean): Result[] {
 
 /** [0, 1] where a line of slope alpha through beta leaves it. */
 function hardSigmoid(x: Tensor, alpha: number, beta: number): Tensor {
+  // The one of the framework, which others export as well.
+  if (Math.fround(alpha) === Math.fround(1 / 6) && beta === 0.5) return F.hardsigmoid(x);
   return x.mul(alpha).add(beta).clamp(0, 1);
 }
 

@@ -12,6 +12,7 @@ import {
   int,
   ints,
   required,
+  sparseAttribute,
   tensorAttribute,
   text,
   texts,
@@ -33,6 +34,7 @@ import { as } from './results.ts';
 
 interface ConstantAttributes {
   readonly value: ElementArray | undefined;
+  readonly sparse_value: ElementArray | undefined;
   readonly value_float: number | undefined;
   readonly value_floats: readonly number[] | undefined;
   readonly value_int: number | undefined;
@@ -54,7 +56,8 @@ function constant({ attributes }: Call<ConstantAttributes>): TensorValue {
 
 function constantArray(attributes: ConstantAttributes): ElementArray {
   const { value, value_float: one, value_floats: many } = attributes;
-  if (value !== undefined) return value;
+  const whole = value ?? attributes.sparse_value;
+  if (whole !== undefined) return whole;
   if (one !== undefined) return encodeValues('float32', [], [one]);
   if (many !== undefined) return encodeValues('float32', [many.length], many);
   const { value_int: integer, value_ints: integers } = attributes;
@@ -220,6 +223,7 @@ export const creation: readonly Operator[] = [
     inputs: 0,
     attributes: {
       value: tensorAttribute(),
+      sparse_value: sparseAttribute(),
       value_float: float(),
       value_floats: floats(),
       value_int: int(),

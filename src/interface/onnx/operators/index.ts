@@ -21,6 +21,8 @@ import { resizing } from './resize.ts';
 import { sequences } from './sequences.ts';
 import { shaping } from './shape.ts';
 import { signals } from './signal.ts';
+import { strings } from './strings.ts';
+import { training } from './training.ts';
 
 /** Every row, by family. */
 export const OPERATORS: readonly Operator[] = [
@@ -44,6 +46,8 @@ export const OPERATORS: readonly Operator[] = [
   ...detection,
   ...signals,
   ...attentions,
+  ...strings,
+  ...training,
   ...ownOperators,
 ];
 

@@ -1,6 +1,6 @@
 // Normalizations: batch, instance, layer, group, root mean square, local response.
 import { ShapeError } from '../../../base/errors.ts';
-import { formatShape } from '../../../base/shape.ts';
+import { formatShape, sameShape } from '../../../base/shape.ts';
 import * as ops from '../../../graph/ops/index.ts';
 import * as F from '../../functional/index.ts';
 import { wrap } from '../../tensor/handle.ts';
@@ -28,6 +28,23 @@ function normalizeChannels(
   const along = (y: Tensor): Tensor => alongChannels(y, space);
   // As a product and a sum of channels, which a convolution before it takes in.
   return x.mul(along(factor)).add(along(shift.sub(mean.mul(factor))));
+}
+
+/** Statistics of each place of [batch, ...], not of each channel, as versions before 9 may have. */
+function perElement(call: Call<{ epsilon: number }>): Tensor {
+  const [x, scale, shift, mean, variance] = [0, 1, 2, 3, 4].map((i) => call.tensor(i)) as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const wanted = x.shape.slice(1);
+  for (const given of [scale, shift, mean, variance]) {
+    if (sameShape(given.shape, wanted)) continue;
+    throw new ShapeError(`statistics ${formatShape(given.shape)} of ${formatShape(wanted)} places`);
+  }
+  return x.sub(mean).mul(variance.add(call.attributes.epsilon).rsqrt().mul(scale)).add(shift);
 }
 
 function batchNormalization(
@@ -200,7 +217,7 @@ export const normalizations: readonly Operator[] = [
     },
     constants: [3, 4],
     run: (call) => {
-      if (!call.attributes.spatial) throw new ShapeError('spatial = 0 is not supported');
+      if (!call.attributes.spatial) return perElement(call);
       const attributes = { ...call.attributes, training_mode: false };
       const [result] = batchNormalization(call.with(attributes));
       return [result ?? null];

@@ -141,12 +141,22 @@ export class Run {
 
   /** With `prove`, shapes are inferred and must be those that the instructions say. */
   run(instructions: readonly Instruction[], prove = false): void {
+    let hasSiblings = false;
     for (const instruction of instructions) {
-      const node = this.#make(instruction, this.nodes.length);
-      if (prove && instruction.kind === 'op') this.#prove(instruction);
+      if (instruction.kind !== 'op') {
+        this.nodes.push(this.#make(instruction, this.nodes.length));
+        continue;
+      }
+      const node = this.#operation(instruction);
+      if (prove) this.#prove(instruction);
       this.nodes.push(node);
-      if (instruction.kind === 'op' && instruction.isResult) engine().created(node as Node);
+      if (instruction.siblings !== null) hasSiblings = true;
+      if (instruction.isResult) engine().created(node);
     }
+    if (hasSiblings) this.#relate(instructions);
+  }
+
+  #relate(instructions: readonly Instruction[]): void {
     instructions.forEach((instruction, i) => {
       if (instruction.kind !== 'op' || instruction.siblings === null) return;
       const node = this.nodes[i] as Node;
@@ -177,7 +187,7 @@ export class Run {
     return target.kind === 'owner' ? target.owner : (this.#args[target.index] as Tensor);
   }
 
-  #make(instruction: Instruction, position: number): Node | null {
+  #make(instruction: Exclude<Instruction, OpInstruction>, position: number): Node | null {
     switch (instruction.kind) {
       case 'argument':
         return (this.#args[instruction.index] as Tensor).node;
@@ -200,8 +210,6 @@ export class Run {
       }
       case 'alias':
         return aliasOf(this.node(instruction.of), instruction.tracked);
-      case 'op':
-        return this.#operation(instruction);
       case 'given': {
         const tensor = this.#given.get(instruction.act)?.[instruction.index];
         if (tensor === undefined) throw this.#changed('returns other tensors');
@@ -274,11 +282,13 @@ export class Run {
   }
 
   #operation({ op, inputs, attrs, shape, dtype, device, tracking }: OpInstruction): Node {
-    const operands = inputs.map((position) => this.node(position));
+    const operands: Node[] = [];
     let tracked = tracking === 'forced';
-    for (const operand of operands) {
+    for (let i = 0; i < inputs.length; i++) {
+      const operand = this.node(inputs[i] as number);
       operand.consumed = true;
       if (operand.tracked && tracking !== 'cut') tracked = true;
+      operands.push(operand);
     }
     const node = new Node(op, operands, attrs, shape, dtype, tracked, device);
     if (tracked && isCustomGradient(node)) {

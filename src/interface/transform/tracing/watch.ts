@@ -168,10 +168,10 @@ export class Watch extends Tape implements EvaluationObserver {
       for (const input of node.inputs) key.push(this.positions.get(input) as number);
       writeAttrs(node.op, node.attrs, key);
     }
-    return this.#complete(() => {
-      const numbers = node.inputs.map((input) => this.positions.get(input) ?? -1);
-      return stepText(node, isLeaf, isLeaf ? [] : numbers);
-    });
+    const at = this.#entries++;
+    if (this.#agrees(at)) return at;
+    const numbers = node.inputs.map((input) => this.positions.get(input) ?? -1);
+    return this.#record(at, stepText(node, isLeaf, isLeaf ? [] : numbers));
   }
 
   #event(name: EventName, positions: readonly number[]): void {
@@ -180,29 +180,33 @@ export class Watch extends Tape implements EvaluationObserver {
     key.push(EVENT_NAMES.indexOf(name));
     key.push(positions.length);
     for (const position of positions) key.push(position);
-    this.#complete(() => {
-      const of = positions.length === 0 || name === 'assigned' ? '' : ' of ';
-      const numbers =
-        name === 'assigned' ? ` of #${positions[0]}` : positions.map((at) => `#${at}`);
-      return `${EVENTS[name]}${of}${String(numbers)}`;
-    });
+    const at = this.#entries++;
+    if (this.#agrees(at)) return;
+    const values = name === 'assigned' ? positions.slice(0, 1) : positions;
+    const of = values.length === 0 ? '' : ` of ${values.map((value) => `#${value}`).join()}`;
+    this.#record(at, `${EVENTS[name]}${of}`);
   }
 
-  /** The entry that was just written: it is the recorded one, or recorded itself. */
-  #complete(text: () => string): number {
-    const at = this.#entries++;
+  /** Whether the entry that was just written is the recorded one. */
+  #agrees(at: number): boolean {
+    return this.#recorded !== null && !this.#changed && this.#isRecorded(this.#recorded, at);
+  }
+
+  /** An entry that is new, or not what was recorded. */
+  #record(at: number, text: string): number {
     const now = this.#now;
     if (this.#recorded !== null && !this.#changed) {
-      if (this.#isRecorded(this.#recorded, at)) return at;
-      if (!this.#retrace) throw this.#mismatch(this.#recorded, at, text());
+      if (!this.#retrace) throw this.#mismatch(this.#recorded, at, text);
       this.#changed = true;
       const { ends, steps, lines } = this.#recorded;
-      now.ends.push(...ends.slice(0, at));
-      now.steps.push(...steps.slice(0, at));
-      now.lines.push(...lines.slice(0, at));
+      for (let i = 0; i < at; i++) {
+        now.ends.push(ends[i] as number);
+        now.steps.push(steps[i] as string);
+        now.lines.push(lines[i] as string);
+      }
     }
     now.ends.push(now.key.length);
-    now.steps.push(text());
+    now.steps.push(text);
     now.lines.push(userLine());
     return at;
   }

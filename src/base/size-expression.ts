@@ -23,7 +23,7 @@ export function isSizeExpression(value: unknown): value is SizeExpression {
     'size' in value &&
     typeof value.size === 'object' &&
     value.size !== null &&
-    // An attribute of that name may be a list.
+    // Attributes may be called `size` too: those are lists.
     !Array.isArray(value.size) &&
     Object.values(value.size).every((factor) => Number.isSafeInteger(factor))
   );

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+import { configure } from '../../src/node.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { entries, root } from '../../scripts/entries.ts';
 import { collectExamples } from './collect.ts';
@@ -132,6 +133,8 @@ describe('examples', () => {
   });
   afterEach(() => {
     vi.restoreAllMocks();
+    // What one example sets is not meant for the next.
+    configure({ numerics: 'fast', precision: 'float32', passes: 'all', memoryBudget: null });
   });
   afterAll(() => {
     process.chdir(home);

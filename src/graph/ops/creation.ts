@@ -1,7 +1,7 @@
 // Values made from nothing: constants and index ramps.
 import { type DType, isFloat } from '../../base/dtype.ts';
-import { DTypeError } from '../../base/errors.ts';
-import { checkShape, normalizeAxis, type Shape } from '../../base/shape.ts';
+import { DTypeError, ShapeError } from '../../base/errors.ts';
+import { checkShape, formatShape, normalizeAxis, type Shape } from '../../base/shape.ts';
 import { valueTypeOf } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
 import { defineOp, makeNode } from '../op.ts';
@@ -41,8 +41,11 @@ const iotaOp = defineOp({
   name: 'iota',
   summary: 'the index along one axis',
   attrs: { shape: 'ints', axis: 'int', dtype: 'dtype' },
-  infer: (_inputs, { shape, dtype }) => {
+  infer: (_inputs, { shape, axis, dtype }) => {
     if (dtype === 'bool') throw new DTypeError('an index is not a bool', { op: 'iota' });
+    if (axis < 0 || axis >= shape.length) {
+      throw new ShapeError(`there is no axis ${axis} in ${formatShape(shape)}`, { op: 'iota' });
+    }
     return { shape, dtype };
   },
   gradient: () => [],

@@ -140,6 +140,11 @@ const regionAddOp = defineOp({
   summary: 'adjoint of regionMean: bins spread over the pixels they are means of',
   attrs: ADD,
   infer: ([dy], { height, width, positionSensitive, batch, imageHeight, imageWidth }) => {
+    if (dy!.shape.length !== 4 || dy!.shape[2] !== height || dy!.shape[3] !== width) {
+      throw new ShapeError(`${formatShape(dy!.shape)} is not of ${height} by ${width} bins`, {
+        op: 'regionAdd',
+      });
+    }
     const channels = dy!.shape[1]! * (positionSensitive ? height * width : 1);
     return { shape: [batch, channels, imageHeight, imageWidth], dtype: dy!.dtype };
   },

@@ -24,6 +24,12 @@ const sliceOp = defineOp({
   summary: 'every step-th element from a start, along each axis',
   attrs: { start: 'ints', size: 'ints', step: 'ints' },
   infer: ([x], { start, size, step }) => {
+    const rank = x!.shape.length;
+    if ([start, size, step].some((list) => list.length !== rank)) {
+      throw new ShapeError(`a place for each axis of ${formatShape(x!.shape)} is wanted`, {
+        op: 'slice',
+      });
+    }
     for (let axis = 0; axis < size.length; axis++) {
       const first = start[axis]!;
       const count = size[axis]!;

@@ -1,7 +1,7 @@
 // A model's program at one size of its dimensions, on one device: code, the memory of its inputs and
 // results, and what is prepared of its weights.
 import { byteSize } from '../../base/dtype.ts';
-import { FormatError, internalError, ShapeError } from '../../base/errors.ts';
+import { FormatError, internalError, ShapeError, OutOfMemoryError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import { type Sizes, sizeAt } from '../../base/size-expression.ts';
 import { viewTypedArray } from '../../base/dtype.ts';
@@ -35,8 +35,7 @@ export class Loaded {
   readonly #updates: readonly { readonly leaf: number; readonly binding: number }[];
   #prepared = false;
 
-  /** @throws FormatError if the program does not fit the header. */
-  constructor(
+  private constructor(
     program: RunnableProgram,
     header: ModelHeader,
     sizes: Sizes,
@@ -58,11 +57,44 @@ export class Loaded {
     this.#inputs = inputs.map((_, i) =>
       leaves.findIndex((leaf) => leaf.kind === 'input' && leaf.input === i),
     );
-    this.#bind();
     this.#updates = leaves.flatMap((leaf, i) => {
       if (leaf.kind !== 'weight' || leaf.update < 0) return [];
       return [{ leaf: i, binding: program.rootBindings[leaf.update] as number }];
     });
+  }
+
+  /** @throws FormatError if the program does not fit the header. */
+  static of(
+    program: RunnableProgram,
+    header: ModelHeader,
+    sizes: Sizes,
+    device: Device,
+    weights: Weights,
+  ): Loaded {
+    const loaded = new Loaded(program, header, sizes, device, weights);
+    try {
+      loaded.#bind();
+    } catch (error) {
+      loaded.dispose();
+      throw error;
+    }
+    return loaded;
+  }
+
+  /** As `of`, for a program that was in the file: what a device stumbles over is the file's fault. */
+  static stored(
+    program: RunnableProgram,
+    header: ModelHeader,
+    sizes: Sizes,
+    device: Device,
+    weights: Weights,
+  ): Loaded {
+    try {
+      return Loaded.of(program, header, sizes, device, weights);
+    } catch (cause) {
+      if (cause instanceof OutOfMemoryError || cause instanceof FormatError) throw cause;
+      throw new FormatError(`the stored program cannot be run: ${String(cause)}`, { cause });
+    }
   }
 
   #checkFit(): void {

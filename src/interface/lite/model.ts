@@ -68,8 +68,8 @@ async function compileFor(
  *
  * @example no-run: needs a file
  * const model = await load('digits.tengen');
- * const { logits } = await model.run({ image: pixels });
- * logits.data; // Float32Array
+ * const { logits } = await model.run({ image: new Float32Array(784) });
+ * logits?.shape; // => [1, 10]
  */
 export class Model {
   readonly header: ModelHeader;
@@ -121,13 +121,25 @@ export class Model {
       const chosen = await deviceFor(options);
       return { header: read, device: chosen, weights: await Weights.read(open, read, chosen) };
     });
-    return new Model(header, file, weights, device, options).#ready();
+    return Model.#ready(header, file, weights, device, options);
   }
 
-  /** Loads the program for the sizes it was recorded with. */
-  async #ready(): Promise<this> {
-    await this.prepare({});
-    return this;
+  /** A model with the program for the sizes it was recorded with, or no memory held. */
+  static async #ready(
+    header: ModelHeader,
+    file: ModelFile,
+    weights: Weights,
+    device: Device,
+    options: LoadOptions,
+  ): Promise<Model> {
+    try {
+      const model = new Model(header, file, weights, device, options);
+      await model.prepare({});
+      return model;
+    } catch (error) {
+      weights.dispose();
+      throw error;
+    }
   }
 
   get name(): string {
@@ -156,9 +168,13 @@ export class Model {
     const all = this.#complete(sizes);
     const key = keyOf(all);
     if (this.#loaded.has(key)) return;
-    const program =
-      (await this.#stored(all)) ?? (await compileFor(this.header, all, this.device, this.numerics));
-    this.#keep(key, new Loaded(program, this.header, all, this.device, this.#weights));
+    const parts = [this.header, all, this.device, this.#weights] as const;
+    const stored = await this.#stored(all);
+    const loaded =
+      stored === null
+        ? Loaded.of(await compileFor(this.header, all, this.device, this.numerics), ...parts)
+        : Loaded.stored(stored, ...parts);
+    this.#keep(key, loaded);
   }
 
   #complete(sizes: Sizes): Sizes {
@@ -338,10 +354,10 @@ export class Model {
   async share(options: Pick<LoadOptions, 'seed'> = {}): Promise<Model> {
     this.#checkOpen();
     const { header, device, numerics } = this;
-    return new Model(header, this.#file, this.#weights.share(), device, {
+    return Model.#ready(header, this.#file, this.#weights.share(), device, {
       numerics,
       ...options,
-    }).#ready();
+    });
   }
 
   /** Milliseconds of each kernel in one more run of the program used last, where the device can tell. */
@@ -428,7 +444,7 @@ export function differenceOf(actual: ArrayLike<number>, expected: ArrayLike<numb
  * @throws DeviceError if the device is not there.
  * @example no-run: needs a file
  * const model = await load('digits.tengen', { device: 'wasm', threads: 2 });
- * (await model.check()).passed; // true
+ * (await model.check()).passed; // => true
  */
 export function load(source: ByteInput, options: LoadOptions = {}): Promise<Model> {
   return Model.load(source, options);

@@ -8,7 +8,7 @@ import type { ModelHeader } from './header.ts';
 export class Weights {
   readonly #device: Device;
   readonly #buffers: Map<string, DeviceBuffer>;
-  readonly #sizes: ReadonlyMap<string, number>;
+  readonly #sizes: Map<string, number>;
   /** Those that are this model's alone: what a run changes. */
   readonly #own: Set<string>;
   /** How many models hold the buffers that do not change. */
@@ -17,7 +17,7 @@ export class Weights {
   private constructor(
     device: Device,
     buffers: Map<string, DeviceBuffer>,
-    sizes: ReadonlyMap<string, number>,
+    sizes: Map<string, number>,
     own: Set<string>,
     holders: { count: number },
   ) {
@@ -31,22 +31,27 @@ export class Weights {
 
   /** @throws FormatError if a weight is not in the file. */
   static async read(file: SafetensorsFile, header: ModelHeader, device: Device): Promise<Weights> {
-    const buffers = new Map<string, DeviceBuffer>();
-    const sizes = new Map<string, number>();
-    const own = new Set<string>();
-    for (const leaf of header.leaves) {
-      if (leaf.kind !== 'weight') continue;
-      if (leaf.update >= 0) own.add(leaf.tensor);
-      if (buffers.has(leaf.tensor)) continue;
-      if (!file.tensors.has(leaf.tensor))
-        throw new FormatError(`there is no weight '${leaf.tensor}'`);
-      const bytes = bytesOf((await file.read(leaf.tensor)).data);
-      const buffer = device.allocate(Math.max(bytes.byteLength, 1));
-      if (bytes.byteLength > 0) device.write(buffer, 0, bytes);
-      buffers.set(leaf.tensor, buffer);
-      sizes.set(leaf.tensor, bytes.byteLength);
+    const weights = new Weights(device, new Map(), new Map(), new Set(), { count: 0 });
+    try {
+      for (const leaf of header.leaves) {
+        if (leaf.kind !== 'weight') continue;
+        if (leaf.update >= 0) weights.#own.add(leaf.tensor);
+        if (!weights.#buffers.has(leaf.tensor)) await weights.#read(file, leaf.tensor);
+      }
+      return weights;
+    } catch (error) {
+      weights.dispose();
+      throw error;
     }
-    return new Weights(device, buffers, sizes, own, { count: 0 });
+  }
+
+  async #read(file: SafetensorsFile, name: string): Promise<void> {
+    if (!file.tensors.has(name)) throw new FormatError(`there is no weight '${name}'`);
+    const bytes = bytesOf((await file.read(name)).data);
+    const buffer = this.#device.allocate(Math.max(bytes.byteLength, 1));
+    this.#buffers.set(name, buffer);
+    this.#sizes.set(name, bytes.byteLength);
+    if (bytes.byteLength > 0) this.#device.write(buffer, 0, bytes);
   }
 
   /** The same weights for another model; what runs change is copied as it is now. */

@@ -156,7 +156,7 @@ export type PassSwitches = 'all' | 'none' | Partial<Passes>;
  * setPasses('none');
  * setPasses({ ...passes(), weightPacking: true });
  * setPasses('all');
- * setPasses({ foldBatchNorm: true }); // throws ArgumentError: setPasses: there is no option 'foldBatchNorm'
+ * setPasses(JSON.parse('{"foldBatchNorm": true}')); // throws ArgumentError: setPasses: there is no option 'foldBatchNorm'
  * ```
  */
 export function setPasses(switches: PassSwitches): void {

@@ -1,4 +1,5 @@
 // Plans by device, settings and program: found again, compiled, compiled anew with what was learned.
+import { BudgetError } from '../../base/errors.ts';
 import { PlanCache } from '../../compile/cache.ts';
 import { compile } from '../../compile/compiler.ts';
 import { LoweringMemo } from '../../compile/lower/memo.ts';
@@ -77,11 +78,22 @@ export class Plans {
     const { roots } = results;
     const known = new Set(roots.map((root) => root.position));
     const wanted = [...entry.learned].filter((position) => !known.has(position));
-    entry.learnedRoots = worthKeeping(wanted, linear.nodes).sort((a, b) => a - b);
-    const kept = entry.learnedRoots.map((position) => ({ position, inPlaceOf: -1 }));
-    disposeExecutables(entry);
+    const learned = worthKeeping(wanted, linear.nodes).sort((a, b) => a - b);
+    const kept = learned.map((position) => ({ position, inPlaceOf: -1 }));
     const shelf = this.#shelfFor(device);
-    Object.assign(entry, this.#compile(device, shelf, linear, results, [...roots, ...kept]));
+    // Under a budget there may be no plan that keeps them: then the present one goes on.
+    if (settings.memoryBudget === null) disposeExecutables(entry);
+    let compiled: Compiled;
+    try {
+      compiled = this.#compile(device, shelf, linear, results, [...roots, ...kept]);
+    } catch (error) {
+      if (settings.memoryBudget === null || !(error instanceof BudgetError)) throw error;
+      entry.stale = false;
+      return;
+    }
+    if (settings.memoryBudget !== null) disposeExecutables(entry);
+    Object.assign(entry, compiled);
+    entry.learnedRoots = learned;
     // The new plan may bind less: what is computed ahead depends on which leaves are parameters.
     entry.bindings.length = 0;
     entry.stale = false;

@@ -13,6 +13,7 @@ import type { Match } from './pattern.ts';
 import { POOLING } from './pooling.ts';
 import { type GraphScope, isResult, planRegion } from './region.ts';
 import { REDUCTION } from './reduction.ts';
+import { RUNNING } from './running.ts';
 import { SHAPING } from './shaping.ts';
 import { TAPS } from './taps.ts';
 import { UNARY } from './unary.ts';
@@ -30,6 +31,7 @@ export const CONVERSIONS: Conversions = {
   ...CONVOLUTION,
   ...POOLING,
   ...TAPS,
+  ...RUNNING,
 };
 
 /** Constants with at most this many elements are computed by the export, not by the file's reader. */

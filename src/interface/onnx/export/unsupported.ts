@@ -30,8 +30,6 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   regionAdd: 'it is the gradient of region pooling, which ONNX has no op for',
   regionBest: 'RoiAlign of ONNX takes its maxima of other values',
   regionPositions: 'ONNX has no positions of maxima of regions',
-  cumprod: 'ONNX has no running product',
-  linearScan: 'ONNX has no linear recurrence',
   runningExtreme: 'ONNX has no running maximum',
   logCumSumExp: 'ONNX has no running logarithm of sums',
 };

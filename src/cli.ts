@@ -1,88 +1,109 @@
 #!/usr/bin/env node
-// The command `tengen`: what this machine computes with, and what is cached for it.
-import { cacheReport, clearCache, nativeBackend } from './backends/native/index.ts';
-import { wasmBackend } from './backends/wasm/index.ts';
-import { clearMeasuredAlgorithms, env, measuredAlgorithms } from './interface/transform/index.ts';
-import { algorithmFile } from './interface/transform/algorithm-file.ts';
-import { installAlgorithmFile } from './interface/transform/algorithm-store.ts';
-import { installEvaluator } from './interface/transform/install.ts';
-import { table } from './interface/terminal/index.ts';
-import { registerBackend } from './runtime/registry.ts';
+// The command `tengen`: finds the subcommand, loads what it needs and nothing else, and says how it ended.
+import type { CacheAccess, Command, Terminal } from './interface/command/call.ts';
 
 const HELP = `tengen COMMAND [options]
 
+  inspect FILE    what a model is: operations, shapes, parameters, work, memory; a page with its graph
+  run FILE        computes its results, and how long that takes; --fit looks for the fastest options
+  verify FILE     the same inputs on every device: names the first operation that differs
+  bench FILE      times it on every device
   env             devices of this machine, which one is used, and why others are not
-  cache           compiled kernels and programs, measured algorithms: where, how many, how large
-  cache list      every measured algorithm with the times of all that were tried
-  cache clear     removes all; they are made again when they are needed
+  cache           compiled kernels and programs, measured algorithms: list, clear
 
-  --json          as JSON
-  --help          this text
+  FILE is a program file (.tengen) or an ONNX file.
+  --json          the result as JSON
+  --help          this text; 'tengen COMMAND --help' that of a command
 
-Exit codes: 0, or 2 for a call that cannot be understood.`;
+Exit codes: 0; 1 if it failed, or if something differs; 2 for a call that cannot be understood.`;
 
-registerBackend(wasmBackend);
-registerBackend(nativeBackend);
-installEvaluator();
-installAlgorithmFile(algorithmFile());
+const commands: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ['inspect', async () => (await import('./interface/command/inspect.ts')).inspect],
+  ['run', async () => (await import('./interface/command/run.ts')).run],
+  ['verify', async () => (await import('./interface/command/verify.ts')).verify],
+  ['bench', async () => (await import('./interface/command/bench.ts')).bench],
+  ['env', async () => (await import('./interface/command/env.ts')).env],
+  ['cache', async () => (await import('./interface/command/cache.ts')).cache],
+]);
 
-function showEnvironment(json: boolean): void {
-  const environment = env();
-  if (json) {
-    console.log(JSON.stringify(environment, null, 2));
-    return;
-  }
-  const { device, threads, threadsReason, numerics, devices } = environment;
-  console.log(`device ${device}, ${threads} threads (${threadsReason}), ${numerics} numerics`);
-  for (const { name, unavailable } of devices) {
-    console.log(`  ${name.padEnd(8)} ${unavailable === null ? 'can be used' : unavailable}`);
-  }
-}
-
-function showCache(json: boolean, list: boolean): void {
-  const report = cacheReport();
-  const algorithms = measuredAlgorithms();
-  if (json) {
-    console.log(JSON.stringify({ ...report, algorithms }, null, 2));
-    return;
-  }
-  const { path, libraries, kernels, programs, bytes } = report;
-  const size = `${(bytes / 1e6).toFixed(1)} MB`;
-  console.log(
-    `${path}: ${kernels} kernels in ${libraries} libraries, ${programs} programs, ${size}`,
-  );
-  console.log(`${algorithms.length} measured algorithms`);
-  if (!list || algorithms.length === 0) return;
-  const rows = algorithms.map(({ device, operation, times }) => [
-    operation,
-    times.map(([schedule, ms]) => `${schedule} ${ms.toFixed(3)} ms`).join(', '),
-    device,
+async function registerDevices(interpreter = false): Promise<void> {
+  const [{ registerBackend }, { wasmBackend }, { nativeBackend }] = await Promise.all([
+    import('./runtime/registry.ts'),
+    import('./backends/wasm/index.ts'),
+    import('./backends/native/index.ts'),
   ]);
-  console.log(table(rows, { head: ['operation', 'schedules, the fastest first', 'device'] }));
+  registerBackend(wasmBackend);
+  registerBackend(nativeBackend);
+  if (!interpreter) return;
+  const { interpBackend } = await import('./backends/interp/index.ts');
+  registerBackend(interpBackend);
 }
 
-function run(words: readonly string[]): void {
-  const options = new Set(words.filter((word) => word.startsWith('--')));
-  const [command, argument, ...rest] = words.filter((word) => !word.startsWith('--'));
-  const unknown = [...options].filter((option) => option !== '--json' && option !== '--help');
-  const json = options.has('--json');
-  if (options.has('--help') || command === undefined || command === 'help') console.log(HELP);
-  else if (unknown.length > 0 || rest.length > 0) refuse(words);
-  else if (command === 'env' && argument === undefined) showEnvironment(json);
-  else if (command === 'cache' && argument === undefined) showCache(json, false);
-  else if (command === 'cache' && argument === 'list') showCache(json, true);
-  else if (command === 'cache' && argument === 'clear') {
-    clearMeasuredAlgorithms();
-    const { path, libraries } = clearCache();
-    console.log(
-      json ? JSON.stringify({ path, libraries }) : `removed ${path}: ${libraries} libraries`,
-    );
-  } else refuse(words);
+async function openCache(): Promise<CacheAccess> {
+  const { cacheReport, clearCache } = await import('./backends/native/index.ts');
+  return { report: cacheReport, clear: clearCache };
 }
 
-function refuse(words: readonly string[]): void {
-  console.error(`tengen: '${words.join(' ')}' is not a command\n\n${HELP}`);
-  process.exitCode = 2;
+/** What commands other than those for files need of the framework. */
+async function install(): Promise<void> {
+  const [{ installEvaluator }, { algorithmFile }, { installAlgorithmFile }] = await Promise.all([
+    import('./interface/transform/install.ts'),
+    import('./interface/transform/algorithm-file.ts'),
+    import('./interface/transform/algorithm-store.ts'),
+  ]);
+  installEvaluator();
+  installAlgorithmFile(algorithmFile());
 }
 
-run(process.argv.slice(2));
+const terminal: Terminal = {
+  print: (text) => console.log(text),
+  note: (text) => {
+    // Only where somebody watches.
+    if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}\r`);
+  },
+  devices: registerDevices,
+  cache: openCache,
+};
+
+function clearNote(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
+}
+
+/** Prints what went wrong in one line, and gives the exit code. */
+function fail(name: string, error: unknown): number {
+  clearNote();
+  const message = error instanceof Error ? error.message : String(error);
+  const isCall =
+    error instanceof Error && (error.name === 'CallError' || error.name === 'ArgumentError');
+  const advice = isCall && !message.includes('hint: ') ? `. hint: tengen ${name} --help` : '';
+  console.error(`tengen ${name}: ${message.replaceAll(/\s*\n\s*/g, ' ')}${advice}`);
+  return isCall ? 2 : 1;
+}
+
+async function main(words: readonly string[]): Promise<number> {
+  const [name, ...rest] = words;
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    console.log(HELP);
+    return 0;
+  }
+  const open = commands.get(name);
+  if (open === undefined) {
+    console.error(`tengen: '${words.join(' ')}' is not a command. hint: tengen --help`);
+    return 2;
+  }
+  try {
+    const command = await open();
+    if (rest.includes('--help') || rest.includes('-h')) {
+      console.log(command.help);
+      return 0;
+    }
+    await Promise.all([install(), registerDevices()]);
+    const code = await command.run(rest, terminal);
+    clearNote();
+    return code;
+  } catch (error) {
+    return fail(name, error);
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -39,6 +39,7 @@ const INTERFACE: Record<string, readonly string[]> = {
   lite: ['io'],
   program: ['tensor', 'transform', 'functional', 'nn', 'io', 'lite'],
   onnx: ['tensor', 'transform', 'functional', 'nn', 'io', 'linalg', 'vision'],
+  command: ['tensor', 'transform', 'io', 'lite', 'program', 'onnx', 'terminal'],
 };
 
 interface Import {

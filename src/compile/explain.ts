@@ -68,7 +68,8 @@ function choiceText(schedule: string, alternatives: readonly Alternative[] = [])
   return [`${schedule} is chosen of: ${list.join(', ')}`];
 }
 
-function flopsOf(node: Node): number {
+/** Rough arithmetic of one operation. */
+export function flopsOf(node: Node): number {
   const { kind } = node.op.lower;
   if (kind === 'matmul' || kind === 'convolution') return contractionFlops(node);
   if (kind === 'reduce') return sizeOf((node.inputs[0] as Node).shape);

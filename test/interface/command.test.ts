@@ -44,11 +44,27 @@ test('shows and clears the cache', () => {
   expect(tengen('cache').stdout).toContain('0 kernels in 0 libraries, 0 programs');
 });
 
-test('has a help text, and refuses what it does not know', () => {
+test('has help texts, and refuses what it does not know in one line', () => {
   expect(tengen().stdout).toContain('tengen COMMAND');
-  for (const words of [['bench'], ['cache', 'fill'], ['env', '--fast']]) {
+  for (const name of ['verify']) {
+    const { status, stdout } = tengen(name, '--help');
+    expect(status).toBe(0);
+    expect(stdout).toContain(`tengen ${name}`);
+  }
+  for (const words of [['fly'], ['run', 'none.tengen']]) {
     const { status, stderr } = tengen(...words);
     expect(status).toBe(2);
-    expect(stderr).toContain(`'${words.join(' ')}' is not a command`);
+    expect(stderr).toMatch(/^tengen.*hint: tengen .*--help\n$/);
   }
+});
+
+test('inspects an ONNX file, and says what is wrong with a broken one', () => {
+  const { status, stdout } = tengen('inspect', 'test/onnx/fixtures/network.onnx', '--json');
+  expect(status).toBe(0);
+  expect((JSON.parse(stdout) as { format: string }).format).toBe('onnx');
+  const broken = join(folder, 'broken.tengen');
+  writeFileSync(broken, 'no model');
+  const ended = tengen('verify', broken);
+  expect(ended.status).toBe(1);
+  expect(ended.stderr.trim().split('\n')).toHaveLength(1);
 });

@@ -1,0 +1,241 @@
+// What a program is made of, and the surgery that concerns its ends: cutting, joining, renaming.
+import { describeValue } from '../../base/checks.ts';
+import { ArgumentError } from '../../base/errors.ts';
+import { isTensor } from '../tensor/handle.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { checkForm } from './splice.ts';
+import { clone, endValue, orderOf, rewire, type Update, type Value } from './value-graph.ts';
+
+/** An input or result. */
+export interface NamedValue {
+  readonly name: string;
+  readonly value: Value;
+}
+
+/** What a program is made of. Names are wishes: who has one that is taken gets another. */
+export interface ProgramParts {
+  readonly name: string;
+  readonly inputs: readonly NamedValue[];
+  readonly outputs: readonly NamedValue[];
+  readonly updates: readonly Update[];
+  readonly weightNames: ReadonlyMap<Tensor, string>;
+  readonly nodeNames: ReadonlyMap<number, string>;
+}
+
+export function checkRecord(op: string, value: unknown, expected: string): void {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value) && !isTensor(value)) {
+    return;
+  }
+  throw new ArgumentError(`expected ${expected}, got ${describeValue(value)}`, { op });
+}
+
+/** `wish`, or the first of `wish_1`, `wish_2`... that is not taken. */
+export function freeName(wish: string, taken: { has(name: string): boolean }): string {
+  let name = wish;
+  for (let i = 1; taken.has(name); i++) name = `${wish}_${i}`;
+  return name;
+}
+
+function checkDistinct(op: string, what: string, list: readonly NamedValue[]): void {
+  const twice = list.find(({ name }, i) => list.findIndex((each) => each.name === name) < i);
+  if (twice === undefined) return;
+  throw new ArgumentError(`two ${what} are called '${twice.name}'`, {
+    op,
+    hint: `rename({ ${what}: { '${twice.name}': 'another' } }) before`,
+  });
+}
+
+function valueIn({ value }: { readonly value: Value }): Value {
+  return value;
+}
+
+/** Says that a program has no input or output of this name. */
+export function unknownEnd(
+  { name: op, inputs, outputs }: ProgramParts,
+  what: 'input' | 'output',
+  name: string,
+): ArgumentError {
+  const list = what === 'input' ? inputs : outputs;
+  const names = list.map((each) => each.name).join(', ') || 'none';
+  return new ArgumentError(`there is no ${what} '${name}'; there are: ${names}`, { op });
+}
+
+/** Every value of a program, inputs first. */
+export function orderOfParts({ inputs, outputs, updates }: ProgramParts): Value[] {
+  return orderOf([...inputs, ...outputs, ...updates].map(valueIn));
+}
+
+/** The same with other values in the place of some that are computed, or weights. */
+export function rewireParts(
+  parts: ProgramParts,
+  standIns: ReadonlyMap<Value, Value>,
+): ProgramParts {
+  const at = rewire(orderOfParts(parts), standIns);
+  const { outputs, updates } = parts;
+  return {
+    ...parts,
+    outputs: outputs.map(({ name, value }) => ({ name, value: at(value) })),
+    updates: updates.map(({ tensor, value }) => ({ tensor, value: at(value) })),
+  };
+}
+
+/** Other names for inputs and outputs, by the old ones. */
+export function renameParts(
+  parts: ProgramParts,
+  names: {
+    readonly inputs?: Readonly<Record<string, string>>;
+    readonly outputs?: Readonly<Record<string, string>>;
+  },
+): ProgramParts {
+  const renamed = (what: 'input' | 'output'): NamedValue[] => {
+    const wanted = names[`${what}s`] ?? {};
+    checkRecord('rename', wanted, 'new names by old ones');
+    const list = parts[`${what}s`];
+    const unknown = Object.keys(wanted).find((old) => !list.some(({ name }) => name === old));
+    if (unknown !== undefined) throw unknownEnd(parts, what, unknown);
+    const result = list.map(({ name, value }) => ({
+      name: Object.hasOwn(wanted, name) ? String(wanted[name]) : name,
+      value,
+    }));
+    checkDistinct('rename', `${what}s`, result);
+    return result;
+  };
+  const outputs = renamed('output');
+  // The name of an input stands in its value too.
+  const standIns = new Map<Value, Value>();
+  const inputs = renamed('input').map(({ name, value }) => {
+    const input: Value = { ...value, source: { kind: 'input', name } };
+    standIns.set(value, input);
+    return { name, value: input };
+  });
+  return { ...rewireParts({ ...parts, outputs }, standIns), inputs };
+}
+
+/** The part from `from` on, which become inputs, to `to`, or to the outputs that there are. */
+export function cutParts(
+  parts: ProgramParts,
+  from: readonly NamedValue[],
+  to: readonly NamedValue[] | null,
+): ProgramParts {
+  const op = 'cut';
+  const standIns = new Map<Value, Value>();
+  const inputs = from.map(({ name, value }): NamedValue => {
+    const input = endValue({ kind: 'input', name }, value.dtype, value.shape);
+    standIns.set(value, input);
+    return { name, value: input };
+  });
+  const at = rewire(orderOfParts(parts), standIns);
+  const outputs = (to ?? parts.outputs).map(({ name, value }) => ({ name, value: at(value) }));
+  if (outputs.length === 0) throw new ArgumentError('there must be an output', { op });
+  const needed = new Set(orderOf(outputs.map(valueIn)));
+  const unused = inputs.find(({ value }) => !needed.has(value));
+  if (unused !== undefined) {
+    throw new ArgumentError(`no output depends on '${unused.name}' alone`, { op });
+  }
+  const updates = parts.updates
+    .map(({ tensor, value }) => ({ tensor, value: at(value) }))
+    .filter(({ value }) => isComputable(value, needed, to === null ? [] : outputs));
+  const rest = parts.inputs.filter(({ value }) => !standIns.has(value) && needed.has(value));
+  const all = [...inputs, ...rest];
+  checkDistinct(op, 'inputs', all);
+  checkDistinct(op, 'outputs', outputs);
+  return { ...parts, inputs: all, outputs, updates };
+}
+
+/**
+ * Whether an update of a weight still belongs to what computes `needed`: it takes part of that and no
+ * input that is gone, and is not computed from where the program was cut.
+ */
+function isComputable(
+  update: Value,
+  needed: ReadonlySet<Value>,
+  cutAt: readonly NamedValue[],
+): boolean {
+  const order = orderOf([update]);
+  const isInput = ({ source }: Value): boolean => source?.kind === 'input';
+  if (order.some((value) => isInput(value) && !needed.has(value))) return false;
+  if (cutAt.some(({ value }) => value.source === null && order.includes(value))) return false;
+  return order.some((value) => value.source?.kind !== 'number' && needed.has(value));
+}
+
+/** One program followed by another, of whose inputs some are outputs of the first. */
+export function mergeParts(
+  mine: ProgramParts,
+  its: ProgramParts,
+  connect: Readonly<Record<string, string>>,
+): ProgramParts {
+  const op = 'merge';
+  const standIns = connections(mine, its, connect);
+  const connected = new Set(standIns.keys());
+  const order = orderOfParts(its);
+  shareWeights(mine, order, standIns);
+  const cloned = clone(order, standIns);
+  const at = (value: Value): Value => cloned.get(value) as Value;
+  const moved = ({ name, value }: NamedValue): NamedValue => ({ name, value: at(value) });
+  const updates = its.updates.map(({ tensor, value }) => ({ tensor, value: at(value) }));
+  const inputs = [
+    ...mine.inputs,
+    ...its.inputs.filter(({ value }) => !connected.has(value)).map(moved),
+  ];
+  const outputs = [
+    ...its.outputs.map(moved),
+    ...mine.outputs.filter(({ name }) => !Object.hasOwn(connect, name)),
+  ];
+  checkDistinct(op, 'inputs', inputs);
+  checkDistinct(op, 'outputs', outputs);
+  const nodeNames = new Map(mine.nodeNames);
+  for (const value of order) {
+    const name = its.nodeNames.get(value.id);
+    const { id } = at(value);
+    if (name !== undefined && !nodeNames.has(id)) nodeNames.set(id, name);
+  }
+  const before = mine.updates.filter(
+    ({ tensor }) => !updates.some((update) => update.tensor === tensor),
+  );
+  return {
+    name: mine.name,
+    inputs,
+    outputs,
+    updates: [...before, ...updates],
+    weightNames: new Map([...its.weightNames, ...mine.weightNames]),
+    nodeNames,
+  };
+}
+
+/** For inputs of `its` the outputs of `mine` that they become. */
+function connections(
+  mine: ProgramParts,
+  its: ProgramParts,
+  connect: Readonly<Record<string, string>>,
+): Map<Value, Value> {
+  const standIns = new Map<Value, Value>();
+  for (const [from, to] of Object.entries(connect)) {
+    const output = mine.outputs.find(({ name }) => name === from);
+    if (output === undefined) throw unknownEnd(mine, 'output', from);
+    const input = its.inputs.find(({ name }) => name === to);
+    if (input === undefined) throw unknownEnd(its, 'input', to);
+    checkForm('merge', `output '${from}'`, output.value, input.value, `input '${to}'`);
+    if (standIns.has(input.value)) {
+      throw new ArgumentError(`input '${to}' is connected twice`, { op: 'merge' });
+    }
+    standIns.set(input.value, output.value);
+  }
+  return standIns;
+}
+
+/** Weights that both have are one, and the second program sees what the first has assigned. */
+function shareWeights(
+  mine: ProgramParts,
+  order: readonly Value[],
+  standIns: Map<Value, Value>,
+): void {
+  const now = new Map<Tensor, Value>();
+  for (const value of orderOfParts(mine)) {
+    if (value.source?.kind === 'weight') now.set(value.source.tensor, value);
+  }
+  for (const { tensor, value } of mine.updates) now.set(tensor, value);
+  for (const value of order) {
+    const same = value.source?.kind === 'weight' ? now.get(value.source.tensor) : undefined;
+    if (same !== undefined) standIns.set(value, same);
+  }
+}

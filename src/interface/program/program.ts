@@ -1,0 +1,539 @@
+// Programs: functions of tensors as graphs that can be looked into and rewired, and that are called,
+// trained, traced and dumped like the functions they came from.
+import { checkKeys, describeValue } from '../../base/checks.ts';
+import { ArgumentError } from '../../base/errors.ts';
+import { sameShape } from '../../base/shape.ts';
+import { isTensor, notTensor, wrap } from '../tensor/handle.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
+import type { NamedState } from './capture.ts';
+import { dump } from './dump.ts';
+import { matcher, type Pattern } from './patterns.ts';
+import { ProgramNode } from './program-node.ts';
+import {
+  checkRecord,
+  cutParts,
+  freeName,
+  mergeParts,
+  type NamedValue,
+  orderOfParts,
+  type ProgramParts,
+  renameParts,
+  rewireParts,
+  unknownEnd,
+} from './program-parts.ts';
+import { checkForm, formOf, type Replacement, splice } from './splice.ts';
+import { nodesOf, orderOf, type Value } from './value-graph.ts';
+
+export interface ReplaceOptions {
+  /** What the function is given; default: the inputs of the node. Nothing that is computed from it. */
+  readonly inputs?: readonly ProgramNode[];
+  /** Tells the names of weights that the function brings along. */
+  readonly module?: NamedState;
+}
+
+/** Nodes with the names they get, or a list of nodes, which keep theirs. */
+export type Ends = readonly ProgramNode[] | Readonly<Record<string, ProgramNode>>;
+
+/** All options of `dump` but those that the program knows. */
+export type ProgramDumpOptions = Omit<DumpOptions, 'inputs' | 'module' | 'names'> & {
+  /** Tensors of a call, whose results are kept in the file. */
+  readonly inputs: readonly Tensor[];
+};
+
+/** An input or output: its name, dtype and shape. */
+export type ProgramPort = Pick<ProgramNode, 'name' | 'dtype' | 'shape'>;
+
+/**
+ * A function of tensors as a graph. Surgery gives new programs and leaves the old one as it is; they
+ * share the weights that they have in common. Made by `programOf` and `loadProgram`.
+ *
+ * @example
+ * import { programOf } from 'tengen/program';
+ * const program = programOf((x: Tensor) => x.exp().add(1), [zeros([2])]);
+ * program.call(tensor([0, 0])); // => [2, 2]
+ */
+export class Program {
+  readonly name: string;
+  /** Every node once, inputs first: those of the program, then what it computes. */
+  readonly nodes: readonly ProgramNode[];
+  /** What it holds between runs, by name: parameters, which gradients reach, and buffers. */
+  readonly weights: ReadonlyMap<string, Tensor>;
+  readonly #parts: ProgramParts;
+  readonly #order: readonly Value[];
+  readonly #byId = new Map<number, Value>();
+  readonly #names = new Map<number, string>();
+  readonly #handles = new Map<Value, ProgramNode>();
+  readonly #users = new Map<Value, Value[]>();
+
+  /** Internal: `programOf` and `loadProgram` make programs. */
+  constructor(parts: ProgramParts) {
+    this.name = parts.name;
+    this.#parts = { ...parts, nodeNames: this.#names };
+    this.#order = orderOfParts(parts);
+    this.weights = this.#nameWeights();
+    this.#nameNodes(parts.nodeNames);
+    const owner = {
+      nameOf: (value: Value) => this.#names.get(value.id) as string,
+      handleOf: (value: Value) => this.#handles.get(value) as ProgramNode,
+      usersOf: (value: Value) => this.#users.get(value) ?? [],
+    };
+    for (const value of this.#order) {
+      this.#byId.set(value.id, value);
+      this.#handles.set(value, new ProgramNode(owner, value));
+      for (const input of new Set(value.inputs)) {
+        const users = this.#users.get(input);
+        if (users === undefined) this.#users.set(input, [value]);
+        else users.push(value);
+      }
+    }
+    this.nodes = [...this.#handles.values()];
+  }
+
+  #nameWeights(): Map<string, Tensor> {
+    const weights = new Map<string, Tensor>();
+    for (const { source } of this.#order) {
+      if (source?.kind !== 'weight' || [...weights.values()].includes(source.tensor)) continue;
+      weights.set(
+        freeName(this.#parts.weightNames.get(source.tensor) ?? 'weight', weights),
+        source.tensor,
+      );
+    }
+    return weights;
+  }
+
+  #nameNodes(nodeNames: ReadonlyMap<number, string>): void {
+    const taken = new Set<string>();
+    const give = ({ id }: Value, wish: string): void => {
+      const name = freeName(wish, taken);
+      taken.add(name);
+      this.#names.set(id, name);
+    };
+    const weightNames = new Map([...this.weights].map(([name, tensor]) => [tensor, name]));
+    const rest: Value[] = [];
+    for (const value of this.#order) {
+      const { source } = value;
+      if (source?.kind === 'input') give(value, source.name);
+      else if (source?.kind === 'weight') give(value, weightNames.get(source.tensor) as string);
+      else rest.push(value);
+    }
+    // Names that were given before stay.
+    for (const value of rest) {
+      const known = nodeNames.get(value.id);
+      if (known !== undefined) give(value, known);
+    }
+    for (const value of rest) {
+      if (!this.#names.has(value.id)) give(value, value.source?.kind ?? value.op?.name ?? '');
+    }
+  }
+
+  get inputs(): readonly ProgramPort[] {
+    return this.#parts.inputs.map(({ name, value: { dtype, shape } }) => ({ name, dtype, shape }));
+  }
+
+  get outputs(): readonly ProgramPort[] {
+    return this.#parts.outputs.map(({ name, value: { dtype, shape } }) => ({ name, dtype, shape }));
+  }
+
+  /** The node that computes an output. */
+  output(name: string): ProgramNode {
+    const found = this.#parts.outputs.find((each) => each.name === name);
+    if (found !== undefined) return this.#handles.get(found.value) as ProgramNode;
+    throw unknownEnd(this.#parts, 'output', name);
+  }
+
+  // ---- a function -----------------------------------------------------------------------------
+
+  /**
+   * The only result for inputs in order; `run` gives results by name.
+   *
+   * @throws ArgumentError for another number of inputs, or if there are several results; ShapeError and
+   *   DTypeError for inputs of another form.
+   */
+  call(...inputs: readonly Tensor[]): Tensor {
+    const { outputs } = this.#parts;
+    if (outputs.length !== 1) {
+      throw new ArgumentError(`it has ${outputs.length} results`, {
+        op: this.name,
+        hint: `run({ ... }) gives ${outputs.map(({ name }) => name).join(', ')} by name`,
+      });
+    }
+    return this.#compute(inputs)[0] as Tensor;
+  }
+
+  /** Results by name, for inputs by name. Throws as `call`. */
+  run(inputs: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+    const ports = this.#parts.inputs;
+    checkRecord(this.name, inputs, 'inputs by name');
+    for (const name of Object.keys(inputs)) {
+      if (!ports.some((port) => port.name === name)) throw unknownEnd(this.#parts, 'input', name);
+    }
+    const list = ports.flatMap(({ name }) => {
+      const given = inputs[name];
+      if (given !== undefined) return [given];
+      const form = formOf(ports.find((port) => port.name === name)?.value as Value);
+      throw new ArgumentError(`input '${name}' is missing: ${form}`, { op: this.name });
+    });
+    const results = this.#compute(list);
+    return Object.fromEntries(
+      this.#parts.outputs.map(({ name }, i) => [name, results[i] as Tensor]),
+    );
+  }
+
+  #compute(inputs: readonly Tensor[]): Tensor[] {
+    const { inputs: ports, outputs, updates } = this.#parts;
+    if (inputs.length !== ports.length) {
+      const list = ports.map(({ name, value }) => `${name} ${formOf(value)}`).join(', ') || 'none';
+      throw new ArgumentError(`${inputs.length} inputs instead of ${ports.length}: ${list}`, {
+        op: this.name,
+      });
+    }
+    const given = new Map(
+      ports.map(({ name, value }, i) => {
+        const tensor = inputs[i];
+        if (!isTensor(tensor)) return notTensor(this.name, tensor);
+        checkForm(this.name, `input '${name}'`, tensor, value);
+        return [value, tensor.node] as const;
+      }),
+    );
+    const nodes = nodesOf(this.#order, given);
+    const results = [...outputs, ...updates].map(({ value }) => {
+      const node = nodes.get(value);
+      return wrap(node as NonNullable<typeof node>);
+    });
+    updates.forEach(({ tensor }, i) => tensor.assign(results[outputs.length + i] as Tensor));
+    return results.slice(0, outputs.length);
+  }
+
+  /** The weights that are trained: what optimizers take. */
+  *parameters(): Generator<Tensor> {
+    for (const [, parameter] of this.namedParameters()) yield parameter;
+  }
+
+  *namedParameters(): Generator<[string, Tensor]> {
+    for (const [name, tensor] of this.weights) {
+      if (isTrained(tensor)) yield [name, tensor];
+    }
+  }
+
+  /** The weights that are not trained. */
+  *namedBuffers(): Generator<[string, Tensor]> {
+    for (const [name, tensor] of this.weights) {
+      if (!isTrained(tensor)) yield [name, tensor];
+    }
+  }
+
+  /**
+   * Writes the program to a file at `path`, or to memory; `tengen/lite` runs it (docs/deploy.md).
+   *
+   * @throws as `fn.dump`.
+   */
+  async dump(path: string | URL | null, options: ProgramDumpOptions): Promise<DumpReport> {
+    checkRecord('dump', options, 'options: { inputs: [x] }, the tensors of a call');
+    const fn = (...args: readonly unknown[]): Tensor[] => this.#compute(args as readonly Tensor[]);
+    return dump(this.name, fn, path, {
+      ...options,
+      module: this,
+      names: {
+        inputs: this.inputs.map(({ name }) => name),
+        outputs: this.outputs.map(({ name }) => name),
+      },
+    });
+  }
+
+  // ---- looking --------------------------------------------------------------------------------
+
+  /**
+   * The nodes that end what `pattern` describes, in the order of computation.
+   *
+   * @throws ArgumentError for what is no pattern.
+   * @example
+   * import { programOf } from 'tengen/program';
+   * const program = programOf((x: Tensor) => x.exp().add(x.neg().exp()), [zeros([2])]);
+   * program.find('exp').length; // => 2
+   * program.find(['neg', 'exp']).map(({ name }) => name); // => ['exp_1']
+   */
+  find(pattern: Pattern): ProgramNode[] {
+    return this.nodes.filter(matcher(pattern));
+  }
+
+  /** The node of this name. Throws ArgumentError if there is none. */
+  node(name: string): ProgramNode {
+    const found = this.nodes.find((node) => node.name === name);
+    if (found !== undefined) return found;
+    throw new ArgumentError(`there is no node '${String(name)}'`, {
+      op: this.name,
+      hint: 'print() lists them all',
+    });
+  }
+
+  /** The program as text, a line for each node. */
+  print(): string {
+    const outputs = this.#parts.outputs.map(
+      ({ name, value }) => `return ${name} = ${this.#names.get(value.id)}`,
+    );
+    const weightNames = new Map([...this.weights].map(([name, tensor]) => [tensor, name]));
+    const updates = this.#parts.updates.map(
+      ({ tensor, value }) => `${weightNames.get(tensor)} becomes ${this.#names.get(value.id)}`,
+    );
+    return [`program ${this.name}`, ...this.nodes.map(String), ...updates, ...outputs].join('\n  ');
+  }
+
+  toString(): string {
+    return this.print();
+  }
+
+  // ---- surgery --------------------------------------------------------------------------------
+
+  /** The value that a handle names in this program: an earlier program's, if it is still here. */
+  #at(op: string, node: ProgramNode): Value {
+    if (!(node instanceof ProgramNode)) {
+      throw new ArgumentError(`expected a node of the program, got ${describeValue(node)}`, {
+        op,
+        hint: "program.find('relu')[0], or program.node('relu')",
+      });
+    }
+    const value = this.#byId.get(node.id);
+    if (value !== undefined) return value;
+    throw new ArgumentError(`node '${node.name}' is not in this program`, {
+      op,
+      hint: 'it was replaced or cut off, or is of another program: look for it again',
+    });
+  }
+
+  #with(changed: Partial<ProgramParts>): Program {
+    return new Program({ ...this.#parts, ...changed });
+  }
+
+  /** The same with other values in the place of some. */
+  #rewired(standIns: ReadonlyMap<Value, Value>): Program {
+    return new Program(rewireParts(this.#parts, standIns));
+  }
+
+  /** Puts what `fn` makes of some values in the place of others. */
+  #spliced(
+    op: string,
+    fn: Replacement,
+    given: readonly Value[],
+    like: Value,
+    module: NamedState | undefined,
+    place: (made: Value) => ReadonlyMap<Value, Value>,
+  ): Program {
+    const known = new Map(
+      this.#order.flatMap((value) =>
+        value.source?.kind === 'weight' ? [[value.source.tensor, value] as const] : [],
+      ),
+    );
+    const made = splice(op, fn, given, known, module);
+    checkForm(op, 'the result of the function', made.value, like);
+    const again = made.updates.find(({ tensor }) =>
+      this.#parts.updates.some((update) => update.tensor === tensor),
+    );
+    if (again !== undefined) {
+      throw new ArgumentError('the function assigns to a weight that the program assigns to', {
+        op,
+      });
+    }
+    const program = this.#rewired(place(made.value));
+    return program.#with({
+      updates: [...program.#parts.updates, ...made.updates],
+      weightNames: new Map([...made.weightNames, ...this.#parts.weightNames]),
+    });
+  }
+
+  /**
+   * What `fn` computes in the place of a node, or of each of several: of the node's inputs, or of other
+   * nodes that `inputs` names. Weights that only the old node needed are gone; tensors that `fn` closes
+   * over become weights.
+   *
+   * @throws ShapeError or DTypeError unless the result is of the node's shape and dtype; ArgumentError
+   *   for nodes that are not in the program.
+   * @example
+   * import { programOf } from 'tengen/program';
+   * const program = programOf((x: Tensor) => x.relu().add(1), [zeros([2])]);
+   * const other = program.replace(program.find('relu'), (x) => x.abs());
+   * other.call(tensor([-2, 3])); // => [3, 4]
+   * program.call(tensor([-2, 3])); // => [1, 4]
+   */
+  replace(
+    node: ProgramNode | readonly ProgramNode[],
+    fn: Replacement,
+    options: ReplaceOptions = {},
+  ): Program {
+    const op = 'replace';
+    checkKeys(op, options, ['inputs', 'module']);
+    if (isList(node)) {
+      return node.reduce<Program>((program, each) => program.replace(each, fn, options), this);
+    }
+    const value = this.#at(op, node);
+    if (value.source?.kind === 'input') {
+      throw new ArgumentError(`'${node.name}' is an input of the program`, {
+        op,
+        hint: 'insertAfter changes what its users take; cut makes another node an input',
+      });
+    }
+    const given = options.inputs?.map((input) => this.#at(op, input)) ?? value.inputs;
+    if (given.some((input) => orderOf([input]).includes(value))) {
+      throw new ArgumentError(`the function is given what is computed from '${node.name}'`, { op });
+    }
+    return this.#spliced(op, fn, given, value, options.module, (made) => new Map([[value, made]]));
+  }
+
+  /**
+   * What takes a node takes `fn` of it from now on, which has the same shape and dtype.
+   *
+   * @throws as `replace`.
+   */
+  insertAfter(
+    node: ProgramNode,
+    fn: Replacement,
+    options: Pick<ReplaceOptions, 'module'> = {},
+  ): Program {
+    const op = 'insertAfter';
+    checkKeys(op, options, ['module']);
+    const value = this.#at(op, node);
+    return this.#spliced(
+      op,
+      fn,
+      [value],
+      value,
+      options.module,
+      (made) => new Map([[value, made]]),
+    );
+  }
+
+  /**
+   * A node takes `fn` of one of its inputs from now on; others that use that input do not.
+   *
+   * @throws as `replace`; ArgumentError if there is no such input.
+   */
+  insertBefore(
+    node: ProgramNode,
+    inputIndex: number,
+    fn: Replacement,
+    options: Pick<ReplaceOptions, 'module'> = {},
+  ): Program {
+    const op = 'insertBefore';
+    checkKeys(op, options, ['module']);
+    const value = this.#at(op, node);
+    const input = value.inputs[inputIndex];
+    if (input === undefined) {
+      throw new ArgumentError(
+        `'${node.name}' has ${value.inputs.length} inputs, there is none ${String(inputIndex)}`,
+        { op },
+      );
+    }
+    return this.#spliced(op, fn, [input], input, options.module, (made) => {
+      const inputs = value.inputs.map((each, i) => (i === inputIndex ? made : each));
+      return new Map([[value, { ...value, inputs }]]);
+    });
+  }
+
+  /**
+   * Takes a node out: its users take its input in its place, the one of the same shape and dtype.
+   *
+   * @param keep the position of that input, if several are.
+   * @throws ArgumentError unless there is one.
+   * @example
+   * import { programOf } from 'tengen/program';
+   * const program = programOf((x: Tensor) => x.relu().mul(2), [zeros([2])]);
+   * program.delete(program.node('relu')).call(tensor([-2, 3])); // => [-4, 6]
+   */
+  delete(node: ProgramNode, keep?: number): Program {
+    const op = 'delete';
+    const value = this.#at(op, node);
+    const fits = (input: Value | undefined): boolean =>
+      input?.dtype === value.dtype && sameShape(input.shape, value.shape);
+    const fitting = [...value.inputs.keys()].filter((i) => fits(value.inputs[i]));
+    const [first] = fitting;
+    const isClear = new Set(fitting.map((i) => value.inputs[i])).size === 1;
+    const chosen = keep ?? (isClear ? first : undefined);
+    if (chosen !== undefined && fitting.includes(chosen)) {
+      return this.#rewired(new Map([[value, value.inputs[chosen] as Value]]));
+    }
+    const list = value.inputs.map((input) => formOf(input)).join(', ') || 'none';
+    throw new ArgumentError(
+      `one input of '${node.name}' must be ${formOf(value)}, as it is; its inputs: ${list}`,
+      {
+        op,
+        hint: fitting.length > 1 ? `say which: one of ${fitting.join(', ')}` : 'use replace',
+      },
+    );
+  }
+
+  /**
+   * The part of the program from `inputs` on, which become its inputs, and up to `outputs`, its results.
+   * Inputs, weights and updates of weights that nothing in it needs are gone; inputs of the program that
+   * it still needs follow after the new ones.
+   *
+   * @throws ArgumentError for nodes that are not there, or inputs that no output depends on.
+   * @example
+   * import { programOf } from 'tengen/program';
+   * const program = programOf((x: Tensor) => x.mul(2).relu().exp(), [zeros([2])]);
+   * program.cut({ outputs: program.find('relu') }).call(tensor([-1, 3])); // => [0, 6]
+   * program.cut({ inputs: program.find('relu') }).call(tensor([0, 0])); // => [1, 1]
+   */
+  cut(ends: { readonly inputs?: Ends; readonly outputs?: Ends }): Program {
+    const op = 'cut';
+    checkKeys(op, ends, ['inputs', 'outputs']);
+    const inputs = this.#ends(op, ends.inputs ?? []);
+    const outputs = ends.outputs === undefined ? null : this.#ends(op, ends.outputs);
+    return new Program(cutParts(this.#parts, inputs, outputs));
+  }
+
+  #ends(op: string, ends: Ends): NamedValue[] {
+    if (isNodeList(ends)) {
+      return ends.map((node) => {
+        const value = this.#at(op, node);
+        const output = this.#parts.outputs.find((each) => each.value === value);
+        return { name: output?.name ?? (this.#names.get(value.id) as string), value };
+      });
+    }
+    checkRecord(op, ends, 'nodes, or nodes by name');
+    return Object.entries(ends).map(([name, node]) => ({ name, value: this.#at(op, node) }));
+  }
+
+  /**
+   * This program followed by another: outputs of this one become inputs of that. Its inputs are those of
+   * this and the unconnected ones of the other; its results those of the other and the unconnected ones
+   * of this.
+   *
+   * @throws ArgumentError for names that are not there, or that both have; ShapeError and DTypeError for
+   *   ends that do not fit.
+   * @example
+   * import { programOf } from 'tengen/program';
+   * const first = programOf((x: Tensor) => x.mul(2), [zeros([2])]);
+   * const second = programOf((x: Tensor) => x.add(1), [zeros([2])]);
+   * first.merge(second, { connect: { output: 'input' } }).call(tensor([1, 2])); // => [3, 5]
+   */
+  merge(other: Program, options: { readonly connect: Readonly<Record<string, string>> }): Program {
+    const op = 'merge';
+    if (!(other instanceof Program)) {
+      throw new ArgumentError(`expected a program, got ${describeValue(other)}`, { op });
+    }
+    checkKeys(op, options, ['connect']);
+    checkRecord(op, options.connect, 'names: { connect: { output: "input" } }');
+    return new Program(mergeParts(this.#parts, other.#parts, options.connect));
+  }
+
+  /** The same program with other names for inputs and outputs: old names to new ones. */
+  rename(names: {
+    readonly inputs?: Readonly<Record<string, string>>;
+    readonly outputs?: Readonly<Record<string, string>>;
+  }): Program {
+    checkKeys('rename', names, ['inputs', 'outputs']);
+    return new Program(renameParts(this.#parts, names));
+  }
+}
+
+function isTrained(tensor: Tensor): boolean {
+  return tensor.requiresGrad;
+}
+
+function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
+}
+
+function isNodeList(ends: Ends): ends is readonly ProgramNode[] {
+  return Array.isArray(ends);
+}

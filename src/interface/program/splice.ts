@@ -1,0 +1,110 @@
+// What functions add to programs: their graph, on values of the program, and the weights they bring.
+import { describeValue } from '../../base/checks.ts';
+import { byteSize, type DType } from '../../base/dtype.ts';
+import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
+import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts';
+import { Buffer, Parameter } from '../nn/parameter.ts';
+import { fromBytes, ownerOf, tensorOn } from '../tensor/handle.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { type Capture, capture, type NamedState } from './capture.ts';
+import { endValue, type Update, type Value, valuesOf } from './value-graph.ts';
+
+/** An ordinary function that stands for a node. */
+export type Replacement = (...inputs: Tensor[]) => Tensor;
+
+interface Form {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** A dtype and shape for messages. */
+export function formOf({ dtype, shape }: Form): string {
+  return `${dtype} ${formatShape(shape)}`;
+}
+
+/** Throws unless `given` is of the form that is expected. */
+export function checkForm(
+  op: string,
+  what: string,
+  given: Form,
+  expected: Form,
+  taker?: string,
+): void {
+  const same = sameShape(given.shape, expected.shape);
+  if (same && given.dtype === expected.dtype) return;
+  const wanted = `${taker === undefined ? '' : `${taker} takes `}${formOf(expected)}`;
+  const message = `${what}: expected ${wanted}, got ${formOf(given)}`;
+  throw same ? new DTypeError(message, { op }) : new ShapeError(message, { op });
+}
+
+/** The tensor that a weight of a recorded function is: its owner's, else a copy of its value. */
+function tensorFor(leaf: Tensor): Tensor {
+  const owner = ownerOf(leaf.node);
+  if (owner !== null) return owner;
+  const plain = tensorOn(leaf.node);
+  return plain.tracked ? new Parameter(plain) : new Buffer(plain);
+}
+
+/** The values of what was captured, on `inputs`; weights in `known` are those that stand there. */
+export function valuesOfCapture(
+  captured: Capture,
+  inputs: readonly Value[],
+  known: ReadonlyMap<Tensor, Value>,
+): { outputs: Value[]; updates: Update[]; weightNames: Map<Tensor, string> } {
+  const weightNames = new Map<Tensor, string>();
+  const tensors = new Map<string, Tensor>();
+  const leaves = new Map(known);
+  const weightOf = ({ tensor: name }: { readonly tensor: string }): Value => {
+    let tensor = tensors.get(name);
+    if (tensor === undefined) {
+      tensor = tensorFor(captured.weights.get(name) as Tensor);
+      tensors.set(name, tensor);
+      weightNames.set(tensor, name);
+    }
+    let leaf = leaves.get(tensor);
+    if (leaf === undefined) {
+      leaf = endValue({ kind: 'weight', tensor }, tensor.dtype, tensor.shape);
+      leaves.set(tensor, leaf);
+    }
+    return leaf;
+  };
+  const { graph, leaves: ends, scalars, draws } = captured;
+  const roots = valuesOf({ graph, leaves: ends, scalars, draws }, inputs, weightOf);
+  const updates = ends.flatMap((leaf): Update[] =>
+    leaf.kind === 'weight' && leaf.update >= 0
+      ? [{ tensor: tensors.get(leaf.tensor) as Tensor, value: roots[leaf.update] as Value }]
+      : [],
+  );
+  return { outputs: roots.slice(0, captured.outputs.length), updates, weightNames };
+}
+
+/** What `fn` computes of values of a program, whose weights are `known`. */
+export function splice(
+  op: string,
+  fn: Replacement,
+  given: readonly Value[],
+  known: ReadonlyMap<Tensor, Value>,
+  module: NamedState | undefined,
+): { value: Value; updates: Update[]; weightNames: Map<Tensor, string> } {
+  if (typeof fn !== 'function') {
+    throw new ArgumentError(`expected a function of tensors, got ${describeValue(fn)}`, { op });
+  }
+  const args = given.map(({ dtype, shape }) =>
+    fromBytes(new Uint8Array(sizeOf(shape) * byteSize(dtype)), shape, dtype),
+  );
+  const captured = capture(fn as (...args: readonly unknown[]) => unknown, args, {
+    name: op,
+    inputNames: args.map((_, i) => String(i)),
+    module,
+  });
+  if (captured.outputs.length !== 1) {
+    throw new ArgumentError(
+      `the function gives ${captured.outputs.length} tensors instead of one`,
+      {
+        op,
+      },
+    );
+  }
+  const { outputs, ...rest } = valuesOfCapture(captured, given, known);
+  return { value: outputs[0] as Value, ...rest };
+}

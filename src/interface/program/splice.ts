@@ -32,8 +32,10 @@ export function checkForm(
 ): void {
   const same = sameShape(given.shape, expected.shape);
   if (same && given.dtype === expected.dtype) return;
-  const wanted = `${taker === undefined ? '' : `${taker} takes `}${formOf(expected)}`;
-  const message = `${what}: expected ${wanted}, got ${formOf(given)}`;
+  const message =
+    taker === undefined
+      ? `${what}: expected ${formOf(expected)}, got ${formOf(given)}`
+      : `${what} is ${formOf(given)}, ${taker} takes ${formOf(expected)}`;
   throw same ? new DTypeError(message, { op }) : new ShapeError(message, { op });
 }
 

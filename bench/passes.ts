@@ -155,7 +155,9 @@ function measure(subject: string, build: Subject): Row[] {
 }
 
 function print(rows: readonly Row[]): void {
-  const header = ['passes', 'ms', 'over all', 'kernels', 'arena, MB', 'of the sum', 'difference'];
+  const header = ['passes', 'ms', 'over all', 'shortest, ms', 'over all'];
+  header.push('kernels', 'arena, MB', 'of the sum', 'difference');
+  const [all, none] = rows as [Row, Row];
   console.log(`\n${rows[0]!.subject}, ${values.device}, ${values.threads} threads\n`);
   console.log(`| ${header.join(' | ')} |\n|${header.map(() => ' --- ').join('|')}|`);
   for (const row of rows) {
@@ -163,6 +165,8 @@ function print(rows: readonly Row[]): void {
       row.passes,
       row.medianMs.toPrecision(3),
       row.overAll.toFixed(2),
+      row.minMs.toPrecision(3),
+      (row.minMs / all.minMs).toFixed(2),
       row.kernels,
       (row.arenaBytes / 1e6).toFixed(2),
       (row.arenaBytes / row.unplannedBytes).toFixed(2),
@@ -170,8 +174,10 @@ function print(rows: readonly Row[]): void {
     ];
     console.log(`| ${cells.join(' | ')} |`);
   }
-  const [all, none] = rows as [Row, Row];
-  console.log(`\nall over none: ${(all.medianMs / none.medianMs).toFixed(2)}`);
+  const [medians, shortest] = [all.medianMs / none.medianMs, all.minMs / none.minMs];
+  console.log(
+    `\nall over none: ${medians.toFixed(2)} by medians, ${shortest.toFixed(2)} by the shortest`,
+  );
 }
 
 const table: Row[] = [];

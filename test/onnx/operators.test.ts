@@ -74,6 +74,33 @@ const CASES: readonly (readonly [
     [2, 2],
     [11, 12, 23, 24],
   ],
+  [
+    'each element its own statistics, before version 9',
+    'BatchNormalization',
+    {
+      inputs: [
+        f32([2, 1, 2], 1, 2, 3, 4),
+        f32([1, 2], 2, 1),
+        f32([1, 2], 0, 10),
+        f32([1, 2], 1, 2),
+        f32([1, 2], 3.5, 0.5),
+      ],
+      attributes: { epsilon: 0.5, spatial: 0 },
+      opset: 7,
+    },
+    [2, 1, 2],
+    [0, 10, 2, 12],
+  ],
+  ...(['output_half_pixel', 'half_pixel'] as const).map((mode, i): (typeof CASES)[number] => [
+    `the largest weighted pixel, ${mode}`,
+    'RoiAlign',
+    {
+      inputs: [f32([1, 1, 3, 3], 0, 1, 2, 3, 4, 5, 6, 7, 8), f32([1, 4], 0, 0, 2, 2), i64([1], 0)],
+      attributes: { mode: 'max', coordinate_transformation_mode: mode },
+    },
+    [1, 1, 1, 1],
+    [i === 0 ? 2 : 4],
+  ]),
   ['integers are cut off', 'Div', { inputs: [i64([2], 7, -7), i64([], 2)] }, [2], [3, -3], 'int64'],
   [
     'unsigned 16 bits wrap',

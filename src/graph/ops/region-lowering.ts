@@ -454,3 +454,81 @@ export function lowerRegionPositions(
   });
   return { gridIndex: item, gridSize, body };
 }
+
+/** Samples with the largest values: one grid item per region and channel. */
+export function lowerRegionBest(
+  context: KernelContext,
+  node: Node,
+  attrs: RegionAttrs & { readonly corners: boolean },
+): KernelBody {
+  const { builder } = context;
+  const [count, channels] = node.shape as readonly [number, number];
+  const [images, , height, width] = node.inputs[0]!.shape as readonly [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const gridSize = count * channels;
+  const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
+  const [region, channel] = unflatten(builder, item, [count, channels]) as [Expression, Expression];
+  const type = valueTypeOf(node.inputs[0]!.dtype);
+  const body = overBins(builder, attrs, (row, column) => {
+    const emit = new Emit(builder);
+    const number = (k: number): Expression =>
+      emit.pin(`region${k}`, regionNumber(context, node, region, k));
+    const [top, bottom, left, right] = [number(2), number(4), number(1), number(3)];
+    const down = alignAxis(emit, 'y', [top, bottom], row, attrs.height, height, attrs);
+    const across = alignAxis(emit, 'x', [left, right], column, attrs.width, width, attrs);
+    const image = imageOf(context, emit, node, { region, row, column }, images);
+    const best = builder.variable('best', type, { mutable: true });
+    const found = builder.variable('found', 'i32', { mutable: true });
+    const search = countedLoop(builder, 'ySample', down.count, (i) => {
+      const outer = new Emit(builder);
+      const ys = down.taps(outer, i);
+      const inner = countedLoop(builder, 'xSample', across.count, (j) => {
+        const own = new Emit(builder);
+        const xs = across.taps(own, j);
+        const terms = ys.flatMap((y) =>
+          xs.map((x) =>
+            own.pin(
+              'term',
+              builder.mul(
+                builder.mul(y.weight!, x.weight!),
+                context.read(0, [image, channel, y.at, x.at]),
+              ),
+            ),
+          ),
+        );
+        const sample = builder.add(builder.mul(i, across.count), j);
+        const values = attrs.corners
+          ? terms
+          : [
+              own.pin(
+                'value',
+                terms.reduce<Expression>((a, b) => builder.add(a, b), builder.constant(0, type)),
+              ),
+            ];
+        const statements = values.flatMap((value, corner): Statement[] => {
+          const place = attrs.corners ? builder.offset(builder.scale(sample, 4), corner) : sample;
+          const better = builder.variable('better', builder.compare('gt', value, best).type);
+          return [
+            { kind: 'let', variable: better, value: builder.compare('gt', value, best) },
+            { kind: 'assign', variable: found, value: builder.select(better, place, found) },
+            { kind: 'assign', variable: best, value: builder.select(better, value, best) },
+          ];
+        });
+        return [...own.statements, ...statements];
+      });
+      return [...outer.statements, ...inner];
+    });
+    return [
+      ...emit.statements,
+      { kind: 'declare', variable: best, value: builder.constant(-Infinity, type) },
+      { kind: 'declare', variable: found, value: builder.constant(-1) },
+      ...search,
+      ...context.write([region, channel, row, column], found),
+    ];
+  });
+  return { gridIndex: item, gridSize, body };
+}

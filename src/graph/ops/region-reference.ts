@@ -131,3 +131,43 @@ export function maximumAt(
   }
   return found;
 }
+
+/** Number of a bin's first largest sample, or corner of a sample; -1 if there is none. */
+export function bestAt(
+  x: ReferenceTensor,
+  regions: ReferenceTensor,
+  at: { readonly r: number; readonly c: number; readonly row: number; readonly column: number },
+  attrs: RegionAttrs & { readonly corners: boolean },
+): number {
+  const [batch, x1, y1, x2, y2] = [0, 1, 2, 3, 4].map((k) => elementAt(regions, [at.r, k])) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  const [images, , rows, columns] = x.shape as readonly [number, number, number, number];
+  const down = axisTaps(y1, y2, at.row, attrs.height, rows, attrs).groups;
+  const across = axisTaps(x1, x2, at.column, attrs.width, columns, attrs).groups;
+  const image = Math.min(Math.max(Math.trunc(batch), 0), images - 1);
+  let found = -1;
+  let best = -Infinity;
+  down.forEach((ys, i) => {
+    across.forEach((xs, j) => {
+      // What is outside counts as nothing, four times.
+      const terms = [0, 1].flatMap((a) =>
+        [0, 1].map((b) => {
+          const [y, point] = [ys[a], xs[b]];
+          if (y === undefined || point === undefined) return 0;
+          return y.weight * point.weight * elementAt(x, [image, at.c, y.at, point.at]);
+        }),
+      );
+      const sample = i * across.length + j;
+      const values = attrs.corners ? terms : [terms.reduce((sum, term) => sum + term, 0)];
+      values.forEach((value, corner) => {
+        if (value > best) [found, best] = [attrs.corners ? 4 * sample + corner : sample, value];
+      });
+    });
+  });
+  return found;
+}

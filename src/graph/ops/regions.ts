@@ -6,8 +6,13 @@ import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../node.ts';
 import { type AttrsOf, defineOp, makeNode, type ReferenceTensor, type Sample } from '../op.ts';
 import { elementAt, fillReference, flatPosition, forEachIndex } from './reference.ts';
-import { lowerRegionAdd, lowerRegionMean, lowerRegionPositions } from './region-lowering.ts';
-import { maximumAt, tapsOfBin } from './region-reference.ts';
+import {
+  lowerRegionAdd,
+  lowerRegionBest,
+  lowerRegionMean,
+  lowerRegionPositions,
+} from './region-lowering.ts';
+import { bestAt, maximumAt, tapsOfBin } from './region-reference.ts';
 import { distinctTensor, randomTensor, tensorOf } from './samples.ts';
 
 const REGIONS = {
@@ -206,6 +211,46 @@ const regionPositionsOp = defineOp({
   },
 });
 
+const regionBestOp = defineOp({
+  name: 'regionBest',
+  summary: 'which sample of each bin is the largest, row-major; -1 if a bin has none',
+  attrs: { ...REGIONS, corners: 'flag' },
+  infer: ([x, regions], { height, width }) => {
+    checkRegions('regionBest', x!, regions!);
+    return { shape: [regions!.shape[0]!, x!.shape[1]!, height, width], dtype: 'int32' };
+  },
+  gradient: { nonDifferentiable: 'a number of a sample is an integer' },
+  lower: {
+    kind: 'custom',
+    evaluations: () => [8, 20],
+    lower: (context, attrs, node) => lowerRegionBest(context, node, attrs),
+  },
+  reference: ([x, regions], attrs, output) =>
+    fillReference(output, ([r, c, row, column]) =>
+      bestAt(x!, regions!, { r: r!, c: c!, row: row!, column: column! }, attrs),
+    ),
+  samples: () => {
+    // Samples at irregular places: elsewhere several are equal but for rounding.
+    const odd = tensorOf(
+      [3, 5],
+      [0, 0.53, 0.27, 4.61, 3.79, 1, -1.37, 1.09, 2.23, 8.31, 0, 7.43, 1.17, 9.19, 2.57],
+    );
+    const [base, dense, , , , , , none, empty] = regionSamples();
+    const made = [
+      { ...base!, regions: odd },
+      { ...dense!, regions: odd },
+      { ...none!, channels: 1 },
+      { ...empty!, regions: odd },
+    ];
+    return made.flatMap(({ regions, channels, attrs }) =>
+      [false, true].map((corners) => ({
+        inputs: [distinctTensor([2, channels, 5, 6]), regions],
+        attrs: { ...attrs, corners },
+      })),
+    );
+  },
+});
+
 /**
  * Means of x [n, c, h, w] over the bins of regions [k, 5], rows (image, x1, y1, x2, y2): [k, c, height,
  * width]. No gradient flows to the regions.
@@ -227,4 +272,16 @@ export function regionPositions(
   attrs: Pick<RegionAttrs, 'height' | 'width' | 'spatialScale'>,
 ): Node {
   return makeNode(regionPositionsOp, [x, regions], attrs);
+}
+
+/**
+ * Numbers of the largest samples of regions' bins, int32 [k, c, height, width]: row-major among the
+ * samples of a bin; with `corners` of the largest weighted pixel, four for each sample.
+ */
+export function regionBest(
+  x: Node,
+  regions: Node,
+  attrs: RegionAttrs & { readonly corners: boolean },
+): Node {
+  return makeNode(regionBestOp, [x, regions], attrs);
 }

@@ -28,6 +28,7 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   pathScores: 'ONNX has no sum over alignments',
   regionMean: 'RoiAlign of ONNX places its samples elsewhere',
   regionAdd: 'it is the gradient of region pooling, which ONNX has no op for',
+  regionBest: 'RoiAlign of ONNX takes its maxima of other values',
   regionPositions: 'ONNX has no positions of maxima of regions',
   runningExtreme: 'ONNX has no running maximum',
   logCumSumExp: 'ONNX has no running logarithm of sums',

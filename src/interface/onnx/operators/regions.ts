@@ -1,10 +1,10 @@
 // Regions of images and windows that are moved.
-import { FormatError, ShapeError } from '../../../base/errors.ts';
+import { ShapeError } from '../../../base/errors.ts';
 import { formatShape } from '../../../base/shape.ts';
 import * as F from '../../functional/index.ts';
-import { type Tensor, arange, cat, maximum, where } from '../../tensor/index.ts';
+import { cat } from '../../tensor/index.ts';
 import { deformConv2d } from '../../vision/ops/deform-conv.ts';
-import { roiAlign, roiPool } from '../../vision/ops/regions.ts';
+import { roiAlign, roiAlignCorners, roiPool } from '../../vision/ops/regions.ts';
 import { float, int, ints, required, text } from '../attributes.ts';
 import { type Call, type Operator, defineOperator } from '../operator.ts';
 import type { TensorValue } from '../values.ts';
@@ -41,78 +41,12 @@ function align(call: Call<AlignAttributes>): TensorValue {
   if (x.ndim !== 4 || boxes.ndim !== 2 || boxes.shape[1] !== 4) {
     throw new ShapeError(`regions ${formatShape(boxes.shape)} of ${formatShape(x.shape)}`);
   }
-  if (mode === 'max') return as(call.type(0), alignedMaxima(x, boxes, images, call.attributes));
   const regions = cat([images.to(x.dtype).unsqueeze(1), boxes], 1);
   const options = { outputSize, spatialScale, samplingRatio, aligned };
-  return as(call.type(0), roiAlign(x, regions, options));
-}
-
-/** Where the samples of each bin lie along an axis, [regions, bins × samples]. */
-function samplePlaces(
-  low: Tensor,
-  high: Tensor,
-  bins: number,
-  { aligned, sampling_ratio: samples, spatial_scale: scale }: AlignAttributes,
-): Tensor {
-  const offset = aligned ? 0.5 : 0;
-  const start = low.mul(scale).sub(offset);
-  const size = high.sub(low).mul(scale);
-  // Without the half pixel no region is smaller than a pixel.
-  const span = aligned ? size : maximum(size, 1);
-  const steps = arange(bins * samples)
-    .to(low.dtype)
-    .add(0.5)
-    .div(bins * samples);
-  return start.unsqueeze(1).add(span.unsqueeze(1).mul(steps));
-}
-
-/** The two pixels around each place with their weights; what is far outside counts nothing. */
-function neighbours(places: Tensor, length: number) {
-  const inside = places.ge(-1).logicalAnd(places.le(length));
-  const clamped = places.clamp(0, length - 1);
-  const low = clamped.floor();
-  const high = low.add(1).clamp(null, length - 1);
-  const rest = clamped.sub(low);
-  return [
-    { index: low.to('int32'), weight: where(inside, rest.rsub(1), 0) },
-    { index: high.to('int32'), weight: where(inside, rest, 0) },
-  ] as const;
-}
-
-/** The largest weighted pixel of a bin: as the standard has it, not of interpolated values. */
-function alignedMaxima(
-  x: Tensor,
-  boxes: Tensor,
-  images: Tensor,
-  attributes: AlignAttributes,
-): Tensor {
-  const { output_height: rows, output_width: columns, sampling_ratio: samples } = attributes;
-  if (!(samples >= 1)) throw new FormatError('maxima need a sampling_ratio of at least 1');
-  const [, channels = 0, height = 0, width = 0] = x.shape;
-  const count = boxes.shape[0] ?? 0;
-  const [x1, y1, x2, y2] = [0, 1, 2, 3].map((i) => boxes.select(1, i)) as [
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-  ];
-  const vertical = neighbours(samplePlaces(y1, y2, rows, attributes), height);
-  const horizontal = neighbours(samplePlaces(x1, x2, columns, attributes), width);
-  const plane = x.indexSelect(0, images.to('int32')).reshape([count, channels, height * width]);
-  const points = rows * samples * columns * samples;
-  const parts = vertical.flatMap((v) =>
-    horizontal.map((h) => {
-      const index = v.index.mul(width).unsqueeze(2).add(h.index.unsqueeze(1));
-      const weight = v.weight.unsqueeze(2).mul(h.weight.unsqueeze(1)).reshape([count, 1, points]);
-      const read = plane.gather(
-        2,
-        index.reshape([count, 1, points]).expand([count, channels, points]),
-      );
-      return read.mul(weight);
-    }),
-  );
-  const largest = parts.reduce((a, b) => maximum(a, b));
-  return largest.reshape([count, channels, rows, samples, columns, samples]).amax([3, 5]);
+  // The standard's maxima are of weighted pixels, not of interpolated values.
+  const result =
+    mode === 'max' ? roiAlignCorners(x, regions, options) : roiAlign(x, regions, options);
+  return as(call.type(0), result);
 }
 
 type DeformAttributes = WindowAttributes & {

@@ -12,6 +12,7 @@ import type { Node } from '../../../graph/node.ts';
 import * as ops from '../../../graph/ops/index.ts';
 import type { RegionAttrs } from '../../../graph/ops/regions.ts';
 import { perAxis, type Sizes } from '../../functional/windows.ts';
+import { pointTaps } from '../../functional/sampling.ts';
 import { castNode, isTensor, listOf, wrap } from '../../tensor/handle.ts';
 import { rangeNode } from '../../tensor/index-values.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
@@ -68,7 +69,11 @@ function inImages(op: string, regions: Node, images: number): Node {
 }
 
 /** Features [n, c, h, w] and regions, checked. */
-function operands(op: string, x: Tensor, boxes: Regions): { features: Node; regions: Node } {
+export function regionOperands(
+  op: string,
+  x: Tensor,
+  boxes: Regions,
+): { features: Node; regions: Node } {
   const features = floatNode(op, x);
   if (features.shape.length !== 4 || features.shape.slice(2).includes(0)) {
     throw new ShapeError(`takes features [n, c, h, w], got ${formatShape(features.shape)}`, { op });
@@ -90,10 +95,102 @@ function attrsOf(
   return { ...fixed, height, width, spatialScale, samples, aligned };
 }
 
+export interface RoiAlignModeOptions extends RoiAlignOptions {
+  /** Whether coordinates are those of pixel edges; default false. */
+  readonly aligned?: boolean;
+  /** What is made of the samples of a bin: their mean, or the largest; default avg. */
+  readonly mode?: 'avg' | 'max';
+}
+
+/** Samples of one axis: where the first of each bin lies, how far they are apart, and how many. */
+function samplesAlong(
+  regions: Node,
+  [from, to]: readonly [number, number],
+  bins: number,
+  { samples, aligned, spatialScale }: RegionAttrs,
+) {
+  const { dtype } = regions;
+  const number = (value: number): Node => ops.constant(value, dtype);
+  const side = (k: number): Node =>
+    ops.sub(
+      ops.mul(ops.narrowAxis(regions, 1, k, 1), number(spatialScale)),
+      number(aligned ? 0.5 : 0),
+    );
+  const start = side(from);
+  const extent = ops.sub(side(to), start);
+  const length = aligned ? extent : ops.maximum(extent, number(1));
+  const width = ops.div(length, number(bins));
+  const count = samples > 0 ? number(samples) : ops.maximum(ops.ceil(width), number(1));
+  const first = ops.add(start, ops.mul(ops.iota([1, bins], 1, dtype), width));
+  return { first, step: ops.div(width, count), count };
+}
+
+/** Where the samples that `best` numbers lie along both axes, as [c, k * bins] of whole and half pixels. */
+function bestPoints(best: Node, regions: Node, attrs: RegionAttrs): readonly [Node, Node] {
+  const [k, c, height, width] = best.shape as readonly [number, number, number, number];
+  const { dtype } = regions;
+  const down = samplesAlong(regions, [2, 4], height, attrs);
+  const across = samplesAlong(regions, [1, 3], width, attrs);
+  const each = (x: Node, shape: readonly number[]): Node => ops.reshape(x, shape);
+  const columns = each(ops.expand(across.count, [k, 1]), [k, 1, 1, 1]);
+  const number = castNode(ops.maximum(best, ops.constant(0, 'int32')), dtype);
+  const half = ops.constant(0.5, dtype);
+  // Halves keep the quotient of whole numbers away from its steps.
+  const i = ops.floor(ops.div(ops.add(number, half), columns));
+  const j = ops.sub(number, ops.mul(i, columns));
+  const place = (axis: typeof down, shape: readonly number[], at: Node): Node => {
+    const step = each(axis.step, [k, 1, 1, 1]);
+    const point = ops.add(each(axis.first, shape), ops.mul(ops.add(at, half), step));
+    const bins = [c, k * height * width];
+    return each(ops.permute(ops.expand(point, [k, c, height, width]), [1, 0, 2, 3]), bins);
+  };
+  return [place(down, [k, 1, height, 1], i), place(across, [k, 1, 1, width], j)];
+}
+
+/**
+ * Maxima of the samples: their numbers by a kernel, then each is read where it lies. With `corners`, of
+ * the four weighted pixels of each sample the largest.
+ */
+function alignedMaxima(features: Node, regions: Node, attrs: RegionAttrs, corners: boolean): Node {
+  const [n, c, ...space] = features.shape as readonly [number, number, number, number];
+  const found = ops.regionBest(ops.detach(features), regions, { ...attrs, corners });
+  const four = ops.constant(4, 'int32');
+  const best = corners ? ops.floorDivide(found, four) : found;
+  const [k, , height, width] = best.shape as readonly [number, number, number, number];
+  const points = bestPoints(best, regions, attrs);
+  let inside: Node = ops.greaterEqual(
+    ops.reshape(ops.permute(best, [1, 0, 2, 3]), [c, k * height * width]),
+    ops.constant(0, 'int32'),
+  );
+  const clipped = points.map((point, axis) => {
+    const size = space[axis]!;
+    const [low, high] = [ops.constant(-1, point.dtype), ops.constant(size, point.dtype)];
+    const within = ops.logicalAnd(ops.greaterEqual(point, low), ops.lessEqual(point, high));
+    inside = ops.logicalAnd(inside, within);
+    return ops.clamp(point, ops.constant(0, point.dtype), ops.constant(size - 1, point.dtype));
+  });
+  const taps = pointTaps(clipped, space, { interpolation: 'bilinear', outside: 'edge' });
+  const image = castNode(ops.narrowAxis(regions, 1, 0, 1), 'int32');
+  const from = ops.mul(image, ops.constant(sizeOf(space), 'int32'));
+  const spread = ops.reshape(ops.expand(from, [k, height * width]), [1, 1, k * height * width]);
+  const rows = ops.reshape(ops.permute(features, [1, 0, 2, 3]), [c, 1, n * sizeOf(space), 1]);
+  let weight = castNode(taps.weight, features.dtype);
+  if (corners) {
+    const corner = ops.reshape(ops.permute(found, [1, 0, 2, 3]), [c, 1, k * height * width]);
+    const own = ops.equal(ops.iota([1, 4, 1], 1, 'int32'), ops.remainder(corner, four));
+    weight = ops.select(own, weight, ops.constant(0, weight.dtype));
+  }
+  const read = ops.readTaps(rows, ops.add(taps.index, spread), weight, false);
+  const values = ops.reshape(read, [c, k * height * width]);
+  const some = ops.select(inside, values, ops.constant(0, features.dtype));
+  return ops.permute(ops.reshape(some, [c, k, height, width]), [1, 0, 2, 3]);
+}
+
 /**
  * Means of x [n, c, h, w] over the bins of regions: [k, c, ...outputSize]. Samples lie between pixels
  * and are interpolated (He et al. 2017), as torchvision.ops.roi_align; `aligned` moves them by half a
- * pixel, to where they should have been. The gradient flows to x.
+ * pixel, to where they should have been. With `mode` max the largest sample of each bin, as MegEngine's.
+ * The gradient flows to x.
  *
  * Throws ShapeError for wrong shapes, and when it runs, if a region is in an image that there is not.
  *
@@ -105,16 +202,29 @@ function attrsOf(
  * roiAlign(x, [tensor([[0, 0, 2, 2]])], { outputSize: 1, aligned: true }); // => [[[[2]]]]
  * ```
  */
-export function roiAlign(
+export function roiAlign(x: Tensor, boxes: Regions, options: RoiAlignModeOptions): Tensor {
+  const op = 'roiAlign';
+  checkKeys(op, options, [...ALIGN_KEYS, 'aligned', 'mode']);
+  const { mode = 'avg' } = options;
+  checkOption(op, 'mode', mode, ['avg', 'max']);
+  const { features, regions } = regionOperands(op, x, boxes);
+  const attrs = attrsOf(op, options, { kind: 'align', positionSensitive: false });
+  if (mode === 'avg') return wrap(ops.regionMean(features, regions, attrs));
+  return wrap(alignedMaxima(features, regions, attrs, false));
+}
+
+/**
+ * As `roiAlign`, of each bin the largest of all samples' weighted pixels: the maxima of ONNX's RoiAlign,
+ * which are not those of interpolated values.
+ */
+export function roiAlignCorners(
   x: Tensor,
   boxes: Regions,
-  options: RoiAlignOptions & { readonly aligned?: boolean },
+  options: Omit<RoiAlignModeOptions, 'mode'>,
 ): Tensor {
-  const op = 'roiAlign';
-  checkKeys(op, options, [...ALIGN_KEYS, 'aligned']);
-  const { features, regions } = operands(op, x, boxes);
-  const attrs = attrsOf(op, options, { kind: 'align', positionSensitive: false });
-  return wrap(ops.regionMean(features, regions, attrs));
+  const { features, regions } = regionOperands('roiAlign', x, boxes);
+  const attrs = attrsOf('roiAlign', options, { kind: 'align', positionSensitive: false });
+  return wrap(alignedMaxima(features, regions, attrs, true));
 }
 
 /**
@@ -130,7 +240,7 @@ export function roiAlign(
 export function roiPool(x: Tensor, boxes: Regions, options: RoiPoolOptions): Tensor {
   const op = 'roiPool';
   checkKeys(op, options, POOL_KEYS);
-  const { features, regions } = operands(op, x, boxes);
+  const { features, regions } = regionOperands(op, x, boxes);
   const { height, width, spatialScale } = attrsOf(op, options, {
     kind: 'pool',
     positionSensitive: false,
@@ -164,7 +274,7 @@ export function roiPool(x: Tensor, boxes: Regions, options: RoiPoolOptions): Ten
 export function psRoiAlign(x: Tensor, boxes: Regions, options: RoiAlignOptions): Tensor {
   const op = 'psRoiAlign';
   checkKeys(op, options, ALIGN_KEYS);
-  const { features, regions } = operands(op, x, boxes);
+  const { features, regions } = regionOperands(op, x, boxes);
   const aligned = { ...options, aligned: true };
   const attrs = attrsOf(op, aligned, { kind: 'align', positionSensitive: true });
   checkChannels(op, features, attrs);
@@ -184,7 +294,7 @@ export function psRoiAlign(x: Tensor, boxes: Regions, options: RoiAlignOptions):
 export function psRoiPool(x: Tensor, boxes: Regions, options: RoiPoolOptions): Tensor {
   const op = 'psRoiPool';
   checkKeys(op, options, POOL_KEYS);
-  const { features, regions } = operands(op, x, boxes);
+  const { features, regions } = regionOperands(op, x, boxes);
   const attrs = attrsOf(op, options, { kind: 'pool', positionSensitive: true });
   checkChannels(op, features, attrs);
   return wrap(ops.regionMean(features, regions, attrs));

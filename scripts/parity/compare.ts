@@ -54,14 +54,6 @@ export function judge(numerics: 'strict' | 'fast', got: Uint8Array, wanted: Uint
   return { verdict: holds ? 'pass' : 'FAIL', difference, text };
 }
 
-/**
- * A dumped program beside the function that it was made of. Weights are constants of a program, so that
- * batch norms are folded into them: these round otherwise, in strict numerics too.
- */
-export function judgeDump(got: Uint8Array, wanted: Uint8Array): Judgement {
-  return judge('fast', got, wanted);
-}
-
 /** The largest difference between any two results. */
 export function judgeAll(numerics: 'strict' | 'fast', all: readonly Uint8Array[]): Judgement {
   const pairs = all.flatMap((a, i) => all.slice(i + 1).map((b) => judge(numerics, a, b)));

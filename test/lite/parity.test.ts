@@ -5,7 +5,6 @@ import {
   isTelling,
   judge,
   judgeAll,
-  judgeDump,
   nothing,
   relativeDifference,
   textOf,
@@ -31,7 +30,6 @@ test('strict numerics need the same bits, fast ones 1e-5', () => {
   expect(judge('strict', near, one).verdict).toBe('FAIL');
   expect(judge('strict', bytes(1, -0), one).verdict).toBe('FAIL');
   expect(judge('fast', near, one).verdict).toBe('pass');
-  expect([judgeDump(near, one).verdict, judgeDump(far, one).verdict]).toEqual(['pass', 'FAIL']);
   expect(judge('fast', far, one)).toMatchObject({ verdict: 'FAIL', text: 'FAIL 9.8e-4' });
   expect(judgeAll('strict', [one, one, near]).verdict).toBe('FAIL');
   expect(judgeAll('fast', [one, near, one])).toMatchObject({ verdict: 'pass', text: '9.5e-7' });

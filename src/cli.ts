@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command `tengen`: finds the subcommand, loads what it needs and nothing else, and says how it ended.
-import type { CacheAccess, Command, Terminal } from './interface/command/call.ts';
+import { CallError } from './interface/command/call.ts';
+import type { CacheAccess, Command, Exporters, Terminal } from './interface/command/call.ts';
 
 const HELP = `tengen COMMAND [options]
 
@@ -8,6 +9,7 @@ const HELP = `tengen COMMAND [options]
   run FILE        computes its results, and how long that takes; --fit looks for the fastest options
   verify FILE     the same inputs on every device: names the first operation that differs
   bench FILE      times it on every device
+  compile FILE    writes it as C99, or as a WebAssembly module, that needs nothing else
   env             devices of this machine, which one is used, and why others are not
   cache           compiled kernels and programs, measured algorithms: list, clear
 
@@ -22,6 +24,7 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['run', async () => (await import('./interface/command/run.ts')).run],
   ['verify', async () => (await import('./interface/command/verify.ts')).verify],
   ['bench', async () => (await import('./interface/command/bench.ts')).bench],
+  ['compile', async () => (await import('./interface/command/compile.ts')).compile],
   ['env', async () => (await import('./interface/command/env.ts')).env],
   ['cache', async () => (await import('./interface/command/cache.ts')).cache],
 ]);
@@ -44,6 +47,21 @@ async function openCache(): Promise<CacheAccess> {
   return { report: cacheReport, clear: clearCache };
 }
 
+async function openExporters(): Promise<Exporters> {
+  const { C_VARIANTS, exportToC, exportToWasm } = await import('./export.ts');
+  return {
+    c: async (source, { variants = C_VARIANTS, ...options }) => {
+      const known = variants.map((name) => {
+        const variant = C_VARIANTS.find((each) => each === name);
+        if (variant !== undefined) return variant;
+        throw new CallError(`--variants are of ${C_VARIANTS.join(', ')}, got '${name}'`);
+      });
+      return (await exportToC(source, { ...options, variants: known })).files;
+    },
+    wasm: exportToWasm,
+  };
+}
+
 /** What commands other than those for files need of the framework. */
 async function install(): Promise<void> {
   const [{ installEvaluator }, { algorithmFile }, { installAlgorithmFile }] = await Promise.all([
@@ -63,6 +81,7 @@ const terminal: Terminal = {
   },
   devices: registerDevices,
   cache: openCache,
+  exporters: openExporters,
 };
 
 function clearNote(): void {

@@ -11,6 +11,10 @@ export type Sizes = Readonly<Record<string, number>>;
  */
 export interface SizeExpression {
   readonly size: Readonly<Record<string, number>>;
+  /** It is this number over the sum. */
+  readonly of?: number;
+  /** It need not be whole; then factors may be reciprocals of dimensions, '1/batch'. */
+  readonly real?: true;
 }
 
 /** A whole number, or one that depends on dimensions. */
@@ -25,7 +29,7 @@ export function isSizeExpression(value: unknown): value is SizeExpression {
     value.size !== null &&
     // Attributes may be called `size` too: those are lists.
     !Array.isArray(value.size) &&
-    Object.values(value.size).every((factor) => Number.isSafeInteger(factor))
+    Object.values(value.size).every((factor) => Number.isFinite(factor))
   );
 }
 
@@ -39,7 +43,8 @@ export function formatSize(record: SizeRecord): string {
     )
     .join('+');
   const divisor = record.size['/'];
-  return divisor === undefined ? sum.replaceAll('+-', '-') : `(${sum})/${divisor}`;
+  const quotient = divisor === undefined ? sum.replaceAll('+-', '-') : `(${sum})/${divisor}`;
+  return record.of === undefined ? quotient : `${record.of}/(${quotient})`;
 }
 
 /**
@@ -57,13 +62,15 @@ export function sizeAt(record: SizeRecord, sizes: Sizes): number {
       for (const name of product.split('*')) term *= sizeOfDimension(name, sizes);
     sum += term;
   }
-  const value = sum / (record.size['/'] ?? 1);
-  if (Number.isSafeInteger(value)) return value;
+  const quotient = sum / (record.size['/'] ?? 1);
+  const value = record.of === undefined ? quotient : record.of / quotient;
+  if (record.real === true || Number.isSafeInteger(value)) return value;
   const given = Object.entries(sizes).map(([name, size]) => `${name} = ${size}`);
   throw new ShapeError(`${formatSize(record)} is no whole number for ${given.join(', ')}`);
 }
 
 function sizeOfDimension(name: string, sizes: Sizes): number {
+  if (name.startsWith('1/')) return 1 / sizeOfDimension(name.slice(2), sizes);
   const size = Object.hasOwn(sizes, name) ? sizes[name] : undefined;
   if (size !== undefined) return size;
   throw new ShapeError(`the size of dimension '${name}' is not known`);

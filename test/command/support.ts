@@ -16,6 +16,7 @@ export async function call(command: Command, ...words: readonly string[]): Promi
     note: () => {},
     devices: () => Promise.resolve(),
     cache: () => Promise.reject(new Error('no cache here')),
+    exporters: () => Promise.reject(new Error('no exporters here')),
   };
   const code = await command.run(words, terminal);
   return { code, text: lines.join('\n') };

@@ -32,7 +32,7 @@ function words(text: string): ReadonlySet<string> {
 /** Factorizations: a half has too few digits for them, and PyTorch refuses it as well. */
 const REFUSING = words(`
   cholesky luFactor luSolve luDeterminant qr qrComplete mirrorTriangle singularValues
-  symmetricEigen pseudoInverse matrixExponential triangularSolve
+  symmetricEigen generalEigen pseudoInverse matrixExponential triangularSolve
 `);
 
 /** The first samples that hold float32, as halves. */

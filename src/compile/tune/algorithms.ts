@@ -55,6 +55,12 @@ interface Candidate {
   stages: readonly Stage[] | null;
 }
 
+/**
+ * What is measured alone runs in other company later: a difference smaller than this is no reason to
+ * leave the estimate's choice (docs/benchmarks.md, strategies).
+ */
+const WORTH_CHANGING = 0.94;
+
 /** The usable schedule that costs least under a policy, or null if none is usable. */
 export function chooseSchedule(
   schedules: readonly ContractionSchedule[],
@@ -88,6 +94,10 @@ export function chooseSchedule(
   for (const candidate of candidates) {
     const time = times.get(candidate.schedule.name) ?? Infinity;
     if (time < (times.get(best.schedule.name) ?? Infinity)) best = candidate;
+  }
+  const [fastest, estimated] = [best, first].map(({ schedule }) => times.get(schedule.name));
+  if (fastest !== undefined && estimated !== undefined && fastest > WORTH_CHANGING * estimated) {
+    best = first;
   }
   return {
     schedule: best.schedule.name,

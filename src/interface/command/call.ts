@@ -1,5 +1,7 @@
 // What all subcommands share: how words become options, what goes wrong, and where text is written.
 import { TengenError } from '../../base/errors.ts';
+import type { ByteInput } from '../io/byte-source.ts';
+import type { ExportableOptions } from '../program/exportable.ts';
 
 /** A call that cannot be understood: the command ends with 2. */
 export class CallError extends TengenError {
@@ -16,6 +18,33 @@ export interface Terminal {
   devices(interpreter?: boolean): Promise<void>;
   /** Compiled kernels on disk. */
   cache(): Promise<CacheAccess>;
+  /** Programs as source: `exportToC` and `exportToWasm`. */
+  exporters(): Promise<Exporters>;
+}
+
+export interface ExportChoices extends ExportableOptions {
+  readonly numerics: 'fast' | 'strict';
+}
+
+/** Files by their names. */
+type Files = ReadonlyMap<string, string | Uint8Array>;
+
+export interface Exporters {
+  c(
+    source: ByteInput,
+    options: ExportChoices & {
+      readonly variants?: readonly string[];
+      readonly weights?: 'binary' | 'array';
+      readonly train?: ByteInput;
+    },
+  ): Promise<Files>;
+  wasm(
+    source: ByteInput,
+    options: ExportChoices & {
+      readonly weights?: 'inside' | 'beside';
+      readonly relaxed?: boolean;
+    },
+  ): Promise<Files>;
 }
 
 export interface CacheAccess {

@@ -3,7 +3,7 @@ import { describeValue } from '../../base/checks.ts';
 import type { TypedArray } from '../../base/dtype.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
-import type { Sizes } from '../../base/size-expression.ts';
+import { type Sizes, sizeAt } from '../../base/size-expression.ts';
 import { NO_PASSES } from '../../compile/passes/switches.ts';
 import { portableTargets } from '../../runtime/registry.ts';
 import { writeProgram } from '../../runtime/program-writer.ts';
@@ -21,6 +21,7 @@ import {
   formatHeader,
   HEADER_KEY,
   type ModelHeader,
+  type PortRecord,
   RESERVED_PREFIX,
   type StoredRecord,
   type TestRecord,
@@ -32,7 +33,8 @@ import { evaluate } from '../transform/controls.ts';
 import { settings } from '../transform/settings.ts';
 import { treeLeaves } from '../transform/tree.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
-import { type Capture, capture } from './capture.ts';
+import type { Capture } from './capture.ts';
+import { captureAtAllSizes, ProgramInputs } from './sizes.ts';
 
 type Fn = (...args: readonly unknown[]) => unknown;
 
@@ -50,14 +52,16 @@ export async function dump(
   path: string | URL | null,
   options: DumpOptions,
 ): Promise<DumpReport> {
-  const { inputs, testCases = [inputs], metadata = {} } = options;
+  const { inputs, metadata = {} } = options;
   if (!Array.isArray(inputs)) {
     throw new ArgumentError(`inputs are the arguments of a call, got ${describeValue(inputs)}`, {
       op: 'dump',
       hint: 'dump(path, { inputs: [x] })',
     });
   }
-  const captured = capture(fn, inputs, {
+  const given = new ProgramInputs(inputs);
+  const testCases = options.testCases ?? (given.hasValues ? [inputs] : []);
+  const captured = captureAtAllSizes(fn, given, {
     name,
     module: options.module,
     inputNames: options.names?.inputs,
@@ -68,12 +72,12 @@ export async function dump(
   for (const [key, value] of captured.weights) {
     tensors.push(pendingTensor(key, await toHostArray(value)));
   }
-  const { tests, difference } = await writeTests(fn, captured, testCases, options, tensors);
+  const { tests, difference } = await writeTests(fn, captured, given, testCases, options, tensors);
   const bare: ModelHeader = {
     version: FORMAT_VERSION,
     name,
     producer: 'tengen',
-    dimensions: [],
+    dimensions: given.dimensions,
     inputs: captured.inputs,
     outputs: captured.outputs,
     graph: captured.graph,
@@ -86,7 +90,7 @@ export async function dump(
     difference,
     metadata,
   };
-  const header = { ...bare, stored: storePrograms(bare, options, tensors) };
+  const header = { ...bare, stored: storePrograms(bare, given.ahead, options, tensors) };
   const text = new Map([
     ['format', 'tengen'],
     [HEADER_KEY, formatHeader(header)],
@@ -107,15 +111,19 @@ function checkWeightNames({ weights }: Capture): void {
 /** Compiles for every machine that starts without a compiler. */
 function storePrograms(
   header: ModelHeader,
+  ahead: readonly Sizes[],
   { numerics = ['fast'] }: DumpOptions,
   tensors: PendingTensor[],
 ): StoredRecord[] {
-  const sizes: Sizes = {};
-  return portableTargets(numerics).map((target) => {
+  const wanted = ahead.flatMap((sizes) =>
+    portableTargets(numerics).map((target) => ({ sizes, target })),
+  );
+  return wanted.map(({ sizes, target }) => {
     const bytes = writeProgram(compileModel(header, sizes, target));
     const { name, vectorBytes, fma } = target;
     const fused = fma ? '.fma' : '';
-    const tensor = `${RESERVED_PREFIX}program.${name}.${target.numerics}${fused}`;
+    const at = Object.entries(sizes).map(([dimension, size]) => `.${dimension}=${size}`);
+    const tensor = `${RESERVED_PREFIX}program.${name}.${target.numerics}${fused}${at.join('')}`;
     tensors.push(pendingTensor(tensor, { data: bytes, shape: [bytes.length] }));
     const record = { name, vectorBytes, fma, numerics: target.numerics };
     return { target: record, sizes, tensor, checksum: crc32(bytes) };
@@ -126,6 +134,7 @@ function storePrograms(
 async function writeTests(
   fn: Fn,
   { inputs, outputs }: Capture,
+  { declared }: ProgramInputs,
   cases: readonly (readonly unknown[])[],
   { tolerance = TOLERANCE }: DumpOptions,
   tensors: PendingTensor[],
@@ -134,19 +143,18 @@ async function writeTests(
   let difference: number | null = null;
   for (const [i, args] of cases.entries()) {
     const given = tensorsIn(args);
+    const sizes = declared.sizesOf('dump', given, declared.specsOf('dump', args));
     const fits =
       given.length === inputs.length &&
       given.every(({ dtype, shape }, k) => {
         const port = inputs[k];
-        return dtype === port?.dtype && String(shape) === String(port.shape);
+        return dtype === port?.dtype && String(shape) === String(shapeAt(port, sizes));
       });
     if (!fits) {
       const list = given.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
       throw new ArgumentError(
         `test case ${i} is of ${list || 'no tensors'}, not of the inputs' form`,
-        {
-          op: 'dump',
-        },
+        { op: 'dump' },
       );
     }
     const results = await valuesOf(fn, args);
@@ -157,18 +165,23 @@ async function writeTests(
     const nameOf = (kind: string, name: string): string =>
       `${RESERVED_PREFIX}test.${i}.${kind}.${name}`;
     const record = { inputs: [] as string[], outputs: [] as string[] };
-    for (const [k, { name, shape, dtype }] of [...inputs, ...outputs].entries()) {
+    for (const [k, port] of [...inputs, ...outputs].entries()) {
+      const { name, dtype } = port;
       const isInput = k < inputs.length;
       const tensor = nameOf(isInput ? 'input' : 'output', name);
       const data = isInput
         ? await (given[k] as Tensor).data()
         : (results[k - inputs.length] as TypedArray);
-      tensors.push(pendingTensor(tensor, { data, shape: shape.map(Number), dtype }));
+      tensors.push(pendingTensor(tensor, { data, shape: shapeAt(port, sizes), dtype }));
       (isInput ? record.inputs : record.outputs).push(tensor);
     }
-    tests.push({ ...record, sizes: {}, tolerance });
+    tests.push({ ...record, sizes, tolerance });
   }
   return { tests, difference };
+}
+
+function shapeAt({ shape }: PortRecord, sizes: Sizes): number[] {
+  return shape.map((size) => sizeAt(size, sizes));
 }
 
 /** The tensors among arguments, in the order of the inputs. */

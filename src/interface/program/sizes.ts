@@ -1,0 +1,148 @@
+// Programs for declared dimensions: a function is taken down at several sizes, and what follows the sizes
+// becomes expressions of them.
+import { byteSize } from '../../base/dtype.ts';
+import { ArgumentError, TraceError } from '../../base/errors.ts';
+import { sizeOf } from '../../base/shape.ts';
+import type { Sizes } from '../../base/size-expression.ts';
+import {
+  isSizeExpression,
+  SizeConflict,
+  type SizeExpression,
+  unify,
+} from '../../graph/symbolic.ts';
+import type { DimensionRecord } from '../lite/header.ts';
+import { fromBytes, isTensor } from '../tensor/handle.ts';
+import { DeclaredInputs, Dim, TensorSpec } from '../transform/tracing/dims.ts';
+import { type Capture, capture, type CaptureOptions } from './capture.ts';
+
+type Fn = (...args: readonly unknown[]) => unknown;
+
+/** The size that a dimension has where nothing else is said: the first declared, or the least. */
+function usualSize({ sizes, min }: Dim): number {
+  return sizes?.[0] ?? Math.max(min, 1);
+}
+
+/** Inputs as they were declared: arguments, and what is said of their sizes. */
+export class ProgramInputs {
+  readonly declared: DeclaredInputs;
+  /** The arguments, with zeros in the places of specs. */
+  readonly args: readonly unknown[];
+  /** Whether tensors with values were given. */
+  readonly hasValues: boolean;
+
+  constructor(inputs: readonly unknown[]) {
+    let specs = 0;
+    const split = (value: unknown): { spec: unknown; arg: unknown } => {
+      if (value instanceof TensorSpec) {
+        specs++;
+        return { spec: value, arg: zerosOf(value) };
+      }
+      if (isTensor(value)) return { spec: null, arg: value };
+      if (Array.isArray(value)) {
+        const parts = value.map(split);
+        return { spec: parts.map(({ spec }) => spec), arg: parts.map(({ arg }) => arg) };
+      }
+      const isPlain =
+        typeof value === 'object' &&
+        value !== null &&
+        Object.getPrototypeOf(value) === Object.prototype;
+      if (!isPlain) return { spec: null, arg: value };
+      const entries = Object.entries(value).map(([key, item]) => [key, split(item)] as const);
+      return {
+        spec: Object.fromEntries(entries.map(([key, { spec }]) => [key, spec])),
+        arg: Object.fromEntries(entries.map(([key, { arg }]) => [key, arg])),
+      };
+    };
+    const parts = inputs.map(split);
+    this.declared = new DeclaredInputs(parts.map(({ spec }) => spec));
+    this.args = parts.map(({ arg }) => arg);
+    this.hasValues = specs === 0;
+  }
+
+  get dimensions(): DimensionRecord[] {
+    return this.declared.dims.map((dim) => {
+      return { name: dim.name, min: dim.min, max: dim.max, size: usualSize(dim) };
+    });
+  }
+
+  /** Sizes that programs are compiled for ahead: the usual ones, and those of an only dimension. */
+  get ahead(): Sizes[] {
+    const { dims } = this.declared;
+    const [only] = dims;
+    if (dims.length === 1 && only?.sizes) return only.sizes.map((size) => ({ [only.name]: size }));
+    return [Object.fromEntries(dims.map((dim) => [dim.name, usualSize(dim)]))];
+  }
+}
+
+function zerosOf({ shape, dtype }: TensorSpec) {
+  const sizes = shape.map((size) => (size instanceof Dim ? usualSize(size) : size));
+  return fromBytes(new Uint8Array(sizeOf(sizes) * byteSize(dtype)), sizes, dtype);
+}
+
+/**
+ * Takes down a function at all sizes of its dimensions.
+ *
+ * @throws TraceError if something follows a size in a way that is no formula of it.
+ */
+export function captureAtAllSizes(fn: Fn, inputs: ProgramInputs, options: CaptureOptions): Capture {
+  const { declared, args } = inputs;
+  if (declared.dims.length === 0) return capture(fn, args, options);
+  const first = Object.fromEntries(
+    declared.dims.map((dim) => [dim.name, dim.samples(usualSize(dim))[0] ?? usualSize(dim)]),
+  );
+  const all = [first, ...declared.otherSizes(first)];
+  if (all.length === 1) {
+    throw new ArgumentError(
+      'a dimension has fewer than three sizes, which tell nothing of others',
+      {
+        op: 'dump',
+        hint: 'declare more sizes, or dump one file for each',
+      },
+    );
+  }
+  const captures = all.map((sizes) => capture(fn, declared.standIns(args, sizes), options));
+  const [base] = captures as [Capture];
+  try {
+    const unified = unify(
+      declared.dims.map(({ name }) => name),
+      captures.map(({ weights: _weights, ...value }, i) => ({ sizes: all[i] as Sizes, value })),
+    );
+    return { ...(asRecords(unified) as Omit<Capture, 'weights'>), weights: base.weights };
+  } catch (error) {
+    if (!(error instanceof SizeConflict)) throw error;
+    throw new TraceError(
+      `${options.name} does not follow its dimensions by a formula: ${describe(base, error.path)} is ${error.text}`,
+      { op: 'dump', hint: 'compute sizes from shapes by +, - and *, and do not branch on them' },
+    );
+  }
+}
+
+/** What stands at a place of a recording, for people. */
+function describe({ graph }: Capture, [part, list, index, ...rest]: SizeConflict['path']): string {
+  const node = part === 'graph' && list === 'nodes' ? graph.nodes[Number(index)] : undefined;
+  if (node === undefined)
+    return [part, list, index, ...rest].filter((key) => key !== undefined).join('.');
+  return `${rest.join('.')} of node ${index}, ${node.op},`;
+}
+
+/** Expressions in the form that files have (base/size-expression.ts). */
+function asRecords(value: unknown): unknown {
+  if (isSizeExpression(value)) return recordOf(value);
+  if (Array.isArray(value)) return value.map(asRecords);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, asRecords(item)]));
+}
+
+function recordOf({ terms, over, of, real }: SizeExpression) {
+  const size: Record<string, number> = {};
+  for (const [factor, ...dims] of terms) {
+    const product = dims.length === 0 ? '1' : dims.join('*');
+    size[product] = (size[product] ?? 0) + factor;
+  }
+  if (over !== 1) size['/'] = over;
+  return {
+    size,
+    ...(of === undefined ? {} : { of }),
+    ...(real === true ? { real } : {}),
+  };
+}

@@ -1,0 +1,104 @@
+// Program files for every size of declared dimensions.
+import { describe, expect, test } from 'vitest';
+import { load } from '../../src/lite-node.ts';
+import {
+  dim,
+  F,
+  manualSeed,
+  nn,
+  noGrad,
+  randn,
+  spec,
+  type Tensor,
+  tensor,
+  trace,
+  TraceError,
+} from '../../src/node.ts';
+
+class Net extends nn.Module {
+  conv = new nn.Conv2d(1, 4, 3, { padding: 1 });
+  bn = new nn.BatchNorm2d(4);
+  fc = new nn.Linear(4 * 16, 3);
+
+  forward(x: Tensor): Tensor {
+    const features = F.maxPool2d(this.bn.forward(this.conv.forward(x)).relu(), 2);
+    return this.fc.forward(features.reshape([x.shape[0]!, -1]));
+  }
+}
+
+describe('declared dimensions', () => {
+  test('one file serves every batch size, also those that were never recorded', async () => {
+    manualSeed(2);
+    const net = new Net().eval();
+    const forward = (x: Tensor): Tensor => noGrad(() => net.forward(x));
+    const traced = trace(forward, { name: 'digits' });
+    const batch = dim('batch', { max: 64 });
+    const { bytes } = await traced.dump(null, {
+      inputs: [spec([batch, 1, 8, 8])],
+      names: { inputs: ['image'], outputs: ['logits'] },
+      testCases: [[randn(1, 1, 8, 8)], [randn(5, 1, 8, 8)]],
+      module: net,
+    });
+    const model = await load(bytes!);
+    expect(model.inputs[0]!.shape).toEqual(['batch', 1, 8, 8]);
+    expect((await model.check()).passed).toBe(true);
+    for (const size of [1, 2, 7, 64]) {
+      const x = randn(size, 1, 8, 8);
+      const { logits } = await model.run(await x.data());
+      expect(logits!.shape).toEqual([size, 3]);
+      const expected = await forward(x).data();
+      logits!.data.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 4));
+    }
+    await expect(model.run(new Float32Array(65 * 64))).rejects.toThrow(/batch.* is 65/);
+    await expect(model.run(new Float32Array(65))).rejects.toThrow(/does not take 65 numbers/);
+    expect(() => model.runSync(new Float32Array(3 * 64))).toThrow(/not ready/);
+    await model.prepare({ batch: 3 });
+    expect(model.runSync(new Float32Array(3 * 64))['logits']!.shape).toEqual([3, 3]);
+  });
+
+  test('two dimensions, means over them, and attention', async () => {
+    const attention = new nn.MultiheadAttention(8, 2);
+    const fn = (x: Tensor): Tensor => {
+      const [out] = noGrad(() => attention.forward(x, x, x));
+      return out.mean([0]).add(x.sum([0]));
+    };
+    const [batch, time] = [dim('batch', { min: 1 }), dim('time', { min: 2, max: 40 })];
+    const { bytes } = await trace(fn).dump(null, { inputs: [spec([time, batch, 8])] });
+    const model = await load(bytes!);
+    for (const [t, b] of [
+      [2, 1],
+      [9, 3],
+      [40, 2],
+    ] as const) {
+      const x = randn(t, b, 8);
+      const { output } = await model.run({ data: await x.data(), shape: [t, b, 8] });
+      const expected = await fn(x).data();
+      output!.data.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 4));
+    }
+  });
+
+  test('what branches on a size is told, with the place', async () => {
+    const batch = dim('batch');
+    const fn = trace((x: Tensor) => (x.shape[0]! > 2 ? x.exp() : x.log()));
+    const dumped = fn.dump(null, { inputs: [spec([batch, 2])] });
+    await expect(dumped).rejects.toThrow(TraceError);
+    await expect(dumped).rejects.toThrow(/does not follow its dimensions by a formula/);
+  });
+
+  test('sizes that were declared are compiled ahead', async () => {
+    const batch = dim('batch', { sizes: [1, 4, 8] });
+    const fn = trace((x: Tensor) => x.mul(2));
+    const { bytes, header } = await fn.dump(null, { inputs: [spec([batch, 2])] });
+    expect((header as { stored: unknown[] }).stored).toHaveLength(6);
+    const model = await load(bytes!);
+    const { output } = await model.run(
+      await tensor([
+        [1, 2],
+        [3, 4],
+        [5, 6],
+        [7, 8],
+      ]).data(),
+    );
+    expect([...output!.data]).toEqual([2, 4, 6, 8, 10, 12, 14, 16]);
+  });
+});

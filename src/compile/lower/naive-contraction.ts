@@ -106,9 +106,9 @@ function guard(
 function convolutionSpec(node: Node, geometry: ConvolutionGeometry): ReductionSpec {
   switch (geometry.role) {
     case 'forward':
-      return forwardSpec(node, geometry);
+      return { ...forwardSpec(node, geometry), inOneRun: true };
     case 'backwardData':
-      return backwardDataSpec(node, geometry);
+      return { ...backwardDataSpec(node, geometry), inOneRun: true };
     case 'backwardFilter':
       return backwardFilterSpec(node, geometry);
     default:

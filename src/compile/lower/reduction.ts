@@ -76,6 +76,11 @@ export interface ReductionSpec {
   resultIndices(builder: Builder, kept: readonly Expression[]): readonly Expression[];
   /** Arithmetic per element, to choose the number of grid items. */
   readonly work: number;
+  /**
+   * In strict numerics never in pieces: other schedules of the same operation, which not every target
+   * has, sum in one run (test/compile/strict-widths.test.ts).
+   */
+  readonly inOneRun?: boolean;
 }
 
 /** The spec of a group of reduce ops over the same axes of inputs of one shape. */
@@ -161,7 +166,7 @@ export function lowerReduction(view: GroupView, spec: ReductionSpec): Stage[] {
   if (sizeOf(spec.kept) === 0) return [];
   if (sizeOf(spec.reduced) === 0) return [emptyReduction(view, spec)];
   const space = openSpace(view, spec, view.name);
-  const split = splitCount(spec, space);
+  const split = isInOneRun(view, spec) ? 1 : splitCount(spec, space);
   if (split > 1) {
     const cut = cutAxis(space, split);
     if (cut.pieces > 1) return splitStages(view, spec, space, cut);
@@ -268,7 +273,7 @@ export function flattenParts(spec: Pick<ReductionSpec, 'parts'>) {
 /** Runs through `loops` and leaves all parts' running values. */
 export function accumulate(
   view: GroupView,
-  spec: Pick<ReductionSpec, 'parts'>,
+  spec: Pick<ReductionSpec, 'parts' | 'inOneRun'>,
   space: Pick<Space, 'kernel' | 'mapped' | 'columns'>,
   loops: readonly ReducedLoop[],
   keptReplaced: ReadonlyMap<Expression, Expression>,
@@ -285,7 +290,11 @@ export function accumulate(
     space.columns || inner.length === 0
       ? serialLoops(builder, flat, inner, step)
       : laneLoops(view.target, builder, flat, inner, { step, combine: join });
-  return chained(builder, flat, loops, run, join);
+  return isInOneRun(view, spec) ? run(loops) : chained(builder, flat, loops, run, join);
+}
+
+function isInOneRun(view: GroupView, spec: Pick<ReductionSpec, 'inOneRun'>): boolean {
+  return spec.inOneRun === true && view.target.numerics === 'strict';
 }
 
 // ---- split over two kernels -------------------------------------------------------------------

@@ -1,6 +1,12 @@
 // Sizes that depend on declared dimensions, as files hold them (docs/format.md): `{ "size": { "batch": 4,
 // "1": 3 } }` stands for 4 * batch + 3, wherever a whole number may stand.
-import { ShapeError } from './errors.ts';
+import { ArgumentError, ShapeError } from './errors.ts';
+
+/** Products with a meaning of their own: the constant term, and what the sum is divided by. */
+export const CONSTANT = '1';
+export const OVER = '/';
+/** Before the name of a dimension whose reciprocal is meant. */
+export const RECIPROCAL = '1/';
 
 /** The present size of each declared dimension. */
 export type Sizes = Readonly<Record<string, number>>;
@@ -33,47 +39,58 @@ export function isSizeExpression(value: unknown): value is SizeExpression {
   );
 }
 
-/** In words: `4*batch+3`. */
+/** `(2*batch*time + 1) / 2`. */
 export function formatSize(record: SizeRecord): string {
   if (typeof record === 'number') return String(record);
-  const terms = Object.entries(record.size).filter(([name]) => name !== '/');
-  const sum = terms
-    .map(([name, factor]) =>
-      name === '1' ? String(factor) : factor === 1 ? name : `${factor}*${name}`,
-    )
-    .join('+');
-  const divisor = record.size['/'];
-  const quotient = divisor === undefined ? sum.replaceAll('+-', '-') : `(${sum})/${divisor}`;
-  return record.of === undefined ? quotient : `${record.of}/(${quotient})`;
+  const { '/': over = 1, ...products } = record.size;
+  const terms = Object.entries(products).map(([product, factor]) => {
+    if (product === '1') return String(factor);
+    return factor === 1 ? product : `${factor}*${product}`;
+  });
+  const sum = terms.join(' + ');
+  const inner = terms.length > 1 ? `(${sum})` : sum;
+  const quotient = over === 1 ? sum : `${inner} / ${over}`;
+  return record.of === undefined ? quotient : `${record.of} / (${quotient})`;
+}
+
+/** `batch=4, time=7`. */
+export function formatSizes(sizes: Sizes): string {
+  return Object.entries(sizes)
+    .map(([name, size]) => `${name}=${size}`)
+    .join(', ');
 }
 
 /**
  * The number that a record stands for.
  *
- * @throws ShapeError if a dimension is not given, or the division leaves a rest.
+ * @throws ArgumentError if a dimension is not given, ShapeError if the number must be whole and is not.
  */
 export function sizeAt(record: SizeRecord, sizes: Sizes): number {
   if (typeof record === 'number') return record;
   let sum = 0;
   for (const [product, factor] of Object.entries(record.size)) {
-    if (product === '/') continue;
-    let term = factor;
-    if (product !== '1')
-      for (const name of product.split('*')) term *= sizeOfDimension(name, sizes);
-    sum += term;
+    if (product !== OVER) sum += factor * productAt(product, sizes);
   }
-  const quotient = sum / (record.size['/'] ?? 1);
-  const value = record.of === undefined ? quotient : record.of / quotient;
+  const over = record.size[OVER] ?? 1;
+  const value = record.of === undefined ? sum / over : record.of / (sum / over);
   if (record.real === true || Number.isSafeInteger(value)) return value;
-  const given = Object.entries(sizes).map(([name, size]) => `${name} = ${size}`);
-  throw new ShapeError(`${formatSize(record)} is no whole number for ${given.join(', ')}`);
+  throw new ShapeError(`${formatSize(record)} is not whole at ${formatSizes(sizes)}`, {
+    op: 'dim',
+    hint: `take sizes that ${over} divides`,
+  });
 }
 
-function sizeOfDimension(name: string, sizes: Sizes): number {
-  if (name.startsWith('1/')) return 1 / sizeOfDimension(name.slice(2), sizes);
+/** What a product of dimensions is. */
+export function productAt(product: string, sizes: Sizes): number {
+  if (product === CONSTANT) return 1;
+  return product.split('*').reduce((result, name) => result * sizeNamed(name, sizes), 1);
+}
+
+function sizeNamed(name: string, sizes: Sizes): number {
+  if (name.startsWith(RECIPROCAL)) return 1 / sizeNamed(name.slice(RECIPROCAL.length), sizes);
   const size = Object.hasOwn(sizes, name) ? sizes[name] : undefined;
   if (size !== undefined) return size;
-  throw new ShapeError(`the size of dimension '${name}' is not known`);
+  throw new ArgumentError(`the size of '${name}' is not known`, { op: 'dim' });
 }
 
 /** JSON with every size that depends on dimensions replaced by its number. */

@@ -1,21 +1,16 @@
 // One description for every size of declared dimensions: recordings at several sizes are laid over each
 // other, and a number that follows the sizes becomes an expression of them. Works on any tree of plain
 // data, so on graphs as data (record.ts) and on what is recorded beside them.
-import { ArgumentError, ShapeError } from '../base/errors.ts';
-
-/** Sizes of dimensions by name. */
-export type Sizes = Readonly<Record<string, number>>;
-
-/**
- * A number that follows sizes: the sum of the terms over a divisor, each term a factor times sizes (or
- * their reciprocals, `1/batch`). With `of` it is that number over the sum. `real` if it need not be whole.
- */
-export interface SizeExpression {
-  readonly terms: readonly (readonly [factor: number, ...dims: string[]])[];
-  readonly over: number;
-  readonly of?: number;
-  readonly real?: true;
-}
+import {
+  CONSTANT,
+  formatSizes,
+  OVER,
+  productAt,
+  RECIPROCAL,
+  type SizeExpression,
+  type Sizes,
+  substituteSizes,
+} from '../base/size-expression.ts';
 
 /** Plain data in which numbers may be expressions. */
 export type SymbolicOf<T> = T extends number
@@ -49,98 +44,34 @@ export class SizeConflict extends Error {
 
 /** Divisors that are tried. */
 const MAX_DIVISOR = 1024;
-/** Before the name of a dimension whose reciprocal is meant, in expressions that are not whole. */
-const RECIPROCAL = '1/';
 /** Relative difference at which two reals are the same number. */
 const REAL_TOLERANCE = 1e-12;
 
-export function isSizeExpression(value: unknown): value is SizeExpression {
-  return typeof value === 'object' && value !== null && 'terms' in value && 'over' in value;
-}
-
-/** `batch=4, time=7`. */
-export function formatSizes(sizes: Sizes): string {
-  return Object.entries(sizes)
-    .map(([name, size]) => `${name}=${size}`)
-    .join(', ');
-}
-
-// ---- evaluating -------------------------------------------------------------------------------
-
-/**
- * The number that an expression is at these sizes.
- *
- * @throws ShapeError if it must be whole and is not.
- */
-export function evaluateSize(expression: SizeExpression, sizes: Sizes): number {
-  const { terms, over, of, real } = expression;
-  let sum = 0;
-  for (const [factor, ...dims] of terms) {
-    sum += dims.reduce((product, name) => product * sizeNamed(sizes, name), factor);
-  }
-  const value = of === undefined ? sum / over : of / (sum / over);
-  if (real === true || Number.isInteger(value)) return value;
-  throw new ShapeError(`${formatSize(expression)} is not whole at ${formatSizes(sizes)}`, {
-    op: 'dim',
-    hint: `take sizes that ${over} divides`,
-  });
-}
-
-function sizeNamed(sizes: Sizes, name: string): number {
-  if (name.startsWith(RECIPROCAL)) return 1 / sizeNamed(sizes, name.slice(RECIPROCAL.length));
-  const size = sizes[name];
-  if (size === undefined)
-    throw new ArgumentError(`the size of '${name}' is not known`, { op: 'dim' });
-  return size;
-}
-
-/** `(2*batch*time + 1) / 2`. */
-export function formatSize({ terms, over, of }: SizeExpression): string {
-  const sum = terms
-    .map(([factor, ...dims]) => {
-      if (dims.length === 0) return String(factor);
-      return [...(factor === 1 ? [] : [factor]), ...dims].join('*');
-    })
-    .join(' + ');
-  const inner = terms.length > 1 ? `(${sum})` : sum;
-  const quotient = over === 1 ? sum : `${inner} / ${over}`;
-  return of === undefined ? quotient : `${of} / (${quotient})`;
-}
-
 /** The data at these sizes. */
 export function instantiate<T>(symbolic: SymbolicOf<T>, sizes: Sizes): T {
-  const visit = (value: unknown): unknown => {
-    if (Array.isArray(value)) return value.map(visit);
-    if (typeof value !== 'object' || value === null) return value;
-    if (isSizeExpression(value)) return evaluateSize(value, sizes);
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, visit(item)]));
-  };
-  return visit(symbolic) as T;
+  return substituteSizes(symbolic, sizes) as T;
 }
 
 // ---- unifying ---------------------------------------------------------------------------------
 
 /** Products of dimensions: none, each, each pair... */
-function products(dims: readonly string[]): string[][] {
-  return Array.from({ length: 2 ** dims.length }, (_, mask) =>
-    dims.filter((_name, i) => (mask & (1 << i)) !== 0),
-  );
-}
-
-function rowOf(terms: readonly (readonly string[])[], sizes: Sizes): number[] {
-  return terms.map((dims) => dims.reduce((product, name) => product * sizeNamed(sizes, name), 1));
+function products(dims: readonly string[]): string[] {
+  return Array.from({ length: 2 ** dims.length }, (_, mask) => {
+    const factors = dims.filter((_name, i) => (mask & (1 << i)) !== 0);
+    return factors.length === 0 ? CONSTANT : factors.join('*');
+  });
 }
 
 /** Expressions that are sums of these terms, as a system of equations that is solved quickly. */
 class Basis {
-  readonly #terms: readonly string[][];
+  readonly #products: readonly string[];
   readonly #rows: readonly (readonly number[])[];
   /** Samples that determine the coefficients, and the inverse of their rows; null if there are too few. */
   readonly #solver: { readonly chosen: readonly number[]; readonly inverse: number[][] } | null;
 
-  constructor(terms: readonly string[][], samples: readonly Sizes[]) {
-    this.#terms = terms;
-    this.#rows = samples.map((sizes) => rowOf(terms, sizes));
+  constructor(terms: readonly string[], samples: readonly Sizes[]) {
+    this.#products = terms;
+    this.#rows = samples.map((sizes) => terms.map((product) => productAt(product, sizes)));
     this.#solver = invertible(this.#rows, terms.length);
   }
 
@@ -162,7 +93,7 @@ class Basis {
     for (let over = 1; over <= MAX_DIVISOR; over++) {
       const scaled = coefficients.map((value) => value * over);
       if (scaled.some((value) => Math.abs(value - Math.round(value)) > 1e-6)) continue;
-      return { terms: this.#termsOf(scaled.map(Math.round)), over };
+      return this.#expression(scaled.map(Math.round), over);
     }
     return null;
   }
@@ -170,20 +101,21 @@ class Basis {
   /** Coefficients that are all but rational are taken to be so. */
   rounded(coefficients: readonly number[]): SizeExpression {
     const cleaned = coefficients.map((value) => (Math.abs(value) < 1e-13 ? 0 : value));
-    return this.rational(cleaned) ?? { terms: this.#termsOf(cleaned), over: 1 };
+    return this.rational(cleaned) ?? this.#expression(cleaned, 1);
   }
 
-  #termsOf(factors: readonly number[]): SizeExpression['terms'] {
-    return factors.flatMap((factor, i) =>
-      factor === 0 ? [] : [[factor, ...(this.#terms[i] as string[])] as const],
-    );
+  #expression(factors: readonly number[], over: number): SizeExpression {
+    const terms = this.#products.flatMap((product, i) => {
+      const factor = factors[i] as number;
+      return factor === 0 ? [] : [[product, factor] as const];
+    });
+    return { size: Object.fromEntries(over === 1 ? terms : [...terms, [OVER, over]]) };
   }
 
-  /** What an expression is at the samples. */
-  sums({ terms, over }: SizeExpression): number[] {
-    const factors = this.#terms.map(
-      (dims) => terms.find(([, ...own]) => own.join() === dims.join())?.[0] ?? 0,
-    );
+  /** What the sum of an expression is at the samples. */
+  sums({ size }: SizeExpression): number[] {
+    const over = size[OVER] ?? 1;
+    const factors = this.#products.map((product) => size[product] ?? 0);
     return this.#rows.map(
       (row) => row.reduce((sum, product, i) => sum + product * (factors[i] as number), 0) / over,
     );

@@ -4,12 +4,7 @@ import { byteSize } from '../../base/dtype.ts';
 import { ArgumentError, TraceError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Sizes } from '../../base/size-expression.ts';
-import {
-  isSizeExpression,
-  SizeConflict,
-  type SizeExpression,
-  unify,
-} from '../../graph/symbolic.ts';
+import { SizeConflict, unify } from '../../graph/symbolic.ts';
 import type { DimensionRecord } from '../lite/header.ts';
 import { fromBytes, isTensor } from '../tensor/handle.ts';
 import { DeclaredInputs, Dim, TensorSpec } from '../transform/tracing/dims.ts';
@@ -107,7 +102,7 @@ export function captureAtAllSizes(fn: Fn, inputs: ProgramInputs, options: Captur
       declared.dims.map(({ name }) => name),
       captures.map(({ weights: _weights, ...value }, i) => ({ sizes: all[i] as Sizes, value })),
     );
-    return { ...(asRecords(unified) as Omit<Capture, 'weights'>), weights: base.weights };
+    return { ...(unified as Omit<Capture, 'weights'>), weights: base.weights };
   } catch (error) {
     if (!(error instanceof SizeConflict)) throw error;
     throw new TraceError(
@@ -123,26 +118,4 @@ function describe({ graph }: Capture, [part, list, index, ...rest]: SizeConflict
   if (node === undefined)
     return [part, list, index, ...rest].filter((key) => key !== undefined).join('.');
   return `${rest.join('.')} of node ${index}, ${node.op},`;
-}
-
-/** Expressions in the form that files have (base/size-expression.ts). */
-function asRecords(value: unknown): unknown {
-  if (isSizeExpression(value)) return recordOf(value);
-  if (Array.isArray(value)) return value.map(asRecords);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, asRecords(item)]));
-}
-
-function recordOf({ terms, over, of, real }: SizeExpression) {
-  const size: Record<string, number> = {};
-  for (const [factor, ...dims] of terms) {
-    const product = dims.length === 0 ? '1' : dims.join('*');
-    size[product] = (size[product] ?? 0) + factor;
-  }
-  if (over !== 1) size['/'] = over;
-  return {
-    size,
-    ...(of === undefined ? {} : { of }),
-    ...(real === true ? { real } : {}),
-  };
 }

@@ -4,7 +4,7 @@
 import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
 import { ArgumentError, TraceError } from '../../base/errors.ts';
 import { openBodies } from '../../graph/bodies.ts';
-import type { Sizes } from '../../graph/symbolic.ts';
+import type { Sizes } from '../../base/size-expression.ts';
 import { engine } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { EvaluationObserver } from './observers.ts';

@@ -3,7 +3,7 @@ import { checkInteger, checkKeys, checkOption, describeValue } from '../../../ba
 import { byteSize, DTYPES, type DType } from '../../../base/dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../../base/errors.ts';
 import { formatShape, sizeOf } from '../../../base/shape.ts';
-import { formatSizes, type Sizes } from '../../../graph/symbolic.ts';
+import { formatSizes, type Sizes } from '../../../base/size-expression.ts';
 import { fromBytes, isTensor } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { mapTree } from '../tree.ts';

@@ -1,10 +1,9 @@
 // Programs of one form of the arguments at all sizes of its declared dimensions: those that were
 // recorded, and what follows from them.
+import { formatSizes, type Sizes } from '../../../base/size-expression.ts';
 import {
-  formatSizes,
   instantiate,
   SizeConflict,
-  type Sizes,
   SizeSystem,
   type SymbolicOf,
   unify,

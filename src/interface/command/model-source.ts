@@ -4,7 +4,8 @@ import { FormatError } from '../../base/errors.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
 import type { TypedHostArray } from '../io/host-array.ts';
-import { HEADER_KEY, type ModelHeader, parseHeader } from '../lite/header.ts';
+import { headerOf, tensorIn } from '../lite/file.ts';
+import type { ModelHeader } from '../lite/header.ts';
 import { CallError } from './call.ts';
 
 /** A tensor of the file, without its values. */
@@ -44,12 +45,7 @@ export async function openModel(
   const source: ByteInput = isOnnx ? await programOf(path, sizes) : path;
   const file = await SafetensorsFile.open(source);
   try {
-    const text = file.metadata.get(HEADER_KEY);
-    if (text === undefined) {
-      throw new FormatError(`${path} holds tensors and no program`, {
-        hint: 'fn.dump(path) writes programs',
-      });
-    }
+    const header = headerOf(file);
     const tensors = new Map<string, StoredTensor>();
     for (const [name, { dtype, shape, byteLength }] of file.tensors) {
       tensors.set(name, { dtype, shape, bytes: byteLength });
@@ -58,7 +54,7 @@ export async function openModel(
       path,
       format: isOnnx ? 'onnx' : 'tengen',
       source,
-      header: parseHeader(text),
+      header,
       tensors,
       read: (names) => readTensors(source, names),
     };
@@ -75,8 +71,7 @@ async function readTensors(
   try {
     const values = new Map<string, TypedHostArray>();
     for (const name of names) {
-      if (!file.tensors.has(name)) throw new FormatError(`the file has no tensor '${name}'`);
-      values.set(name, await file.read(name));
+      values.set(name, await tensorIn(file, name));
     }
     return values;
   } finally {

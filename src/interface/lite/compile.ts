@@ -9,7 +9,7 @@ import type { Node } from '../../graph/node.ts';
 import { input, scalar } from '../../graph/ops/index.ts';
 import { type GraphRecord, graphOf, parseGraphRecord } from '../../graph/record.ts';
 import type { Target } from '../../ir/kernel.ts';
-import type { ModelHeader } from './header.ts';
+import { isState, type ModelHeader } from './header.ts';
 
 export interface ModelCompileOptions {
   /** Without, every operation is a kernel of its own and nothing is simplified. */
@@ -45,7 +45,7 @@ export function compileModel(
     const inPlaceOf = guarded ? -1 : leafThatBecomes(header, i);
     return [{ position: nodes.indexOf(node), inPlaceOf }];
   });
-  const constants = header.leaves.map((leaf) => leaf.kind === 'weight' && leaf.update < 0);
+  const constants = header.leaves.map((leaf) => leaf.kind === 'weight' && !isState(leaf));
   return compile({ nodes, leaves, scalars, roots }, target, {
     ...more,
     ...(prepared && { constantLeaves: constants }),
@@ -71,7 +71,7 @@ function nodesOf(
       `the graph has ${leaves.length} inputs and ${scalars.length} numbers, described are ${leafRecords.length} and ${scalarRecords.length}`,
     );
   }
-  const updates = leafRecords.filter((leaf) => leaf.kind === 'weight' && leaf.update >= 0);
+  const updates = leafRecords.filter(isState);
   const wanted = outputs.length + updates.length + 2 * guards.length;
   if (record.outputs.length !== wanted || inputs.length > leaves.length + inputs.length) {
     throw new FormatError(

@@ -1,6 +1,33 @@
-// The file of a model: opened when something of it is wanted, so that a model holds no file open.
+// The file of a model: its header and its tensors. It is opened when something of it is wanted, so that a
+// model holds no file open.
+import { FormatError } from '../../base/errors.ts';
 import { type ByteInput, hasFiles } from '../io/byte-source.ts';
+import type { TypedHostArray } from '../io/host-array.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
+import { HEADER_KEY, type ModelHeader, parseHeader } from './header.ts';
+
+/**
+ * What an open file says of its program.
+ *
+ * @throws FormatError if it holds none.
+ */
+export function headerOf(file: SafetensorsFile): ModelHeader {
+  const text = file.metadata.get(HEADER_KEY);
+  if (text !== undefined) return parseHeader(text);
+  throw new FormatError(`${file.label} holds tensors and no program`, {
+    hint: "fn.dump(path) writes programs; loadWeights() of 'tengen/io' reads tensors",
+  });
+}
+
+/**
+ * A tensor that the header of a file names.
+ *
+ * @throws FormatError if it is not there.
+ */
+export async function tensorIn(file: SafetensorsFile, name: string): Promise<TypedHostArray> {
+  if (!file.tensors.has(name)) throw new FormatError(`the file has no tensor '${name}'`);
+  return file.read(name);
+}
 
 export class ModelFile {
   readonly #source: ByteInput;

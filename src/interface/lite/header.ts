@@ -1,7 +1,7 @@
 // What a `.tengen` file says of its program: the JSON text in the metadata of a safetensors file, checked
 // when it is read. docs/format.md is the specification.
 import { type DType, isDType } from '../../base/dtype.ts';
-import { FormatError } from '../../base/errors.ts';
+import { ArgumentError, FormatError } from '../../base/errors.ts';
 import { isSizeExpression, type SizeRecord, type Sizes } from '../../base/size-expression.ts';
 
 /** Key of the text in the file's metadata. */
@@ -31,6 +31,13 @@ export type LeafRecord =
   | { readonly kind: 'input'; readonly input: number }
   /** A tensor of the file. `update`: the output of the graph that it becomes after a run, or -1. */
   | { readonly kind: 'weight'; readonly tensor: string; readonly update: number };
+
+/** Whether runs change it: a weight that becomes an output of the graph. */
+export function isState(
+  leaf: LeafRecord | undefined,
+): leaf is LeafRecord & { readonly kind: 'weight' } {
+  return leaf?.kind === 'weight' && leaf.update >= 0;
+}
 
 /** What the i-th `scalar` of the graph is. */
 export type ScalarRecord =
@@ -310,6 +317,20 @@ export function parseHeader(source: string): ModelHeader {
   };
   checkReferences(header);
   return header;
+}
+
+/**
+ * The sizes of all dimensions: those left out are as recorded.
+ *
+ * @throws ArgumentError for a dimension that is not declared.
+ */
+export function completeSizes(op: string, { dimensions }: ModelHeader, sizes: Sizes): Sizes {
+  const unknown = Object.keys(sizes).find((name) => !dimensions.some((each) => each.name === name));
+  if (unknown !== undefined) {
+    const names = dimensions.map(({ name }) => name).join(', ') || 'none';
+    throw new ArgumentError(`there is no dimension '${unknown}'; declared: ${names}`, { op });
+  }
+  return Object.fromEntries(dimensions.map(({ name, size: own }) => [name, sizes[name] ?? own]));
 }
 
 /** The text of a header. */

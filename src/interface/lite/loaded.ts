@@ -7,7 +7,7 @@ import { type Sizes, sizeAt } from '../../base/size-expression.ts';
 import { viewTypedArray } from '../../base/dtype.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import type { RunnableProgram } from '../../runtime/stored-program.ts';
-import type { GuardRecord, ModelHeader, PortRecord } from './header.ts';
+import { type GuardRecord, isState, type ModelHeader, type PortRecord } from './header.ts';
 import type { Weights } from './weights.ts';
 import { decodeOutput, type OutputValue } from './values.ts';
 
@@ -58,7 +58,7 @@ export class Loaded {
       leaves.findIndex((leaf) => leaf.kind === 'input' && leaf.input === i),
     );
     this.#updates = leaves.flatMap((leaf, i) => {
-      if (leaf.kind !== 'weight' || leaf.update < 0) return [];
+      if (!isState(leaf)) return [];
       return [{ leaf: i, binding: program.rootBindings[leaf.update] as number }];
     });
   }
@@ -100,7 +100,7 @@ export class Loaded {
   #checkFit(): void {
     const { leaves, scalars, inputs, outputs, guards } = this.#header;
     const { plan, rootBindings } = this.program;
-    const updates = leaves.filter((leaf) => leaf.kind === 'weight' && leaf.update >= 0).length;
+    const updates = leaves.filter(isState).length;
     const fits =
       rootBindings.length === outputs.length + updates + 2 * guards.length &&
       plan.scalars.length === scalars.length &&

@@ -1,16 +1,16 @@
 // Loads program files and runs them: nothing of the graph is needed for what a file holds compiled.
 import { describeValue } from '../../base/checks.ts';
-import type { DType, TypedArray } from '../../base/dtype.ts';
+import type { DType } from '../../base/dtype.ts';
 import { ArgumentError, DisposedError, FormatError } from '../../base/errors.ts';
 import { formatSize, type Sizes, sizeAt } from '../../base/size-expression.ts';
 import type { Device } from '../../runtime/device.ts';
 import { readProgram, type RunnableProgram } from '../../runtime/stored-program.ts';
-import { ModelFile } from './file.ts';
+import { headerOf, ModelFile, tensorIn } from './file.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { crc32 } from '../io/crc32.ts';
-import { bytesOf } from '../io/host-array.ts';
+import { bytesOf, type TypedHostArray } from '../io/host-array.ts';
 import { deviceFor, type DeviceChoice } from './devices.ts';
-import { HEADER_KEY, type ModelHeader, parseHeader, type PortRecord } from './header.ts';
+import { completeSizes, type ModelHeader, type PortRecord } from './header.ts';
 import { Loaded } from './loaded.ts';
 import {
   describePort,
@@ -111,13 +111,7 @@ export class Model {
     }
     const file = new ModelFile(source);
     const { header, weights, device } = await file.read(async (open) => {
-      const text = open.metadata.get(HEADER_KEY);
-      if (text === undefined) {
-        throw new FormatError(`${open.label} holds tensors and no program`, {
-          hint: "fn.dump(path) writes programs; loadWeights() of 'tengen/io' reads tensors",
-        });
-      }
-      const read = parseHeader(text);
+      const read = headerOf(open);
       const chosen = await deviceFor(options);
       return { header: read, device: chosen, weights: await Weights.read(open, read, chosen) };
     });
@@ -165,7 +159,7 @@ export class Model {
    */
   async prepare(sizes: Sizes): Promise<void> {
     this.#checkOpen();
-    const all = this.#complete(sizes);
+    const all = completeSizes(this.name, this.header, sizes);
     const key = keyOf(all);
     if (this.#loaded.has(key)) return;
     const parts = [this.header, all, this.device, this.#weights] as const;
@@ -175,20 +169,6 @@ export class Model {
         ? Loaded.of(await compileFor(this.header, all, this.device, this.numerics), ...parts)
         : Loaded.stored(stored, ...parts);
     this.#keep(key, loaded);
-  }
-
-  #complete(sizes: Sizes): Sizes {
-    const { dimensions } = this.header;
-    const unknown = Object.keys(sizes).find(
-      (name) => !dimensions.some((each) => each.name === name),
-    );
-    if (unknown !== undefined) {
-      const names = dimensions.map(({ name }) => name).join(', ') || 'none';
-      throw new ArgumentError(`there is no dimension '${unknown}'; declared: ${names}`, {
-        op: this.name,
-      });
-    }
-    return Object.fromEntries(dimensions.map(({ name, size }) => [name, sizes[name] ?? size]));
   }
 
   /** The compiled program in the file for these sizes and this device, or null. */
@@ -204,12 +184,7 @@ export class Model {
         keyOf(own) === key,
     );
     if (record === undefined) return null;
-    const bytes = await this.#file.read(async (file) => {
-      if (!file.tensors.has(record.tensor)) {
-        throw new FormatError(`the stored program '${record.tensor}' is not in the file`);
-      }
-      return bytesOf((await file.read(record.tensor)).data);
-    });
+    const bytes = bytesOf((await this.#tensor(record.tensor)).data);
     if (crc32(bytes) !== record.checksum) {
       throw new FormatError(
         `the stored program '${record.tensor}' was changed: its checksum differs`,
@@ -273,7 +248,7 @@ export class Model {
     const finder = new SizeFinder(this.name, this.header.dimensions);
     const data = this.header.inputs.map((port) => finder.read(port, values[port.name]));
     return {
-      sizes: this.#complete(finder.sizes),
+      sizes: completeSizes(this.name, this.header, finder.sizes),
       bytes: this.header.inputs.map((port, i) =>
         encodeInput(this.name, port, data[i] as ArrayLike<number>),
       ),
@@ -340,11 +315,8 @@ export class Model {
     return { passed, device: this.device.name, numerics: this.numerics, cases };
   }
 
-  async #tensor(name: string): Promise<{ data: TypedArray; shape: readonly number[] }> {
-    return this.#file.read(async (file) => {
-      if (!file.tensors.has(name)) throw new FormatError(`the file has no tensor '${name}'`);
-      return file.read(name);
-    });
+  #tensor(name: string): Promise<TypedHostArray> {
+    return this.#file.read((file) => tensorIn(file, name));
   }
 
   /**

@@ -1,9 +1,10 @@
 // The weights of a model on a device: read from the file once, shared by everything that runs it there.
-import { FormatError, internalError } from '../../base/errors.ts';
+import { internalError } from '../../base/errors.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { bytesOf } from '../io/host-array.ts';
 import type { SafetensorsFile } from '../io/safetensors.ts';
-import type { ModelHeader } from './header.ts';
+import { tensorIn } from './file.ts';
+import { isState, type ModelHeader } from './header.ts';
 
 export class Weights {
   readonly #device: Device;
@@ -35,7 +36,7 @@ export class Weights {
     try {
       for (const leaf of header.leaves) {
         if (leaf.kind !== 'weight') continue;
-        if (leaf.update >= 0) weights.#own.add(leaf.tensor);
+        if (isState(leaf)) weights.#own.add(leaf.tensor);
         if (!weights.#buffers.has(leaf.tensor)) await weights.#read(file, leaf.tensor);
       }
       return weights;
@@ -46,8 +47,7 @@ export class Weights {
   }
 
   async #read(file: SafetensorsFile, name: string): Promise<void> {
-    if (!file.tensors.has(name)) throw new FormatError(`there is no weight '${name}'`);
-    const bytes = bytesOf((await file.read(name)).data);
+    const bytes = bytesOf((await tensorIn(file, name)).data);
     const buffer = this.#device.allocate(Math.max(bytes.byteLength, 1));
     this.#buffers.set(name, buffer);
     this.#sizes.set(name, bytes.byteLength);

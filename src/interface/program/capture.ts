@@ -10,7 +10,13 @@ import { guardsOf as regionGuards } from '../../graph/ops/result.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { type GraphRecord, recordGraph } from '../../graph/record.ts';
 import type { Storage } from '../../runtime/storage.ts';
-import type { GuardRecord, LeafRecord, PortRecord, ScalarRecord } from '../lite/header.ts';
+import {
+  type GuardRecord,
+  isState,
+  type LeafRecord,
+  type PortRecord,
+  type ScalarRecord,
+} from '../lite/header.ts';
 import { engine } from '../tensor/engine.ts';
 import { fromBytes, isTensor, tensorOn } from '../tensor/handle.ts';
 import { type Draw, drawOf } from '../tensor/random.ts';
@@ -183,7 +189,7 @@ function checkUpdates(
   leaves: readonly LeafRecord[],
   name: string,
 ): void {
-  const read = leaves.filter((leaf) => leaf.kind === 'weight' && leaf.update >= 0).length;
+  const read = leaves.filter(isState).length;
   if (read === made.length) return;
   throw new ArgumentError(`${name} assigns to a tensor that it does not read`, {
     op: 'dump',

@@ -22,7 +22,8 @@ import { bytesOf } from '../io/host-array.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
 import { compileModel } from '../lite/compile.ts';
-import { type GuardRecord, HEADER_KEY, type ModelHeader, parseHeader } from '../lite/header.ts';
+import { headerOf, tensorIn } from '../lite/file.ts';
+import { completeSizes, type GuardRecord, isState, type ModelHeader } from '../lite/header.ts';
 
 export interface ExportableOptions {
   /** Sizes of declared dimensions; those left out are as recorded. */
@@ -61,15 +62,7 @@ export class ExportableProgram {
     this.header = header;
     this.weights = weights;
     this.#tests = tests;
-    const unknown = Object.keys(sizes).find(
-      (each) => !header.dimensions.some((dimension) => dimension.name === each),
-    );
-    if (unknown !== undefined) {
-      throw new ArgumentError(`there is no dimension '${unknown}'`, { op: 'export' });
-    }
-    this.#sizes = Object.fromEntries(
-      header.dimensions.map((each) => [each.name, sizes[each.name] ?? each.size]),
-    );
+    this.#sizes = completeSizes('export', header, sizes);
     this.#graph = parseGraphRecord(substituteSizes(header.graph, this.#sizes));
     this.#numbers = Object.entries(numbers).map(([input, value]) =>
       this.#numberInput(input, value),
@@ -89,12 +82,9 @@ export class ExportableProgram {
   ): Promise<ExportableProgram> {
     const file = await SafetensorsFile.open(source);
     try {
-      const text = file.metadata.get(HEADER_KEY);
-      if (text === undefined) throw new FormatError(`${file.label} holds tensors and no program`);
-      const header = parseHeader(text);
+      const header = headerOf(file);
       const read = async (name: string): Promise<FileTensor> => {
-        if (!file.tensors.has(name)) throw new FormatError(`the file has no tensor '${name}'`);
-        const { data, dtype, shape } = await file.read(name);
+        const { data, dtype, shape } = await tensorIn(file, name);
         return { name, dtype, shape, bytes: bytesOf(data).slice() };
       };
       const weights = new Map<string, FileTensor>();
@@ -115,7 +105,7 @@ export class ExportableProgram {
 
   /** Whether runs change weights. */
   get stateful(): boolean {
-    return this.header.leaves.some((leaf) => leaf.kind === 'weight' && leaf.update >= 0);
+    return this.header.leaves.some(isState);
   }
 
   #numberInput(name: string, value: number) {
@@ -171,7 +161,7 @@ export class ExportableProgram {
     // Outputs, next values of weights, then least and most of guards; leaves come before all.
     const rootBindings = this.#rootBindings();
     const bindingOf = (root: number): number => rootBindings[root] ?? -1;
-    const updated = leaves.filter((leaf) => leaf.kind === 'weight' && leaf.update >= 0).length;
+    const updated = leaves.filter(isState).length;
     const remaining = guards.flatMap((guard, i) => (this.#ahead.has(i) ? [] : [guard]));
     const list = shared ?? this.weights;
     return {
@@ -188,7 +178,7 @@ export class ExportableProgram {
         );
         const leaf = leaves[binding];
         if (leaf?.kind !== 'weight') return tensor;
-        const update = leaf.update >= 0 ? bindingOf(leaf.update) : binding;
+        const update = isState(leaf) ? bindingOf(leaf.update) : binding;
         return { ...tensor, binding, ...(update === binding ? {} : { update }) };
       }),
       allWeights: shared !== null,
@@ -212,7 +202,7 @@ export class ExportableProgram {
   #rootBindings(): number[] {
     const { leaves, guards, outputs } = this.header;
     const guarded = guards.length > this.#ahead.size;
-    const updated = leaves.filter((leaf) => leaf.kind === 'weight' && leaf.update >= 0).length;
+    const updated = leaves.filter(isState).length;
     const count = outputs.length + updated + 2 * (guards.length - this.#ahead.size);
     let next = leaves.length;
     return Array.from({ length: count }, (_, root) => {

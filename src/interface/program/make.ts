@@ -8,7 +8,8 @@ import { parseGraphRecord } from '../../graph/record.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
 import { adoptHostArray } from '../io/tensors.ts';
-import { HEADER_KEY, type ModelHeader, parseHeader } from '../lite/header.ts';
+import { headerOf, tensorIn } from '../lite/file.ts';
+import { completeSizes, isState, type ModelHeader } from '../lite/header.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { capture, type NamedState } from './capture.ts';
@@ -101,20 +102,11 @@ export async function loadProgram(
   checkKeys('loadProgram', options, ['sizes', 'trainable']);
   const file = await SafetensorsFile.open(source);
   try {
-    const text = file.metadata.get(HEADER_KEY);
-    if (text === undefined) {
-      throw new FormatError(`${file.label} holds tensors and no program`, {
-        hint: "loadWeights() of 'tengen/io' reads tensors",
-      });
-    }
-    const header = parseHeader(text);
+    const header = headerOf(file);
     const tensors = new Map<string, Tensor>();
     for (const leaf of header.leaves) {
       if (leaf.kind !== 'weight' || tensors.has(leaf.tensor)) continue;
-      if (!file.tensors.has(leaf.tensor)) {
-        throw new FormatError(`the file has no tensor '${leaf.tensor}'`);
-      }
-      const plain = adoptHostArray(await file.read(leaf.tensor));
+      const plain = adoptHostArray(await tensorIn(file, leaf.tensor));
       const isTrained = isFloat(plain.dtype) && isTrainable(leaf, options.trainable);
       tensors.set(leaf.tensor, isTrained ? new Parameter(plain) : new Buffer(plain));
     }
@@ -137,15 +129,8 @@ function programFrom(
   tensors: ReadonlyMap<string, Tensor>,
   given: Sizes,
 ): Program {
-  const { dimensions, leaves, scalars, outputs: ports } = header;
-  const unknown = Object.keys(given).find((name) => !dimensions.some((each) => each.name === name));
-  if (unknown !== undefined) {
-    const names = dimensions.map(({ name }) => name).join(', ') || 'none';
-    throw new ArgumentError(`there is no dimension '${unknown}'; declared: ${names}`, {
-      op: 'loadProgram',
-    });
-  }
-  const sizes = Object.fromEntries(dimensions.map(({ name, size }) => [name, given[name] ?? size]));
+  const { leaves, scalars, outputs: ports } = header;
+  const sizes = completeSizes('loadProgram', header, given);
   const graph = parseGraphRecord(substituteSizes(header.graph, sizes));
   const inputs = header.inputs.map(({ name, dtype, shape }) => {
     const fixed: Shape = shape.map((size) => sizeAt(size, sizes));
@@ -171,7 +156,7 @@ function programFrom(
     inputs,
     outputs: ports.map(({ name }, i) => ({ name, value: rootAt(i) })),
     updates: leaves.flatMap((leaf): Update[] =>
-      leaf.kind === 'weight' && leaf.update >= 0
+      isState(leaf)
         ? [{ tensor: tensors.get(leaf.tensor) as Tensor, value: rootAt(leaf.update) }]
         : [],
     ),

@@ -6,6 +6,7 @@ import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts'
 import { Buffer, Parameter } from '../nn/parameter.ts';
 import { fromBytes, ownerOf, tensorOn } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { isState } from '../lite/header.ts';
 import { type Capture, capture, type NamedState } from './capture.ts';
 import { endValue, type Update, type Value, valuesOf } from './value-graph.ts';
 
@@ -73,7 +74,7 @@ export function valuesOfCapture(
   const { graph, leaves: ends, scalars, draws } = captured;
   const roots = valuesOf({ graph, leaves: ends, scalars, draws }, inputs, weightOf);
   const updates = ends.flatMap((leaf): Update[] =>
-    leaf.kind === 'weight' && leaf.update >= 0
+    isState(leaf)
       ? [{ tensor: tensors.get(leaf.tensor) as Tensor, value: roots[leaf.update] as Value }]
       : [],
   );

@@ -1,7 +1,7 @@
 // Compiles the graph of a program file for a device and sizes for which the file holds nothing. Loaded
 // only then: it brings the compiler with it.
 import { FormatError } from '../../base/errors.ts';
-import { type Sizes, sizeAt, substituteSizes } from '../../base/size-expression.ts';
+import { type Sizes, substituteSizes } from '../../base/size-expression.ts';
 import { compile } from '../../compile/compiler.ts';
 import type { CompiledProgram, Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
@@ -58,7 +58,7 @@ function leafThatBecomes({ leaves }: ModelHeader, i: number): number {
 }
 
 function nodesOf(
-  { leaves: leafRecords, scalars: scalarRecords, inputs, outputs, guards }: ModelHeader,
+  { leaves: leafRecords, scalars: scalarRecords, outputs, guards }: ModelHeader,
   record: GraphRecord,
 ) {
   const ends = (op: string) => record.nodes.filter((node) => node.op === op);
@@ -73,7 +73,7 @@ function nodesOf(
   }
   const updates = leafRecords.filter(isState);
   const wanted = outputs.length + updates.length + 2 * guards.length;
-  if (record.outputs.length !== wanted || inputs.length > leaves.length + inputs.length) {
+  if (record.outputs.length !== wanted) {
     throw new FormatError(
       `the graph has ${record.outputs.length} outputs, described are ${wanted}`,
     );
@@ -92,9 +92,4 @@ function checkOutputs(outputs: readonly Node[]): void {
   if (distinct.size === outputs.length && outputs.every(({ op }) => op.lower.kind !== 'leaf'))
     return;
   throw new FormatError('an output of the graph is an input, or stands twice: copies are missing');
-}
-
-/** What each draw takes of the random stream. */
-export function drawSizes({ draws }: ModelHeader, sizes: Sizes): number[] {
-  return draws.map((count) => sizeAt(count, sizes));
 }

@@ -1,10 +1,9 @@
 // A model's program at one size of its dimensions, on one device: code, the memory of its inputs and
 // results, and what is prepared of its weights.
-import { byteSize } from '../../base/dtype.ts';
+import { byteSize, viewTypedArray } from '../../base/dtype.ts';
 import { FormatError, internalError, ShapeError, OutOfMemoryError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import { type Sizes, sizeAt } from '../../base/size-expression.ts';
-import { viewTypedArray } from '../../base/dtype.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
 import type { RunnableProgram } from '../../runtime/stored-program.ts';
 import { type GuardRecord, isState, type ModelHeader, type PortRecord } from './header.ts';
@@ -227,7 +226,7 @@ function checkGuard(guard: GuardRecord, least: number, most: number, sizes: Size
     return;
   const at = (limit: GuardRecord['least'], otherwise: number): number =>
     limit === undefined ? otherwise : sizeAt(limit, sizes);
-  const low = Math.max(at(guard.least, -Infinity));
+  const low = at(guard.least, -Infinity);
   const above = at(guard.above, -Infinity);
   const below = at(guard.below, Infinity);
   const isLow = !(least >= low) || (guard.above !== undefined && !(least > above));

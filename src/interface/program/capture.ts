@@ -1,8 +1,7 @@
 // Takes down what a function computes, as data: its graph, and what the graph's ends are - inputs, weights,
 // numbers, places in random streams - without computing anything.
-import { byteSize } from '../../base/dtype.ts';
 import { ArgumentError, TraceError } from '../../base/errors.ts';
-import { formatShape, sizeOf } from '../../base/shape.ts';
+import { formatShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { StatedPromise } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
@@ -18,27 +17,22 @@ import {
   type ScalarRecord,
 } from '../lite/header.ts';
 import { engine } from '../tensor/engine.ts';
-import { fromBytes, isTensor, tensorOn } from '../tensor/handle.ts';
+import { isTensor, standIn, tensorOn } from '../tensor/handle.ts';
 import { type Draw, drawOf } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { WeightNames } from '../transform/dumping.ts';
 import type { Assignment } from '../transform/entry.ts';
 import { guardsOf as watchedOf } from '../transform/promises.ts';
 import { evaluator } from '../transform/install.ts';
-import { checkTensorTree, treeLeaves } from '../transform/tree.ts';
+import { checkTensorTree, flattenTree, isBranch, mapTree, treeLeaves } from '../transform/tree.ts';
 import { userLine } from '../transform/user-line.ts';
-
-/** What tells the names of weights: a module. */
-export interface NamedState {
-  namedParameters(): Iterable<readonly [string, Tensor]>;
-  namedBuffers(): Iterable<readonly [string, Tensor]>;
-}
 
 export interface CaptureOptions {
   /** For messages and the file. */
   readonly name: string;
   readonly inputNames?: readonly string[] | undefined;
   readonly outputNames?: readonly string[] | undefined;
-  readonly module?: NamedState | undefined;
+  readonly module?: WeightNames | undefined;
 }
 
 /** A function as data. Positions are those of the header of a program file. */
@@ -52,12 +46,6 @@ export interface Capture {
   readonly guards: readonly GuardRecord[];
   /** The weights, by the names that `leaves` give them. */
   readonly weights: ReadonlyMap<string, Tensor>;
-}
-
-/** A tensor of zeros in memory of its own, so that it is told from all others. */
-function standIn(like: Tensor): Tensor {
-  const { shape, dtype } = like;
-  return fromBytes(new Uint8Array(sizeOf(shape) * byteSize(dtype)), shape, dtype);
 }
 
 /** Refuses what needs values. */
@@ -111,29 +99,14 @@ export function capture(
   const { name } = options;
   // Nothing may be pending: what the function assigns to must be told from what stood before.
   engine().step();
-  const given: Tensor[] = [];
-  const standIns = args.map((arg) => replaceTensors(arg, given));
-  const { result, made } = record(fn, standIns, name);
+  const onStandIns = mapTree(args, ({ shape, dtype }) => standIn(shape, dtype)) as typeof args;
+  const given = flattenTree(onStandIns, { numbers: false }).tensors;
+  const { result, made } = record(fn, onStandIns, name);
   try {
     return describe(options, args, given, result, made);
   } finally {
     for (const { holder, storage } of made) engine().replaced(holder, storage);
   }
-}
-
-/** The same tree on stand-ins, which are added to `given`. */
-function replaceTensors(value: unknown, given: Tensor[]): unknown {
-  if (isTensor(value)) {
-    const tensor = standIn(value);
-    given.push(tensor);
-    return tensor;
-  }
-  if (Array.isArray(value)) return value.map((item: unknown) => replaceTensors(item, given));
-  if (typeof value !== 'object' || value === null) return value;
-  if (Object.getPrototypeOf(value) !== Object.prototype) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, item]) => [key, replaceTensors(item, given)]),
-  );
 }
 
 function describe(
@@ -245,7 +218,7 @@ function rewind(scalars: readonly Node[]): void {
 
 /** Names of weights: the module's, else numbers; tensors of the same storage have one. */
 function namer(
-  module: NamedState | undefined,
+  module: WeightNames | undefined,
   made: readonly Assignment[],
   weights: Map<string, Tensor>,
 ): (leaf: Node) => string {
@@ -285,7 +258,7 @@ function inputPaths(args: readonly unknown[]): string[] {
   const visit = (value: unknown, path: string): void => {
     if (isTensor(value)) paths.push(path);
     else if (Array.isArray(value)) value.forEach((item, i) => visit(item, `${path}.${i}`));
-    else if (isPlain(value)) {
+    else if (isBranch(value)) {
       const prefix = args.length === 1 && path === '0' ? '' : `${path}.`;
       for (const [key, item] of Object.entries(value)) visit(item, `${prefix}${key}`);
     }
@@ -294,12 +267,6 @@ function inputPaths(args: readonly unknown[]): string[] {
   if (paths.length === 1 && /^\d/.test(paths[0] as string)) return ['input'];
   return paths.map((path) =>
     /^\d/.test(path) ? `input${path.replace(/^(\d+)\.?/, '$1.')}`.replace(/\.$/, '') : path,
-  );
-}
-
-function isPlain(value: unknown): value is Readonly<Record<string, unknown>> {
-  return (
-    typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
   );
 }
 

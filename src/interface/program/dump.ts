@@ -27,11 +27,10 @@ import {
   type TestRecord,
 } from '../lite/header.ts';
 import { differenceOf } from '../lite/model.ts';
-import { isTensor } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { evaluate } from '../transform/controls.ts';
 import { settings } from '../transform/settings.ts';
-import { treeLeaves } from '../transform/tree.ts';
+import { flattenTree, treeLeaves } from '../transform/tree.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
 import type { Capture } from './capture.ts';
 import { captureAtAllSizes, ProgramInputs } from './sizes.ts';
@@ -142,7 +141,7 @@ async function writeTests(
   const tests: TestRecord[] = [];
   let difference: number | null = null;
   for (const [i, args] of cases.entries()) {
-    const given = tensorsIn(args);
+    const given = flattenTree(args, { numbers: false }).tensors;
     const sizes = declared.sizesOf('dump', given, declared.specsOf('dump', args));
     const fits =
       given.length === inputs.length &&
@@ -182,15 +181,6 @@ async function writeTests(
 
 function shapeAt({ shape }: PortRecord, sizes: Sizes): number[] {
   return shape.map((size) => sizeAt(size, sizes));
-}
-
-/** The tensors among arguments, in the order of the inputs. */
-function tensorsIn(value: unknown): Tensor[] {
-  if (isTensor(value)) return [value];
-  if (Array.isArray(value)) return value.flatMap((item: unknown) => tensorsIn(item));
-  if (typeof value !== 'object' || value === null) return [];
-  if (Object.getPrototypeOf(value) !== Object.prototype) return [];
-  return Object.values(value).flatMap((item) => tensorsIn(item));
 }
 
 async function valuesOf(fn: Fn, args: readonly unknown[]): Promise<TypedArray[]> {

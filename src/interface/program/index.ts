@@ -1,6 +1,6 @@
 // Programs as graphs to look into and to change (docs/surgery.md).
 export { loadProgram, type LoadProgramOptions, programOf, type ProgramOptions } from './make.ts';
-export type { NamedState } from './capture.ts';
+export type { WeightNames } from '../transform/dumping.ts';
 export type { Pattern, PatternTree } from './patterns.ts';
 export {
   type Ends,

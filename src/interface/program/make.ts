@@ -12,14 +12,15 @@ import { headerOf, tensorIn } from '../lite/file.ts';
 import { completeSizes, isState, type ModelHeader } from '../lite/header.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { capture, type NamedState } from './capture.ts';
+import type { WeightNames } from '../transform/dumping.ts';
+import { capture } from './capture.ts';
 import { Program } from './program.ts';
 import { valuesOfCapture } from './splice.ts';
 import { endValue, type Update, type Value, valuesOf } from './value-graph.ts';
 
 export interface ProgramOptions {
   /** The module whose names the weights get; else they are numbered. */
-  readonly module?: NamedState;
+  readonly module?: WeightNames;
   /** Names of the tensors among arguments and results, in order; else their keys or numbers. */
   readonly names?: { readonly inputs?: readonly string[]; readonly outputs?: readonly string[] };
   /** Default: the name of the function. */

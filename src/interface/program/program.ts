@@ -6,7 +6,7 @@ import { sameShape } from '../../base/shape.ts';
 import { isTensor, notTensor, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
-import type { NamedState } from './capture.ts';
+import type { WeightNames } from '../transform/dumping.ts';
 import { dump } from './dump.ts';
 import { matcher, type Pattern } from './patterns.ts';
 import { ProgramNode } from './program-node.ts';
@@ -29,7 +29,7 @@ export interface ReplaceOptions {
   /** What the function is given; default: the inputs of the node. Nothing that is computed from it. */
   readonly inputs?: readonly ProgramNode[];
   /** Tells the names of weights that the function brings along. */
-  readonly module?: NamedState;
+  readonly module?: WeightNames;
 }
 
 /** Nodes with the names they get, or a list of nodes, which keep theirs. */
@@ -316,7 +316,7 @@ export class Program {
     fn: Replacement,
     given: readonly Value[],
     like: Value,
-    module: NamedState | undefined,
+    module: WeightNames | undefined,
     place: (made: Value) => ReadonlyMap<Value, Value>,
   ): Program {
     const known = new Map(

@@ -1,12 +1,11 @@
 // Programs for declared dimensions: a function is taken down at several sizes, and what follows the sizes
 // becomes expressions of them.
-import { byteSize } from '../../base/dtype.ts';
 import { ArgumentError, TraceError } from '../../base/errors.ts';
-import { sizeOf } from '../../base/shape.ts';
 import type { Sizes } from '../../base/size-expression.ts';
 import { SizeConflict, unify } from '../../graph/symbolic.ts';
 import type { DimensionRecord } from '../lite/header.ts';
-import { fromBytes, isTensor } from '../tensor/handle.ts';
+import { standIn } from '../tensor/handle.ts';
+import { mapLeaves } from '../transform/tree.ts';
 import { DeclaredInputs, Dim, TensorSpec } from '../transform/tracing/dims.ts';
 import { type Capture, capture, type CaptureOptions } from './capture.ts';
 
@@ -26,32 +25,15 @@ export class ProgramInputs {
   readonly hasValues: boolean;
 
   constructor(inputs: readonly unknown[]) {
-    let specs = 0;
-    const split = (value: unknown): { spec: unknown; arg: unknown } => {
-      if (value instanceof TensorSpec) {
-        specs++;
-        return { spec: value, arg: zerosOf(value) };
-      }
-      if (isTensor(value)) return { spec: null, arg: value };
-      if (Array.isArray(value)) {
-        const parts = value.map(split);
-        return { spec: parts.map(({ spec }) => spec), arg: parts.map(({ arg }) => arg) };
-      }
-      const isPlain =
-        typeof value === 'object' &&
-        value !== null &&
-        Object.getPrototypeOf(value) === Object.prototype;
-      if (!isPlain) return { spec: null, arg: value };
-      const entries = Object.entries(value).map(([key, item]) => [key, split(item)] as const);
-      return {
-        spec: Object.fromEntries(entries.map(([key, { spec }]) => [key, spec])),
-        arg: Object.fromEntries(entries.map(([key, { arg }]) => [key, arg])),
-      };
-    };
-    const parts = inputs.map(split);
-    this.declared = new DeclaredInputs(parts.map(({ spec }) => spec));
-    this.args = parts.map(({ arg }) => arg);
-    this.hasValues = specs === 0;
+    const specs = mapLeaves(inputs, (leaf) => (leaf instanceof TensorSpec ? leaf : null));
+    this.declared = new DeclaredInputs(specs as readonly unknown[]);
+    let given = 0;
+    this.args = mapLeaves(inputs, (leaf) => {
+      if (!(leaf instanceof TensorSpec)) return leaf;
+      given++;
+      return zerosOf(leaf);
+    }) as readonly unknown[];
+    this.hasValues = given === 0;
   }
 
   get dimensions(): DimensionRecord[] {
@@ -71,7 +53,7 @@ export class ProgramInputs {
 
 function zerosOf({ shape, dtype }: TensorSpec) {
   const sizes = shape.map((size) => (size instanceof Dim ? usualSize(size) : size));
-  return fromBytes(new Uint8Array(sizeOf(sizes) * byteSize(dtype)), sizes, dtype);
+  return standIn(sizes, dtype);
 }
 
 /**

@@ -1,13 +1,14 @@
 // What functions add to programs: their graph, on values of the program, and the weights they bring.
 import { describeValue } from '../../base/checks.ts';
-import { byteSize, type DType } from '../../base/dtype.ts';
+import type { DType } from '../../base/dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
-import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts';
+import { formatShape, sameShape, type Shape } from '../../base/shape.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
-import { fromBytes, ownerOf, tensorOn } from '../tensor/handle.ts';
+import { ownerOf, standIn, tensorOn } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { isState } from '../lite/header.ts';
-import { type Capture, capture, type NamedState } from './capture.ts';
+import type { WeightNames } from '../transform/dumping.ts';
+import { type Capture, capture } from './capture.ts';
 import { endValue, type Update, type Value, valuesOf } from './value-graph.ts';
 
 /** An ordinary function that stands for a node. */
@@ -87,14 +88,12 @@ export function splice(
   fn: Replacement,
   given: readonly Value[],
   known: ReadonlyMap<Tensor, Value>,
-  module: NamedState | undefined,
+  module: WeightNames | undefined,
 ): { value: Value; updates: Update[]; weightNames: Map<Tensor, string> } {
   if (typeof fn !== 'function') {
     throw new ArgumentError(`expected a function of tensors, got ${describeValue(fn)}`, { op });
   }
-  const args = given.map(({ dtype, shape }) =>
-    fromBytes(new Uint8Array(sizeOf(shape) * byteSize(dtype)), shape, dtype),
-  );
+  const args = given.map(({ dtype, shape }) => standIn(shape, dtype));
   const captured = capture(fn as (...args: readonly unknown[]) => unknown, args, {
     name: op,
     inputNames: args.map((_, i) => String(i)),

@@ -229,6 +229,15 @@ export function isTensor(value: unknown): value is Tensor {
   return value instanceof TensorHandle;
 }
 
+/** A leaf of zeros in memory of its own, so that it is told from all others: stands for an argument. */
+export function standIn(
+  shape: Shape,
+  dtype: DType,
+  options: Parameters<typeof fromBytes>[3] = {},
+): Tensor {
+  return fromBytes(new Uint8Array(sizeOf(shape) * byteSize(dtype)), shape, dtype, options);
+}
+
 /** A leaf tensor over host bytes, which it takes over. */
 export function fromBytes(
   bytes: Uint8Array,

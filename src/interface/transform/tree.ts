@@ -6,7 +6,8 @@ import type { Tensor } from '../tensor/tensor.ts';
 
 type Branch = readonly unknown[] | Readonly<Record<string, unknown>>;
 
-function isBranch(value: unknown): value is Branch {
+/** Whether a value is an array or a plain object: what trees are made of. */
+export function isBranch(value: unknown): value is Branch {
   if (Array.isArray(value)) return true;
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
@@ -110,10 +111,14 @@ export function mapTree(
   replace: (tensor: Tensor, index: number) => unknown,
 ): unknown {
   let next = 0;
+  return mapLeaves(value, (leaf) => (isTensor(leaf) ? replace(leaf, next++) : leaf));
+}
+
+/** The same tree with other things in place of whatever is no array and no plain object. */
+export function mapLeaves(value: unknown, replace: (leaf: unknown) => unknown): unknown {
   const visit = (item: unknown): unknown => {
-    if (isTensor(item)) return replace(item, next++);
     if (Array.isArray(item)) return item.map(visit);
-    if (!isBranch(item)) return item;
+    if (!isBranch(item)) return replace(item);
     return Object.fromEntries(Object.entries(item).map(([name, child]) => [name, visit(child)]));
   };
   return visit(value);

@@ -1,13 +1,13 @@
 // The graph of a function: it is run once on placeholders, whose values nobody may read.
 import { describeValue } from '../../../base/checks.ts';
-import { byteSize, DTYPES, type DType } from '../../../base/dtype.ts';
+import { DTYPES, type DType } from '../../../base/dtype.ts';
 import { ArgumentError, TraceError } from '../../../base/errors.ts';
-import { checkShape, type Shape, sizeOf } from '../../../base/shape.ts';
+import { checkShape, type Shape } from '../../../base/shape.ts';
 import { newMark, type Node } from '../../../graph/node.ts';
 import type { RecordedDirection } from '../../functional/recurrent-layer.ts';
 import { Module } from '../../nn/module.ts';
 import { engine } from '../../tensor/engine.ts';
-import { fromBytes, isTensor } from '../../tensor/handle.ts';
+import { isTensor, standIn } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { EvaluationObserver } from '../../transform/observers.ts';
 import { evaluator } from '../../transform/install.ts';
@@ -128,7 +128,7 @@ export function inputSlots(op: string, args: readonly ExampleArgument[]): InputS
 
 /** Zeros: nothing reads them, and what the function leaves behind stays computable. */
 function placeholder({ dtype }: InputSlot, shape: Shape): Tensor {
-  return fromBytes(new Uint8Array(sizeOf(shape) * byteSize(dtype)), shape, dtype);
+  return standIn(shape, dtype);
 }
 
 /** Sees what is made, refuses reading. */

@@ -1,10 +1,10 @@
 // Declared dimensions: sizes that may differ from call to call of one program.
 import { checkInteger, checkKeys, checkOption, describeValue } from '../../../base/checks.ts';
-import { byteSize, DTYPES, type DType } from '../../../base/dtype.ts';
+import { DTYPES, type DType } from '../../../base/dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../../base/errors.ts';
-import { formatShape, sizeOf } from '../../../base/shape.ts';
+import { formatShape } from '../../../base/shape.ts';
 import { formatSizes, type Sizes } from '../../../base/size-expression.ts';
-import { fromBytes, isTensor } from '../../tensor/handle.ts';
+import { isTensor, standIn } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { mapTree } from '../tree.ts';
 
@@ -215,9 +215,8 @@ export class DeclaredInputs {
       const shape = declared.shape.map((size) =>
         size instanceof Dim ? (sizes[size.name] as number) : size,
       );
-      const bytes = new Uint8Array(sizeOf(shape) * byteSize(declared.dtype));
       const { tracked, device } = tensor;
-      return fromBytes(bytes, shape, declared.dtype, {
+      return standIn(shape, declared.dtype, {
         tracked,
         ...(device === null ? {} : { device }),
       });

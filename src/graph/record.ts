@@ -2,6 +2,7 @@
 // is code: ops are named, and their attributes checked against the schema of the op.
 import { type DType, isDType } from '../base/dtype.ts';
 import { FormatError, TengenError } from '../base/errors.ts';
+import { isCount, isInt, isJson, type Json } from '../base/json.ts';
 import { formatShape, sameShape, type Shape } from '../base/shape.ts';
 import { Linearization } from './linearize.ts';
 import type { Node } from './node.ts';
@@ -282,21 +283,15 @@ function bodyOf({ parameters, nodes, outputs, guards }: BodyRecord): Subgraph {
 
 // ---- form -------------------------------------------------------------------------------------
 
-const isInt = (value: unknown): value is number => Number.isSafeInteger(value);
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** A list of whole numbers from 0 to below `end`. */
 function parsePositions(json: unknown, end: number, what: string): readonly number[] {
-  if (Array.isArray(json) && json.every((at) => isInt(at) && at >= 0 && at < end)) return json;
+  if (Array.isArray(json) && json.every((at) => isCount(at) && at < end)) return json;
   throw new FormatError(`${what} must be positions of nodes before it`);
 }
 
 function parseGraph(json: unknown, what: string, depth: number): GraphRecord {
   if (depth > MAX_DEPTH) throw new FormatError(`${what}: bodies lie ${MAX_DEPTH} deep`);
-  if (!isRecord(json) || !Array.isArray(json['nodes'])) {
+  if (!isJson(json) || !Array.isArray(json['nodes'])) {
     throw new FormatError(`${what} must be an object with nodes and outputs`);
   }
   const nodes = json['nodes'].map((node, i) => parseNode(node, i, what, depth));
@@ -305,12 +300,12 @@ function parseGraph(json: unknown, what: string, depth: number): GraphRecord {
 
 function parseNode(json: unknown, i: number, what: string, depth: number): NodeRecord {
   const where = `node ${i} of ${what}`;
-  if (!isRecord(json)) throw new FormatError(`${where} is no object`);
+  if (!isJson(json)) throw new FormatError(`${where} is no object`);
   const { op, dtype, shape, inputs, attrs } = json;
   if (typeof op !== 'string') throw new FormatError(`${where} names no op`);
   if (!isDType(dtype)) throw new FormatError(`${where}, ${op}: there is no dtype ${String(dtype)}`);
   const sized = parseShape(shape, `${where}, ${op}`);
-  if (attrs !== undefined && !isRecord(attrs)) {
+  if (attrs !== undefined && !isJson(attrs)) {
     throw new FormatError(`${where}, ${op}: its attributes are no object`);
   }
   return {
@@ -326,7 +321,7 @@ function parseNode(json: unknown, i: number, what: string, depth: number): NodeR
 
 /** A shape of whole numbers whose product is a size that a tensor may have. */
 export function parseShape(json: unknown, where: string): Shape {
-  if (!Array.isArray(json) || !json.every((size) => isInt(size) && size >= 0)) {
+  if (!Array.isArray(json) || !json.every(isCount)) {
     throw new FormatError(`${where}: a shape is a list of sizes, this is ${JSON.stringify(json)}`);
   }
   const elements = json.reduce<number>((product, size: number) => product * Math.max(size, 1), 1);
@@ -339,7 +334,7 @@ export function parseShape(json: unknown, where: string): Shape {
 }
 
 function parseAttrs(
-  json: Readonly<Record<string, unknown>>,
+  json: Json,
   where: string,
   depth: number,
 ): Readonly<Record<string, AttrRecord>> {
@@ -348,20 +343,16 @@ function parseAttrs(
     if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'string') {
       attrs[name] = value;
     } else if (Array.isArray(value) && value.every(isInt)) attrs[name] = value;
-    else if (isRecord(value)) attrs[name] = parseBody(value, `'${name}' of ${where}`, depth + 1);
+    else if (isJson(value)) attrs[name] = parseBody(value, `'${name}' of ${where}`, depth + 1);
     else throw new FormatError(`${where}: attribute '${name}' is ${JSON.stringify(value)}`);
   }
   return attrs;
 }
 
-function parseBody(
-  json: Readonly<Record<string, unknown>>,
-  what: string,
-  depth: number,
-): BodyRecord {
+function parseBody(json: Json, what: string, depth: number): BodyRecord {
   const graph = parseGraph(json, what, depth);
   const { parameters, guards = [] } = json;
-  if (!isInt(parameters) || parameters < 0 || parameters > graph.nodes.length) {
+  if (!isCount(parameters) || parameters > graph.nodes.length) {
     throw new FormatError(`${what}: the number of its parameters is ${String(parameters)}`);
   }
   if (!Array.isArray(guards) || !guards.every(isGuard)) {
@@ -374,5 +365,5 @@ function parseBody(
 }
 
 function isGuard(value: unknown): value is readonly [number, number, number] {
-  return Array.isArray(value) && value.length === 3 && value.every((at) => isInt(at) && at >= 0);
+  return Array.isArray(value) && value.length === 3 && value.every(isCount);
 }

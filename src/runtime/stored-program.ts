@@ -2,6 +2,7 @@
 // files that are to start without a compiler; every number in them is checked before it is used.
 import { DTYPES, byteSize } from '../base/dtype.ts';
 import { FormatError } from '../base/errors.ts';
+import { isCount, isInt, isJson } from '../base/json.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import { KERNEL_FORMAT } from '../ir/kernel-format.ts';
 import { readKernels } from '../ir/kernel-reader.ts';
@@ -50,18 +51,9 @@ export function readProgram(bytes: Uint8Array): RunnableProgram {
   return new ProgramReader(kernels).program(json);
 }
 
-type Json = Readonly<Record<string, unknown>>;
-
-function isJson(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 const fail = (what: string): never => {
   throw new FormatError(`a stored program: ${what}`);
 };
-
-const isCount = (value: unknown): value is number =>
-  Number.isSafeInteger(value) && Number(value) >= 0;
 
 const counted = (value: unknown, what: string): number =>
   isCount(value) ? value : fail(`${what} is ${JSON.stringify(value)}`);
@@ -172,7 +164,7 @@ function locationOf(json: unknown): Location {
 function strideOf(json: unknown): Stride {
   if (!isJson(json)) return fail('a stride is no object');
   const { bytes, turn } = json;
-  if (!Number.isSafeInteger(bytes)) fail('a stride is no whole number');
+  if (!isInt(bytes)) fail('a stride is no whole number');
   return {
     depth: counted(json['depth'], 'a stride'),
     bytes: bytes as number,

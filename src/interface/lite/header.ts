@@ -2,6 +2,7 @@
 // when it is read. docs/format.md is the specification.
 import { type DType, isDType } from '../../base/dtype.ts';
 import { ArgumentError, FormatError } from '../../base/errors.ts';
+import { isCount, isJson, type Json } from '../../base/json.ts';
 import { isSizeExpression, type SizeRecord, type Sizes } from '../../base/size-expression.ts';
 
 /** Key of the text in the file's metadata. */
@@ -107,15 +108,6 @@ export interface ModelHeader {
   /** The user's own. */
   readonly metadata: Readonly<Record<string, unknown>>;
 }
-
-type Json = Readonly<Record<string, unknown>>;
-
-function isJson(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-const isCount = (value: unknown): value is number =>
-  Number.isSafeInteger(value) && Number(value) >= 0;
 
 function fail(what: string): never {
   throw new FormatError(`the program: ${what}`);

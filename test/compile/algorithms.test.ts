@@ -73,6 +73,14 @@ describe('the compiler', () => {
     expect(tuner.trials).toHaveLength(length);
   });
 
+  test('goes by estimate where measuring finds hardly a difference', () => {
+    const slower = fakeTuner([10, 9.5, 9.6, 9.7, 10, 10, 10, 10]);
+    expect(scheduleUnder({ algorithms: { ...policy, tuner: slower } })).toBe(scheduleUnder({}));
+    const faster = fakeTuner([10, 9.3, 9.6, 9.7, 10, 10, 10, 10]);
+    const schedule = scheduleUnder({ algorithms: { ...policy, tuner: faster } });
+    expect(schedule).not.toBe(scheduleUnder({}));
+  });
+
   test('goes by estimate when there is no time to measure all', () => {
     const tuner = { ...fakeTuner([]), measure: () => null };
     expect(scheduleUnder({ algorithms: { ...policy, tuner } })).toBe(scheduleUnder({}));
@@ -117,8 +125,12 @@ describe('setAlgorithms', () => {
     const [choice, ...others] = measuredAlgorithms();
     expect(others).toEqual([]);
     expect(choice!.operation).toContain('float32[2,8,12,12] float32[8,8,3,3]');
-    expect(choice!.times.length).toBeGreaterThan(1);
-    expect(explain()).toContain(`${choice!.times[0]![0]} is chosen of: `);
+    const { times } = choice!;
+    expect(times.length).toBeGreaterThan(1);
+    // Between near ties the estimate decides, so that the chosen one need not be the fastest.
+    const chosen = /(\S.*) is chosen of: /.exec(explain())![1];
+    const time = times.find(([schedule]) => schedule === chosen)![1];
+    expect(time).toBeLessThanOrEqual(times[0]![1] / 0.94);
     expect(statSync(join(folder, 'algorithms.json')).mode & 0o77).toBe(0);
   });
 

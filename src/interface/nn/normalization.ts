@@ -198,7 +198,7 @@ export class SyncBatchNorm extends BatchNorm {
       const state = { weight, bias, runningMean, runningVar, numBatchesTracked, training };
       return Object.assign(new SyncBatchNorm(numFeatures, options), state);
     }
-    for (const [name, child] of [...model.namedChildren()]) {
+    for (const [name, child] of model.namedChildren()) {
       const converted = SyncBatchNorm.convert(child, allReduce);
       if (converted !== child) model.setSubmodule(name, converted);
     }

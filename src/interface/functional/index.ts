@@ -26,5 +26,6 @@ export * from './pooling.ts';
 export * from './rearrange.ts';
 export * from './recurrent.ts';
 export type { LossOptions, Reduction } from './reduction.ts';
+export * from './region-convolution.ts';
 export * from './regression-losses.ts';
 export { logSoftmax, softmax, softmin } from './softmax.ts';

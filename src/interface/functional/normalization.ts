@@ -1,7 +1,14 @@
 // Normalization layers as functions.
 import { checkInteger } from '../../base/checks.ts';
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts';
+import {
+  formatShape,
+  normalizeAxes as sortedAxes,
+  normalizeAxis,
+  sameShape,
+  type Shape,
+  sizeOf,
+} from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
@@ -65,6 +72,11 @@ export interface BatchNormOptions extends AffineOptions {
   readonly training?: boolean | undefined;
   /** Share of the batch in the new running statistics; default 0.1. */
   readonly momentum?: number | undefined;
+  /**
+   * Makes the statistics those of several batches, as one that is spread over processes: given this
+   * batch's sums [2 channels + 1], it returns the sums over all of them, with a gradient.
+   */
+  readonly allReduce?: ((sums: Tensor) => Tensor) | null | undefined;
 }
 
 /** Statistics per channel, all of shape [1, channels, 1, ...]. */
@@ -85,6 +97,48 @@ function onePassMoments(node: Node, axes: readonly number[], shift: Node): Chann
   const zero = ops.constant(0, node.dtype);
   const variance = ops.maximum(ops.sub(second, ops.mul(first, first)), zero);
   return { mean: ops.add(first, shift), variance };
+}
+
+/** The moments over all processes, and the number of elements behind them. */
+interface SyncedMoments extends ChannelMoments {
+  readonly count: Node;
+}
+
+/**
+ * Moments from sums that `allReduce` adds up over processes: the count, differences from `shift` and their
+ * squares. The shift must be the same everywhere. Without one, a first round finds the mean.
+ */
+function syncedMoments(
+  node: Node,
+  axes: readonly number[],
+  shift: Node | null,
+  allReduce: (sums: Tensor) => Tensor,
+): SyncedMoments {
+  const channels = node.shape[1] as number;
+  const shape = node.shape.map((size, axis) => (axis === 1 ? size : 1));
+  const local = ops.full([1], reducedCount(node, axes), node.dtype);
+  const round = (from: Node): SyncedMoments => {
+    const difference = ops.sub(node, from);
+    const total = (x: Node): Node => ops.reshape(ops.sum(x, axes), [channels]);
+    const sums = [local, total(difference), total(ops.mul(difference, difference))];
+    const packed = ops.concat(sums, 0);
+    const reduced = nodeOf('batchNorm', allReduce(wrap(packed)));
+    if (!sameShape(reduced.shape, packed.shape)) {
+      throw new ShapeError(
+        `allReduce was given ${formatShape(packed.shape)} and returned ${formatShape(reduced.shape)}`,
+        { op: 'batchNorm' },
+      );
+    }
+    const all = castNode(reduced, node.dtype);
+    const count = ops.narrowAxis(all, 0, 0, 1);
+    const average = (start: number): Node =>
+      ops.reshape(ops.div(ops.narrowAxis(all, 0, start, channels), count), shape);
+    const [first, second] = [average(1), average(1 + channels)];
+    const zero = ops.constant(0, node.dtype);
+    const variance = ops.maximum(ops.sub(second, ops.mul(first, first)), zero);
+    return { mean: ops.add(first, from), variance, count };
+  };
+  return round(shift ?? ops.detach(round(ops.full(shape, 0, node.dtype)).mean));
 }
 
 /** The first element of each channel: near enough to its mean to subtract it. */
@@ -160,6 +214,17 @@ export function batchNorm(
     return wrap(castNode(normalizeNode(node, mean, variance, eps, weight, bias), given.dtype));
   }
   const axes = node.shape.map((_, axis) => axis).filter((axis) => axis !== 1);
+  const { allReduce } = options;
+  if (allReduce !== undefined && allReduce !== null) {
+    const { count, ...all } = syncedMoments(node, axes, mean, allReduce);
+    const one = ops.constant(1, node.dtype);
+    const unbiased = ops.div(count, ops.maximum(ops.sub(count, one), one));
+    updateRunning(runningMean, all.mean, momentum, 1);
+    updateRunning(runningVar, ops.mul(all.variance, unbiased), momentum, 1);
+    return wrap(
+      castNode(normalizeNode(node, all.mean, all.variance, eps, weight, bias), given.dtype),
+    );
+  }
   const count = reducedCount(node, axes);
   if (count === 1) {
     throw new ShapeError(
@@ -243,23 +308,67 @@ function trailingAxes(op: string, node: Node, normalizedShape: number | Shape): 
   return wanted.map((_, axis) => first + axis);
 }
 
+/** Normalization over `axes`, with a weight and a bias of these axes in the order in which they are given. */
+function normalizeOver(
+  op: string,
+  x: Tensor,
+  axesOf: (node: Node) => readonly number[],
+  options: AffineOptions,
+): Tensor {
+  const given = floatNode(op, x);
+  // Statistics in a half would not do; the result is one again.
+  const node = widened(given);
+  const axes = axesOf(node);
+  const expected = axes.map((axis) => node.shape[axis]!);
+  const inOrder = axes.map((_, at) => at).toSorted((a, b) => axes[a]! - axes[b]!);
+  const broadcast = node.shape
+    .map((size, axis) => (axes.includes(axis) ? size : 1))
+    .slice(Math.min(...axes));
+  const affine = (name: string, one: Tensor | null | undefined): Node | null => {
+    const known = affineNode(op, name, one, node, expected, expected);
+    return known === null ? null : ops.reshape(ops.permute(known, inOrder), broadcast);
+  };
+  const weight = affine('the weight', options.weight);
+  const bias = affine('the bias', options.bias);
+  const { mean, variance } = momentNodes(node, axes, 0);
+  return wrap(
+    castNode(normalizeNode(node, mean, variance, options.eps ?? 1e-5, weight, bias), given.dtype),
+  );
+}
+
 /** Normalization over the trailing axes (Ba et al. 2016). */
 export function layerNorm(
   x: Tensor,
   normalizedShape: number | Shape,
   options: AffineOptions = {},
 ): Tensor {
-  const given = floatNode('layerNorm', x);
-  // Statistics in a half would not do; the result is one again.
-  const node = widened(given);
-  const axes = trailingAxes('layerNorm', node, normalizedShape);
-  const shape = node.shape.slice(axes[0]);
-  const weight = affineNode('layerNorm', 'the weight', options.weight, node, shape, shape);
-  const bias = affineNode('layerNorm', 'the bias', options.bias, node, shape, shape);
-  const { mean, variance } = momentNodes(node, axes, 0);
-  return wrap(
-    castNode(normalizeNode(node, mean, variance, options.eps ?? 1e-5, weight, bias), given.dtype),
-  );
+  const axesOf = (node: Node): number[] => trailingAxes('layerNorm', node, normalizedShape);
+  return normalizeOver('layerNorm', x, axesOf, options);
+}
+
+/**
+ * Normalization over any axes, negative ones from the end: (x - mean) / sqrt(variance + eps) * weight +
+ * bias, with the variance of the population. Weight and bias have the sizes of `axes`, in their order.
+ * Throws ShapeError for an axis that x has not, or that is named twice.
+ *
+ * @example
+ * const x = tensor([[1, 2], [3, 6]]);
+ * generalNorm(x, 0, { eps: 0 }); // => [[-1, -1], [1, 1]]
+ */
+export function generalNorm(
+  x: Tensor,
+  axes: number | readonly number[],
+  options: AffineOptions = {},
+): Tensor {
+  const op = 'generalNorm';
+  const list = Array.isArray(axes) ? (axes as readonly number[]) : [axes as number];
+  if (list.length === 0) throw new ArgumentError('needs at least one axis', { op });
+  const axesOf = ({ shape }: Node): number[] => {
+    // Throws where one is out of range or named twice; the order of the list stays.
+    sortedAxes(op, list, shape.length);
+    return list.map((axis) => normalizeAxis(op, axis, shape.length));
+  };
+  return normalizeOver(op, x, axesOf, options);
 }
 
 export interface RmsNormOptions {

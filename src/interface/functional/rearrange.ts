@@ -1,6 +1,6 @@
 // Elements of images in another order: pixel shuffles, sliding blocks.
 import { ArgumentError, ShapeError } from '../../base/errors.ts';
-import { formatShape, sizeOf } from '../../base/shape.ts';
+import { formatShape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { checkInteger, nodeOf } from '../tensor/arguments.ts';
@@ -71,7 +71,8 @@ export interface UnfoldOptions {
   readonly dilation?: Sizes;
 }
 
-interface Blocks {
+/** Sliding blocks over two axes. */
+export interface Blocks {
   readonly kernel: readonly number[];
   readonly stride: readonly number[];
   readonly sides: readonly number[];
@@ -79,7 +80,8 @@ interface Blocks {
   readonly count: readonly number[];
 }
 
-function blocksOf(
+/** The blocks that fit; throws ShapeError if none does. */
+export function blocksOf(
   op: string,
   size: readonly number[],
   kernelSize: Sizes,
@@ -97,7 +99,7 @@ function blocksOf(
 }
 
 /** Padded [n, c, h, w] read at kernel position (i, j) by every block: [n, c, 1, blocks]. */
-function readPosition(padded: Node, blocks: Blocks, i: number, j: number): Node {
+export function readPosition(padded: Node, blocks: Blocks, i: number, j: number): Node {
   const ranges = [i, j].map((offset, axis) => {
     const start = offset * (blocks.dilation[axis] as number);
     const step = blocks.stride[axis] as number;
@@ -182,4 +184,45 @@ function placePosition(
   const none = [0, 0, 0, 0];
   const spread = ops.pad(part, none, none, 0, [0, 0, ...interior]);
   return ops.pad(spread, [0, 0, ...before], [0, 0, ...after]);
+}
+
+/** Sliding blocks of [n, c, h, w] on axes of their own: [n, c, oh, ow, kh, kw]. */
+export function slidingWindow(x: Tensor, kernelSize: Sizes, options: UnfoldOptions = {}): Tensor {
+  const op = 'slidingWindow';
+  const { batched, unbatch } = withBatch(op, nodeOf(op, x), 2);
+  const [n, c, ...size] = batched.shape as readonly [number, number, ...number[]];
+  const { kernel, count } = blocksOf(op, size, kernelSize, options);
+  const columns = unfold(wrap(batched), kernel, options).node;
+  const split = ops.reshape(columns, [n, c, ...kernel, ...count]);
+  return wrap(unbatch(ops.permute(split, [0, 1, 4, 5, 2, 3])));
+}
+
+/** Blocks [n, c, oh, ow, kh, kw] added up where they came from: [n, c, ...outputSize]. */
+export function slidingWindowTranspose(
+  x: Tensor,
+  outputSize: Sizes,
+  kernelSize: Sizes,
+  options: UnfoldOptions = {},
+): Tensor {
+  const op = 'slidingWindowTranspose';
+  const node = nodeOf(op, x);
+  const size = perAxis(op, 'outputSize', outputSize, 2, 1);
+  const { kernel, count } = blocksOf(op, size, kernelSize, options);
+  const expected = [...count, ...kernel];
+  const lead = node.shape.length - 4;
+  if (lead < 1 || lead > 2 || !sameShape(node.shape.slice(lead), expected)) {
+    throw new ShapeError(
+      `takes [batch, channels, ${expected.join(', ')}] or without batch, got ${formatShape(node.shape)}`,
+      { op },
+    );
+  }
+  const batched = lead === 1 ? ops.reshape(node, [1, ...node.shape]) : node;
+  const [n, c] = batched.shape as readonly [number, number];
+  const columns = ops.reshape(ops.permute(batched, [0, 1, 4, 5, 2, 3]), [
+    n,
+    c * sizeOf(kernel),
+    sizeOf(count),
+  ]);
+  const result = fold(wrap(columns), size, kernel, options).node;
+  return wrap(lead === 1 ? ops.reshape(result, result.shape.slice(1)) : result);
 }

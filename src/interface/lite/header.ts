@@ -27,16 +27,18 @@ export interface PortRecord {
   readonly shape: readonly SizeRecord[];
 }
 
+/** A tensor of the file. `update`: the output of the graph that it becomes after a run, or -1. */
+export interface WeightLeaf {
+  readonly kind: 'weight';
+  readonly tensor: string;
+  readonly update: number;
+}
+
 /** What the i-th `input` of the graph is. */
-export type LeafRecord =
-  | { readonly kind: 'input'; readonly input: number }
-  /** A tensor of the file. `update`: the output of the graph that it becomes after a run, or -1. */
-  | { readonly kind: 'weight'; readonly tensor: string; readonly update: number };
+export type LeafRecord = { readonly kind: 'input'; readonly input: number } | WeightLeaf;
 
 /** Whether runs change it: a weight that becomes an output of the graph. */
-export function isState(
-  leaf: LeafRecord | undefined,
-): leaf is LeafRecord & { readonly kind: 'weight' } {
+export function isState(leaf: LeafRecord | undefined): leaf is WeightLeaf {
   return leaf?.kind === 'weight' && leaf.update >= 0;
 }
 

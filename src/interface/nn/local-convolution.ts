@@ -1,4 +1,4 @@
-// Convolution with weights of their own at each place, and deformed windows.
+// Convolution with weights of their own at each place, and within regions.
 import { ArgumentError } from '../../base/errors.ts';
 import { windowOutputSize } from '../../graph/ops/index.ts';
 import * as F from '../functional/index.ts';
@@ -76,5 +76,57 @@ export class LocalConv2d extends Module {
 
   override describe(): string {
     return `LocalConv2d(weight=[${this.weight.shape.join(', ')}])`;
+  }
+}
+
+export interface RegionConvOptions extends F.RegionConvolutionOptions {
+  /** Whether there is an additive bias per channel; default true. */
+  readonly bias?: boolean;
+}
+
+/**
+ * Convolution in which a pixel sees those of its own region: see `F.regionRestrictedConv`. Weight
+ * [out, in / groups, kh, kw].
+ *
+ * @example
+ * const layer = new nn.RegionRestrictedConv(4, 4, 3, { padding: 1, groups: 4 });
+ * const regions = zeros([2, 8, 8], { dtype: 'int32' });
+ * layer.forward(ones(2, 4, 8, 8), regions, regions).shape; // => [2, 4, 8, 8]
+ */
+export class RegionRestrictedConv extends Module {
+  readonly options: F.RegionConvolutionOptions;
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: Sizes,
+    options: RegionConvOptions = {},
+  ) {
+    super();
+    const op = 'nn.RegionRestrictedConv';
+    const { bias = true, ...rest } = options;
+    checkInteger(op, 'inChannels', inChannels, 1);
+    checkInteger(op, 'outChannels', outChannels, 1);
+    const groups = checkGroups(op, rest.groups ?? 1, inChannels, outChannels);
+    this.options = rest;
+    const window = perAxis(op, 'kernelSize', kernelSize, 2, 1);
+    this.weight = newParameter([outChannels, inChannels / groups, ...window]);
+    this.bias = bias ? newParameter([outChannels]) : null;
+    this.resetParameters();
+  }
+
+  /** Draws weight and bias anew. */
+  resetParameters(): void {
+    init.resetWeightAndBias(this.weight, this.bias);
+  }
+
+  forward(x: Tensor, rin: Tensor, rout: Tensor): Tensor {
+    return F.regionRestrictedConv(x, this.weight, rin, rout, this.bias, this.options);
+  }
+
+  override describe(): string {
+    return `RegionRestrictedConv(weight=[${this.weight.shape.join(', ')}])`;
   }
 }

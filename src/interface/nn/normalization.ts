@@ -116,14 +116,17 @@ abstract class BatchNorm extends ChannelNorm {
   }
 
   protected abstract readonly dimensions: readonly number[];
+  /** See SyncBatchNorm. */
+  protected allReduce: ((sums: Tensor) => Tensor) | null = null;
 
   forward(x: Tensor): Tensor {
     this.check(x, this.dimensions, 1);
-    const { weight, bias, runningMean, runningVar, eps } = this;
+    const { weight, bias, runningMean, runningVar, eps, allReduce } = this;
     // Without running statistics those of the batch are used in evaluation too.
     const training = this.training || runningMean === null;
     const momentum = this.countBatch();
-    return F.batchNorm(x, runningMean, runningVar, { weight, bias, training, momentum, eps });
+    const options = { weight, bias, training, momentum, eps, allReduce };
+    return F.batchNorm(x, runningMean, runningVar, options);
   }
 }
 
@@ -157,6 +160,49 @@ export class BatchNorm3d extends BatchNorm {
   protected readonly dimensions = [5];
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super(numFeatures, options);
+  }
+}
+
+export interface SyncBatchNormOptions extends BatchNormOptions {
+  /** Adds a tensor up over all processes, with a gradient: see `F.batchNorm`. */
+  readonly allReduce?: ((sums: Tensor) => Tensor) | null;
+}
+
+/**
+ * Batch normalization of [batch, channels, ...] whose statistics are those of the batches of all processes
+ * that train together: `allReduce` adds a tensor up over them. Without it, it is a batch normalization.
+ * Its state is that of BatchNorm2d.
+ *
+ * @example
+ * // Two processes with the same batch: the sums are twice those of one.
+ * const layer = new nn.SyncBatchNorm(1, { allReduce: (sums) => sums.mul(2), eps: 0 });
+ * layer.forward(tensor([[1], [3]])); // => [[-1], [1]]
+ */
+export class SyncBatchNorm extends BatchNorm {
+  protected readonly dimensions = [2, 3, 4, 5];
+  constructor(numFeatures: number, options: SyncBatchNormOptions = {}) {
+    const { allReduce = null, ...rest } = options;
+    super(numFeatures, rest);
+    this.allReduce = allReduce;
+  }
+
+  /** Puts one in the place of each batch normalization of a model, with its parameters. Returns the model. */
+  static convert<M extends Module>(
+    model: M,
+    allReduce?: (sums: Tensor) => Tensor,
+  ): M | SyncBatchNorm {
+    if (model instanceof BatchNorm && !(model instanceof SyncBatchNorm)) {
+      const { numFeatures, eps, momentum, affine, trackRunningStats } = model;
+      const options = { eps, momentum, affine, trackRunningStats, allReduce: allReduce ?? null };
+      const { weight, bias, runningMean, runningVar, numBatchesTracked, training } = model;
+      const state = { weight, bias, runningMean, runningVar, numBatchesTracked, training };
+      return Object.assign(new SyncBatchNorm(numFeatures, options), state);
+    }
+    for (const [name, child] of model.namedChildren()) {
+      const converted = SyncBatchNorm.convert(child, allReduce);
+      if (converted !== child) model.setSubmodule(name, converted);
+    }
+    return model;
   }
 }
 
@@ -264,6 +310,71 @@ export class LayerNorm extends Module {
   override describe(): string {
     const { normalizedShape, eps, elementwiseAffine } = this;
     return `LayerNorm([${normalizedShape.join(', ')}], ${describeOptions({ eps, elementwiseAffine })})`;
+  }
+}
+
+export interface GeneralNormOptions {
+  /** Added to the variance; default 1e-5. */
+  readonly eps?: number;
+  /** Whether there are a weight and a bias of the normalized shape; default true. */
+  readonly affine?: boolean;
+  /** Axes that are normalized together, negative ones from the end; default those of the shape, at the end. */
+  readonly axes?: number | readonly number[];
+}
+
+/**
+ * Normalization over any axes: see `F.generalNorm`. `normalizedShape` has their sizes, in their order.
+ *
+ * @example
+ * const layer = new nn.GeneralNorm([3, 5], { axes: [1, 3] });
+ * layer.forward(zeros(2, 3, 4, 5)).shape; // => [2, 3, 4, 5]
+ */
+export class GeneralNorm extends Module {
+  readonly normalizedShape: readonly number[];
+  readonly axes: readonly number[];
+  readonly eps: number;
+  readonly affine: boolean;
+  readonly weight: Parameter | null;
+  readonly bias: Parameter | null;
+
+  constructor(normalizedShape: number | readonly number[], options: GeneralNormOptions = {}) {
+    super();
+    const op = 'nn.GeneralNorm';
+    const { eps = 1e-5, affine = true } = options;
+    this.normalizedShape = lastAxes(op, normalizedShape);
+    const rank = this.normalizedShape.length;
+    const { axes = this.normalizedShape.map((_, at) => at - rank) } = options;
+    this.axes = Array.isArray(axes) ? (axes as readonly number[]) : [axes as number];
+    if (this.axes.length !== rank) {
+      throw new ArgumentError(`${this.axes.length} axes for ${rank} size(s)`, { op });
+    }
+    this.eps = eps;
+    this.affine = affine;
+    this.weight = affine ? newParameter(this.normalizedShape, 1) : null;
+    this.bias = affine ? newParameter(this.normalizedShape) : null;
+  }
+
+  /** Weight 1, bias 0. */
+  resetParameters(): void {
+    if (this.weight !== null) init.ones(this.weight);
+    if (this.bias !== null) init.zeros(this.bias);
+  }
+
+  forward(x: Tensor): Tensor {
+    const { axes, normalizedShape, weight, bias, eps } = this;
+    const sizes = axes.map((axis) => x.shape.at(axis));
+    if (sizes.some((size, at) => size !== undefined && size !== normalizedShape[at])) {
+      throw new ShapeError(
+        `axes [${axes.join(', ')}] of ${formatShape(x.shape)} are not ${formatShape(normalizedShape)}`,
+        { op: 'nn.GeneralNorm' },
+      );
+    }
+    return F.generalNorm(x, axes, { weight, bias, eps });
+  }
+
+  override describe(): string {
+    const { normalizedShape, axes, eps, affine } = this;
+    return `GeneralNorm([${normalizedShape.join(', ')}], axes=[${axes.join(', ')}], ${describeOptions({ eps, affine })})`;
   }
 }
 

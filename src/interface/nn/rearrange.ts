@@ -282,3 +282,37 @@ export class Fold extends Module {
     return F.fold(x, this.outputSize, this.kernelSize, this.#options);
   }
 }
+
+/** Sliding blocks of images: [n, c, h, w] to [n, c, oh, ow, kh, kw]. */
+export class SlidingWindow extends Module {
+  readonly kernelSize: Sizes;
+  readonly #options: F.UnfoldOptions;
+
+  constructor(kernelSize: Sizes, options: F.UnfoldOptions = {}) {
+    super();
+    this.kernelSize = kernelSize;
+    this.#options = options;
+  }
+
+  forward(x: Tensor): Tensor {
+    return F.slidingWindow(x, this.kernelSize, this.#options);
+  }
+}
+
+/** Blocks summed into images: [n, c, oh, ow, kh, kw] to [n, c, ...outputSize]. */
+export class SlidingWindowTranspose extends Module {
+  readonly outputSize: Sizes;
+  readonly kernelSize: Sizes;
+  readonly #options: F.UnfoldOptions;
+
+  constructor(outputSize: Sizes, kernelSize: Sizes, options: F.UnfoldOptions = {}) {
+    super();
+    this.outputSize = outputSize;
+    this.kernelSize = kernelSize;
+    this.#options = options;
+  }
+
+  forward(x: Tensor): Tensor {
+    return F.slidingWindowTranspose(x, this.outputSize, this.kernelSize, this.#options);
+  }
+}

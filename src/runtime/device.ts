@@ -43,6 +43,12 @@ export interface Device {
   /** Bytes are not cleared. Throws OutOfMemoryError. */
   allocate(bytes: number): DeviceBuffer;
   free(buffer: DeviceBuffer): void;
+  /**
+   * A buffer for reading only that is `bytes` itself, elements of `elementBytes` each; or null if kernels
+   * cannot read them where they are. They must not change until it is freed. On a device that has this,
+   * `view` of any buffer is good for as long as the buffer.
+   */
+  adopt?(bytes: Uint8Array, elementBytes: number): DeviceBuffer | null;
   write(buffer: DeviceBuffer, byteOffset: number, source: Uint8Array): void;
   /** A copy of `bytes` bytes. */
   read(buffer: DeviceBuffer, byteOffset: number, bytes: number): Promise<Uint8Array>;

@@ -14,7 +14,7 @@ import {
 } from '../../runtime/owned-buffer.ts';
 import type { Plan } from '../../runtime/plan.ts';
 import { WORK_LIMITS, type WorkLimits } from '../../runtime/work-sharing.ts';
-import { AlignedMemory, MemoryPool } from './memory.ts';
+import { AlignedMemory, BorrowedMemory, MemoryPool } from './memory.ts';
 import { type NativeHost, nativeHost, nativeUnavailable } from './host.ts';
 import { NativeProgramStore } from './program-store.ts';
 import { NativeProgram } from './program.ts';
@@ -48,9 +48,9 @@ export interface NativeStatistics {
 }
 
 class NativeBuffer extends OwnedBuffer {
-  readonly memory: AlignedMemory;
+  readonly memory: AlignedMemory | BorrowedMemory;
 
-  constructor(owner: NativeDevice, memory: AlignedMemory, bytes: number) {
+  constructor(owner: NativeDevice, memory: AlignedMemory | BorrowedMemory, bytes: number) {
     super(owner, bytes);
     this.memory = memory;
   }
@@ -144,10 +144,17 @@ export class NativeDevice implements Device {
     return buffer;
   }
 
+  adopt(bytes: Uint8Array, elementBytes: number): DeviceBuffer | null {
+    this.#checkOpen('adopt');
+    const memory = BorrowedMemory.of(bytes, elementBytes);
+    return memory === null ? null : new NativeBuffer(this, memory, bytes.byteLength);
+  }
+
   free(buffer: DeviceBuffer): void {
     if (this.#closed) return;
     const own = this.#own(buffer, 'free');
     own.freed = true;
+    if (own.memory instanceof BorrowedMemory) return;
     this.#finalizers.unregister(own);
     this.#allocated -= own.bytes;
     // Used again by a later run only, which comes after those under way; writing waits for them.
@@ -156,6 +163,7 @@ export class NativeDevice implements Device {
 
   write(buffer: DeviceBuffer, byteOffset: number, source: Uint8Array): void {
     const { memory } = this.#range(buffer, byteOffset, source.length, 'write');
+    if (memory instanceof BorrowedMemory) throw internalError('write: bytes of somebody else');
     this.#finish();
     memory.view(byteOffset, source.length).set(source);
   }
@@ -270,8 +278,20 @@ export class NativeDevice implements Device {
     for (let i = 0; i < bindings.length; i++) {
       const buffer = this.#own(bindings[i] as DeviceBuffer, 'run');
       bindBuffer(plan, i, buffer, run);
+      if (buffer.memory instanceof BorrowedMemory) this.#checkBorrowed(buffer.memory, plan, i);
       program.bind(i, buffer.memory.address);
     }
+  }
+
+  #checkBorrowed(memory: BorrowedMemory, { bindings }: Plan, index: number): void {
+    if (bindings[index]?.access !== 'read') {
+      throw internalError(`binding ${index} is bytes of somebody else and written`);
+    }
+    if (!memory.isGone) return;
+    throw new DisposedError('the bytes that weights were read from were transferred', {
+      op: 'native',
+      hint: 'load from a copy of them, or keep them where they are',
+    });
   }
 
   /** Waits for everything under way. */

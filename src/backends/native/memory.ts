@@ -1,5 +1,5 @@
-// Memory of the native device: array buffers whose contents start at a multiple of 64 bytes, and a
-// pool of those that were freed.
+// Memory of the native device: array buffers whose contents start at a multiple of 64 bytes, a pool of
+// those that were freed, and bytes of somebody else.
 import { allocateAligned, requireForeign } from './foreign.ts';
 
 /** Blocks from this size on are worth large pages. */
@@ -35,6 +35,41 @@ export class AlignedMemory {
   dataView(): DataView {
     return new DataView(this.#buffer, this.#offset, this.bytes);
   }
+}
+
+/** Bytes that somebody else made and keeps: kernels read them where they are. */
+export class BorrowedMemory {
+  readonly address: number;
+  readonly #bytes: Uint8Array;
+
+  private constructor(bytes: Uint8Array, address: number) {
+    this.#bytes = bytes;
+    this.address = address;
+  }
+
+  /**
+   * Null for memory that may shrink or that other threads may write, and where elements are not at
+   * multiples of their size: that much kernels rely on.
+   */
+  static of(bytes: Uint8Array, elementBytes: number): BorrowedMemory | null {
+    const { buffer, byteOffset, byteLength } = bytes;
+    if (!(buffer instanceof ArrayBuffer) || isResizable(buffer) || byteLength === 0) return null;
+    const address = requireForeign().addressOf(buffer) + byteOffset;
+    return address % elementBytes === 0 ? new BorrowedMemory(bytes, address) : null;
+  }
+
+  /** Whether the buffer was transferred: its bytes belong to somebody else then, or are freed. */
+  get isGone(): boolean {
+    return this.#bytes.byteLength === 0;
+  }
+
+  view(byteOffset: number, bytes: number): Uint8Array {
+    return this.#bytes.subarray(byteOffset, byteOffset + bytes);
+  }
+}
+
+function isResizable(buffer: ArrayBuffer): boolean {
+  return 'resizable' in buffer && buffer.resizable === true;
 }
 
 /** Freed memory by size. New memory costs a page fault for each of its pages when it is first used. */

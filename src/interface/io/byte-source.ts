@@ -14,6 +14,8 @@ export interface ByteSource {
    * of their own belong to the caller.
    */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Fills `target` with what stands from `offset`: for sources that have to read it from somewhere. */
+  readInto?(offset: number, target: Uint8Array): Promise<void>;
   /** Releases the file behind it; reading afterwards throws DisposedError. */
   close(): Promise<void>;
 }
@@ -78,21 +80,31 @@ async function fileSource(path: string | URL): Promise<ByteSource> {
   try {
     const stats = await handle.stat();
     if (!stats.isFile()) throw new ArgumentError(`${label} is not a file`, { op: 'load' });
+    const check = (offset: number, length: number): void => {
+      if (closed) throw closedError(label);
+      checkRange(label, stats.size, offset, length);
+    };
+    const readInto = async (offset: number, target: Uint8Array): Promise<void> => {
+      const { length } = target;
+      check(offset, length);
+      let done = 0;
+      while (done < length) {
+        const want = Math.min(CHUNK, length - done);
+        const { bytesRead } = await handle.read(target, done, want, offset + done);
+        // The file was cut short after it was opened.
+        if (bytesRead === 0) checkRange(label, offset + done, offset + done, want);
+        done += bytesRead;
+      }
+    };
     return {
       label,
       size: stats.size,
+      readInto,
       read: async (offset, length) => {
-        if (closed) throw closedError(label);
-        checkRange(label, stats.size, offset, length);
+        // Before memory is taken for it.
+        check(offset, length);
         const bytes = new Uint8Array(length);
-        let done = 0;
-        while (done < length) {
-          const want = Math.min(CHUNK, length - done);
-          const { bytesRead } = await handle.read(bytes, done, want, offset + done);
-          // The file was cut short after it was opened.
-          if (bytesRead === 0) checkRange(label, offset + done, offset + done, want);
-          done += bytesRead;
-        }
+        await readInto(offset, bytes);
         return bytes;
       },
       close: async () => {

@@ -110,24 +110,48 @@ export class SafetensorsFile {
    * @throws DisposedError after `close()`.
    */
   async read(name: string): Promise<TypedHostArray> {
+    const entry = this.entryOf(name);
+    try {
+      return decodeTensor(entry, await this.source.read(entry.byteOffset, entry.byteLength));
+    } catch (error) {
+      throw withFileName(error, this.label);
+    }
+  }
+
+  /**
+   * Whether a tensor's bytes are not in memory yet, and are in the file what they are there: `readInto`
+   * saves a copy then.
+   */
+  canReadInto(name: string): boolean {
+    const { dtype, fileDType } = this.entryOf(name);
+    return this.source.readInto !== undefined && FILE_DTYPE_OF[dtype] === fileDType;
+  }
+
+  /** Reads one tensor into memory of its size, if `canReadInto` says so. Throws as `read` does. */
+  async readInto(name: string, target: Uint8Array): Promise<void> {
+    const entry = this.entryOf(name);
+    try {
+      await this.source.readInto?.(entry.byteOffset, target);
+      // What BOOLs may be is checked.
+      decodeTensor(entry, target);
+    } catch (error) {
+      throw withFileName(error, this.label);
+    }
+  }
+
+  private entryOf(name: string): TensorEntry {
     if (this.closed) {
       throw new DisposedError(`${this.label} was closed, tensor '${name}' cannot be read`, {
         hint: 'open it again',
       });
     }
     const entry = this.header.tensors.get(name);
-    if (entry === undefined) {
-      const names = [...this.header.tensors.keys()];
-      const more = names.length > 5 ? `, ... (${names.length} in all)` : '';
-      throw new ArgumentError(`${this.label} has no tensor '${name}'`, {
-        hint: `it has ${names.slice(0, 5).join(', ')}${more}`,
-      });
-    }
-    try {
-      return decodeTensor(entry, await this.source.read(entry.byteOffset, entry.byteLength));
-    } catch (error) {
-      throw withFileName(error, this.label);
-    }
+    if (entry !== undefined) return entry;
+    const names = [...this.header.tensors.keys()];
+    const more = names.length > 5 ? `, ... (${names.length} in all)` : '';
+    throw new ArgumentError(`${this.label} has no tensor '${name}'`, {
+      hint: `it has ${names.slice(0, 5).join(', ')}${more}`,
+    });
   }
 
   /** Reads every tensor. */

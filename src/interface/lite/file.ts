@@ -4,6 +4,7 @@ import { FormatError } from '../../base/errors.ts';
 import { type ByteInput, hasFiles } from '../io/byte-source.ts';
 import type { TypedHostArray } from '../io/host-array.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
+import type { TensorEntry } from '../io/safetensors-header.ts';
 import { HEADER_KEY, type ModelHeader, parseHeader } from './header.ts';
 
 /**
@@ -20,13 +21,19 @@ export function headerOf(file: SafetensorsFile): ModelHeader {
 }
 
 /**
- * A tensor that the header of a file names.
+ * Where a tensor that the header of a file names lies in it.
  *
  * @throws FormatError if it is not there.
  */
+export function entryIn(file: SafetensorsFile, name: string): TensorEntry {
+  const entry = file.tensors.get(name);
+  if (entry === undefined) throw new FormatError(`the file has no tensor '${name}'`);
+  return entry;
+}
+
+/** A tensor that the header of a file names. Throws as `entryIn` does. */
 export async function tensorIn(file: SafetensorsFile, name: string): Promise<TypedHostArray> {
-  if (!file.tensors.has(name)) throw new FormatError(`the file has no tensor '${name}'`);
-  return file.read(name);
+  return file.read(entryIn(file, name).name);
 }
 
 export class ModelFile {

@@ -27,22 +27,24 @@ export interface PortRecord {
   readonly shape: readonly SizeRecord[];
 }
 
+/** A tensor of the file. `update`: the output of the graph that it becomes after a run, or -1. */
+export interface WeightLeaf {
+  readonly kind: 'weight';
+  readonly tensor: string;
+  readonly update: number;
+}
+
 /** What the i-th `input` of the graph is. */
-export type LeafRecord =
-  | { readonly kind: 'input'; readonly input: number }
-  /** A tensor of the file. `update`: the output of the graph that it becomes after a run, or -1. */
-  | { readonly kind: 'weight'; readonly tensor: string; readonly update: number };
+export type LeafRecord = { readonly kind: 'input'; readonly input: number } | WeightLeaf;
 
 /** Whether runs change it: a weight that becomes an output of the graph. */
-export function isState(
-  leaf: LeafRecord | undefined,
-): leaf is LeafRecord & { readonly kind: 'weight' } {
+export function isState(leaf: LeafRecord | undefined): leaf is WeightLeaf {
   return leaf?.kind === 'weight' && leaf.update >= 0;
 }
 
 /** What the i-th `scalar` of the graph is. */
 export type ScalarRecord =
-  | { readonly kind: 'number'; readonly value: number }
+  | { readonly kind: 'number'; readonly value: SizeRecord }
   /** A word of a place in the random stream: 0 and 1 are the seed, 2 and 3 the number of the block. */
   | { readonly kind: 'random'; readonly draw: number; readonly word: number };
 
@@ -182,7 +184,8 @@ function scalar(json: Json, where: string): ScalarRecord {
       value: value === 'nan' ? NaN : value === 'inf' ? Infinity : -Infinity,
     };
   }
-  return typeof value === 'number' ? { kind: 'number', value } : fail(`${where} is no number`);
+  if (typeof value === 'number' || isSizeExpression(value)) return { kind: 'number', value };
+  return fail(`${where} is no number`);
 }
 
 function guard(json: Json, where: string): GuardRecord {

@@ -1,9 +1,11 @@
-// The weights of a model on a device: read from the file once, shared by everything that runs it there.
+// The weights of a model on a device: read from the file once, shared by everything that runs it there. A
+// device whose kernels reach the memory of this process takes them where they are, or straight from disk.
+import { byteSize } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import { bytesOf } from '../io/host-array.ts';
 import type { SafetensorsFile } from '../io/safetensors.ts';
-import { tensorIn } from './file.ts';
+import { entryIn } from './file.ts';
 import { isState, type ModelHeader } from './header.ts';
 
 export class Weights {
@@ -33,11 +35,11 @@ export class Weights {
   /** @throws FormatError if a weight is not in the file. */
   static async read(file: SafetensorsFile, header: ModelHeader, device: Device): Promise<Weights> {
     const weights = new Weights(device, new Map(), new Map(), new Set(), { count: 0 });
+    const leaves = header.leaves.flatMap((leaf) => (leaf.kind === 'weight' ? [leaf] : []));
+    for (const leaf of leaves) if (isState(leaf)) weights.#own.add(leaf.tensor);
     try {
-      for (const leaf of header.leaves) {
-        if (leaf.kind !== 'weight') continue;
-        if (isState(leaf)) weights.#own.add(leaf.tensor);
-        if (!weights.#buffers.has(leaf.tensor)) await weights.#read(file, leaf.tensor);
+      for (const { tensor } of leaves) {
+        if (!weights.#buffers.has(tensor)) await weights.#read(file, tensor);
       }
       return weights;
     } catch (error) {
@@ -47,11 +49,30 @@ export class Weights {
   }
 
   async #read(file: SafetensorsFile, name: string): Promise<void> {
-    const bytes = bytesOf((await tensorIn(file, name)).data);
-    const buffer = this.#device.allocate(Math.max(bytes.byteLength, 1));
+    const { dtype, byteLength } = entryIn(file, name);
+    // Kernels of such a device run on memory of this process.
+    if (this.#device.adopt !== undefined && file.canReadInto(name)) {
+      const buffer = this.#keep(name, this.#device.allocate(Math.max(byteLength, 1)), byteLength);
+      await file.readInto(name, this.#device.view(buffer).subarray(0, byteLength));
+      return;
+    }
+    const bytes = bytesOf((await file.read(name)).data);
+    const inPlace = this.#own.has(name) ? null : this.#device.adopt?.(bytes, byteSize(dtype));
+    if (inPlace !== null && inPlace !== undefined) this.#keep(name, inPlace, bytes.byteLength);
+    else this.#copy(name, bytes);
+  }
+
+  #copy(name: string, bytes: Uint8Array): void {
+    const { byteLength } = bytes;
+    const buffer = this.#keep(name, this.#device.allocate(Math.max(byteLength, 1)), byteLength);
+    if (byteLength > 0) this.#device.write(buffer, 0, bytes);
+  }
+
+  /** From now on it is freed with the others. */
+  #keep(name: string, buffer: DeviceBuffer, bytes: number): DeviceBuffer {
     this.#buffers.set(name, buffer);
-    this.#sizes.set(name, bytes.byteLength);
-    if (bytes.byteLength > 0) this.#device.write(buffer, 0, bytes);
+    this.#sizes.set(name, bytes);
+    return buffer;
   }
 
   /** The same weights for another model; what runs change is copied as it is now. */

@@ -3,7 +3,7 @@ import { describeValue } from '../../base/checks.ts';
 import type { TypedArray } from '../../base/dtype.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
-import { type Sizes, sizeAt } from '../../base/size-expression.ts';
+import type { Sizes } from '../../base/size-expression.ts';
 import { NO_PASSES } from '../../compile/passes/switches.ts';
 import { portableTargets } from '../../runtime/registry.ts';
 import { writeProgram } from '../../runtime/program-writer.ts';
@@ -21,7 +21,6 @@ import {
   formatHeader,
   HEADER_KEY,
   type ModelHeader,
-  type PortRecord,
   RESERVED_PREFIX,
   type StoredRecord,
   type TestRecord,
@@ -32,13 +31,30 @@ import { evaluate } from '../transform/controls.ts';
 import { settings } from '../transform/settings.ts';
 import { flattenTree, treeLeaves } from '../transform/tree.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
-import type { Capture } from './capture.ts';
-import { captureAtAllSizes, ProgramInputs } from './sizes.ts';
+import {
+  captureAtAllSizes,
+  ProgramInputs,
+  type ProgramSizes,
+  shapeAt,
+  type SizedCapture,
+} from './sizes.ts';
 
 type Fn = (...args: readonly unknown[]) => unknown;
 
 /** Differences up to this count as rounding, over the largest value. */
 const TOLERANCE = 1e-5;
+
+/** A function to write down: what was recorded of it, and how it is called. */
+export interface Recorded {
+  readonly name: string;
+  readonly fn: Fn;
+  readonly captured: SizedCapture;
+  readonly sizes: ProgramSizes;
+  /** Arguments whose results are kept in the file. */
+  readonly testCases: readonly (readonly unknown[])[];
+  /** The sizes of a call. */
+  readonly sizesOf: (args: readonly unknown[], tensors: readonly Tensor[]) => Sizes;
+}
 
 /**
  * Writes `fn` to a file at `path`, or to memory.
@@ -51,32 +67,45 @@ export async function dump(
   path: string | URL | null,
   options: DumpOptions,
 ): Promise<DumpReport> {
-  const { inputs, metadata = {} } = options;
+  const { inputs } = options;
   if (!Array.isArray(inputs)) {
     throw new ArgumentError(`inputs are the arguments of a call, got ${describeValue(inputs)}`, {
       op: 'dump',
       hint: 'dump(path, { inputs: [x] })',
     });
   }
-  const given = new ProgramInputs(inputs);
-  const testCases = options.testCases ?? (given.hasValues ? [inputs] : []);
-  const captured = captureAtAllSizes(fn, given, {
+  const given = new ProgramInputs('dump', inputs);
+  const { declared, sizes } = given;
+  const captured = captureAtAllSizes(fn, sizes, (at) => given.at(at), {
     name,
     module: options.module,
     inputNames: options.names?.inputs,
     outputNames: options.names?.outputs,
   });
+  const testCases = options.testCases ?? (given.hasValues ? [inputs] : []);
+  const sizesOf = (args: readonly unknown[], tensors: readonly Tensor[]): Sizes =>
+    declared.sizesOf('dump', tensors, declared.specsOf('dump', args));
+  return writeProgramFile(path, { name, fn, captured, sizes, testCases, sizesOf }, options);
+}
+
+/** Writes what was recorded to a file at `path`, or to memory. */
+export async function writeProgramFile(
+  path: string | URL | null,
+  recorded: Recorded,
+  options: Omit<DumpOptions, 'inputs'>,
+): Promise<DumpReport> {
+  const { name, captured, sizes } = recorded;
   checkWeightNames(captured);
   const tensors: PendingTensor[] = [];
   for (const [key, value] of captured.weights) {
     tensors.push(pendingTensor(key, await toHostArray(value)));
   }
-  const { tests, difference } = await writeTests(fn, captured, given, testCases, options, tensors);
+  const { tests, difference } = await writeTests(recorded, options, tensors);
   const bare: ModelHeader = {
     version: FORMAT_VERSION,
     name,
     producer: 'tengen',
-    dimensions: given.dimensions,
+    dimensions: sizes.records,
     inputs: captured.inputs,
     outputs: captured.outputs,
     graph: captured.graph,
@@ -87,9 +116,9 @@ export async function dump(
     tests,
     stored: [],
     difference,
-    metadata,
+    metadata: options.metadata ?? {},
   };
-  const header = { ...bare, stored: storePrograms(bare, given.ahead, options, tensors) };
+  const header = { ...bare, stored: storePrograms(bare, sizes.ahead, options, tensors) };
   const text = new Map([
     ['format', 'tengen'],
     [HEADER_KEY, formatHeader(header)],
@@ -99,7 +128,7 @@ export async function dump(
   return { bytes, header, difference };
 }
 
-function checkWeightNames({ weights }: Capture): void {
+function checkWeightNames({ weights }: SizedCapture): void {
   const reserved = [...weights.keys()].find((name) => name.startsWith(RESERVED_PREFIX));
   if (reserved === undefined) return;
   throw new ArgumentError(`a weight is called '${reserved}': files use such names themselves`, {
@@ -111,7 +140,7 @@ function checkWeightNames({ weights }: Capture): void {
 function storePrograms(
   header: ModelHeader,
   ahead: readonly Sizes[],
-  { numerics = ['fast'] }: DumpOptions,
+  { numerics = ['fast'] }: Pick<DumpOptions, 'numerics'>,
   tensors: PendingTensor[],
 ): StoredRecord[] {
   const wanted = ahead.flatMap((sizes) =>
@@ -131,23 +160,20 @@ function storePrograms(
 
 /** Runs the function on each test case, as it is compiled and without optimisation. */
 async function writeTests(
-  fn: Fn,
-  { inputs, outputs }: Capture,
-  { declared }: ProgramInputs,
-  cases: readonly (readonly unknown[])[],
-  { tolerance = TOLERANCE }: DumpOptions,
+  { fn, captured: { inputs, outputs }, testCases, sizesOf }: Recorded,
+  { tolerance = TOLERANCE }: Pick<DumpOptions, 'tolerance'>,
   tensors: PendingTensor[],
 ): Promise<{ tests: TestRecord[]; difference: number | null }> {
   const tests: TestRecord[] = [];
   let difference: number | null = null;
-  for (const [i, args] of cases.entries()) {
+  for (const [i, args] of testCases.entries()) {
     const given = flattenTree(args, { numbers: false }).tensors;
-    const sizes = declared.sizesOf('dump', given, declared.specsOf('dump', args));
+    const sizes = sizesOf(args, given);
     const fits =
       given.length === inputs.length &&
       given.every(({ dtype, shape }, k) => {
         const port = inputs[k];
-        return dtype === port?.dtype && String(shape) === String(shapeAt(port, sizes));
+        return dtype === port?.dtype && String(shape) === String(shapeAt(port?.shape ?? [], sizes));
       });
     if (!fits) {
       const list = given.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
@@ -171,16 +197,12 @@ async function writeTests(
       const data = isInput
         ? await (given[k] as Tensor).data()
         : (results[k - inputs.length] as TypedArray);
-      tensors.push(pendingTensor(tensor, { data, shape: shapeAt(port, sizes), dtype }));
+      tensors.push(pendingTensor(tensor, { data, shape: shapeAt(port.shape, sizes), dtype }));
       (isInput ? record.inputs : record.outputs).push(tensor);
     }
     tests.push({ ...record, sizes, tolerance });
   }
   return { tests, difference };
-}
-
-function shapeAt({ shape }: PortRecord, sizes: Sizes): number[] {
-  return shape.map((size) => sizeAt(size, sizes));
 }
 
 async function valuesOf(fn: Fn, args: readonly unknown[]): Promise<TypedArray[]> {

@@ -4,7 +4,7 @@ import { byteSize, type DType, isFloat } from '../base/dtype.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import type { Kernel, Target } from '../ir/kernel.ts';
-import type { Binding, Dispatch, Location, Loop, Plan } from '../runtime/plan.ts';
+import type { Binding, Dispatch, Location, Loop, Plan, PreparedPlan } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
 import { isLoop, type Item, type ListedLoop, type ListedStep, stepsIn } from './items.ts';
@@ -13,13 +13,7 @@ import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
 import { type Budgeted, fitBudget, type MemoryBudget } from './memory/budget.ts';
 import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
-import {
-  bindingOf,
-  type Kept,
-  type Prepared,
-  separateConstant,
-  type Separated,
-} from './memory/prepared.ts';
+import { bindingOf, type Kept, separateConstant, type Separated } from './memory/prepared.ts';
 import type { Fixed } from './memory/units.ts';
 import { separateRoots } from './passes/copies.ts';
 import { rewrite } from './passes/rewrite.ts';
@@ -255,7 +249,7 @@ function preparedPlan(
     leafOf(node: Node): number | undefined;
     slotOf(node: Node): number | undefined;
   },
-): Prepared | null {
+): PreparedPlan | null {
   if (ahead.length === 0) return null;
   const { bindings, scalars } = main;
   const leaves = new Set<number>();

@@ -26,6 +26,11 @@ export interface HostAction<T> {
   readonly once?: boolean;
   /** It may use nothing else of the function around it. */
   readonly strict?: boolean;
+  /**
+   * Takes down what it changes on the host; the function puts it back. Present if a program that runs
+   * without this host can do the action itself: what it counts, it counts in tensors (counting.ts).
+   */
+  snapshot?(): () => void;
   /** Does it, on such tensors. */
   run(inputs: readonly Tensor[]): T;
 }

@@ -22,7 +22,7 @@ import {
   hostMath,
   type Running,
 } from '../tensor/counting.ts';
-import { engine } from '../tensor/engine.ts';
+import { engine, type RestoreHost } from '../tensor/engine.ts';
 import { isTensor, listOf, notTensor, readyToCopy, tensorOn } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { StepCount } from './step-count.ts';
@@ -218,12 +218,14 @@ export abstract class Optimizer<H extends Hyperparameters> {
   }
 
   /** Takes down what a step changes on the host; the result puts it back. */
-  #snapshot(): () => void {
+  #snapshot(): RestoreHost {
     const steps = new Map(this.steps);
     const unseen = [...this.#masters].filter(([param, { seen }]) => seen !== param.node);
-    return () => {
-      this.steps.clear();
-      for (const [param, step] of steps) this.steps.set(param, step);
+    return (counts) => {
+      if (counts === 'back') {
+        this.steps.clear();
+        for (const [param, step] of steps) this.steps.set(param, step);
+      }
       for (const [param, master] of this.#masters) master.seen = param.node;
       for (const [param, { copy, seen }] of unseen) this.#masters.set(param, { copy, seen });
     };

@@ -1,6 +1,6 @@
 // Takes down what a function computes, as data: its graph, and what the graph's ends are - inputs, weights,
 // numbers, places in random streams - without computing anything.
-import { ArgumentError } from '../../base/errors.ts';
+import { ArgumentError, TraceError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import type { StatedPromise } from '../../graph/op.ts';
@@ -17,6 +17,7 @@ import {
   type ScalarRecord,
 } from '../lite/header.ts';
 import { isTensor, standIn, tensorOn } from '../tensor/handle.ts';
+import { hostValueOf } from '../tensor/host-value.ts';
 import { type Draw, drawOf } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { WeightNames } from '../transform/dumping.ts';
@@ -24,6 +25,7 @@ import type { Assignment } from '../transform/entry.ts';
 import { guardsOf as watchedOf } from '../transform/promises.ts';
 import { flattenTree, isBranch, mapTree, treeLeaves } from '../transform/tree.ts';
 import { type Recorded, recorded } from './recording.ts';
+import { checkSame } from './stale.ts';
 
 export interface CaptureOptions {
   /** For messages and the file. */
@@ -44,6 +46,8 @@ export interface Capture {
   readonly guards: readonly GuardRecord[];
   /** The weights, by the names that `leaves` give them. */
   readonly weights: ReadonlyMap<string, Tensor>;
+  /** What a call of the function itself changes. */
+  readonly states: readonly Tensor[];
 }
 
 /**
@@ -60,7 +64,18 @@ export function capture(
 ): Capture {
   const onStandIns = mapTree(args, ({ shape, dtype }) => standIn(shape, dtype)) as typeof args;
   const given = flattenTree(onStandIns, { numbers: false }).tensors;
-  return recorded(options.name, fn, onStandIns, (built) => describe(options, args, given, built));
+  const once = () =>
+    recorded(options.name, fn, onStandIns, (built) => describe(options, args, given, built));
+  const { value, restore } = once();
+  try {
+    // What the host would do differently next time would be stale in a file.
+    const next = once();
+    next.restore();
+    checkSame(options.name, value, next.value);
+    return value;
+  } finally {
+    restore();
+  }
 }
 
 function describe(
@@ -77,6 +92,7 @@ function describe(
   const draws: Draw[] = [];
   const scalars = recorded.scalars.map((node): ScalarRecord => {
     const random = drawOf(node);
+    if (hostValueOf(node) !== null) throw keptOnHost(options.name);
     if (random === null) return { kind: 'number', value: node.value };
     if (!draws.includes(random.draw)) draws.push(random.draw);
     return { kind: 'random', draw: draws.indexOf(random.draw), word: random.word };
@@ -106,7 +122,17 @@ function describe(
     draws: draws.map(({ count }) => count),
     guards,
     weights,
+    states: made.flatMap(({ holder }) => {
+      return isTensor(holder) && !given.includes(holder) && !counted.has(holder) ? [holder] : [];
+    }),
   };
+}
+
+function keptOnHost(name: string): TraceError {
+  return new TraceError(`${name} uses a number that something keeps on the host, like a scale`, {
+    op: 'dump',
+    hint: 'a program has tensors: leave scalers of losses out of it',
+  });
 }
 
 /** What is assigned must be read as well: otherwise there is no weight that it could become. */

@@ -1,49 +1,37 @@
-// One call of a function that is taken down as a program: on stand-ins, without computing anything, and
-// without a trace of it on the host.
+// One call of a function that is taken down as a program: on stand-ins, without computing anything.
 import { TraceError } from '../../base/errors.ts';
-import type { Node } from '../../graph/node.ts';
 import { counting } from '../tensor/counting.ts';
-import {
-  engine,
-  type HostAction,
-  type HostObserver,
-  type NodeHolder,
-  watched,
-} from '../tensor/engine.ts';
+import { engine, type HostAction, type NodeHolder } from '../tensor/engine.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Assignment } from '../transform/entry.ts';
 import { evaluator } from '../transform/install.ts';
-import type { EvaluationObserver } from '../transform/observers.ts';
+import { nextNodeId } from '../transform/tracing/tape.ts';
 import { checkTensorTree } from '../transform/tree.ts';
 import { userLine } from '../transform/user-line.ts';
 import { ProgramCounting } from './counted.ts';
+import { HostWatch } from './host-watch.ts';
 
-/** What was built: results, what was assigned to, and what the program counts. */
+/** What was built: results, what was assigned to, and the names of what the program counts. */
 export interface Recorded {
   readonly result: unknown;
   readonly made: readonly Assignment[];
   readonly counted: ReadonlyMap<Tensor, string>;
 }
 
-/** Refuses what a program cannot do later, and notes what has to be put back. */
-class Recording implements EvaluationObserver, HostObserver {
+/** Refuses what a program cannot do later. */
+class Recording extends HostWatch {
   readonly #name: string;
-  readonly #undo: (() => void)[] = [];
-  readonly #gradients = new Set<NodeHolder>();
-  readonly #created: Node[] = [];
 
   constructor(name: string) {
+    super();
     this.#name = name;
   }
 
-  created(node: Node): void {
-    this.#created.push(node);
-  }
-
   reading(): void {
-    throw this.#refusal('reads a value while it is recorded', {
-      hint: 'return the tensor and read it outside',
-    });
+    throw this.#refusal(
+      'reads a value while it is recorded',
+      'return the tensor and read it outside',
+    );
   }
 
   /** Updates are part of the program; they are not made. */
@@ -52,53 +40,43 @@ class Recording implements EvaluationObserver, HostObserver {
   }
 
   /** Optimizers count in tensors meanwhile. Others would do once what they should do in each run. */
-  acting(action: HostAction<unknown>): undefined {
+  override acting(action: HostAction<unknown>): undefined {
     if (action.snapshot === undefined) {
-      throw this.#refusal(`does ${action.name}, which happens on the host`, {
-        hint: 'a program holds tensors: do it outside of the function',
-      });
+      throw this.#refusal(
+        `does ${action.name}, which changes what only the host knows`,
+        'do it outside of the function: a file holds numbers as they are when it is written',
+      );
     }
-    this.#undo.push(action.snapshot());
+    super.acting(action);
   }
 
   leaving(action: HostAction<unknown>): () => void {
-    // What is done once is done now, and seen by nobody.
+    // What is done once is done now, and is no part of it.
     if (action.once === true) return () => undefined;
-    throw this.#refusal(`leaves out ${action.name}, which a program cannot call`, {
-      hint: 'pass what it gives as an argument',
-    });
+    throw this.#refusal(
+      `leaves out ${action.name}, which a program cannot call`,
+      'pass what it gives as an argument',
+    );
   }
 
-  gradientRead(): void {}
-
-  gradientWritten(holder: NodeHolder): void {
-    if (this.#gradients.has(holder)) return;
-    this.#gradients.add(holder);
-    const tensor = holder as Tensor;
-    const before = tensor.grad;
-    this.#undo.push(() => {
-      tensor.grad = before;
-    });
+  override gradientRead(holder: NodeHolder, value: Tensor | null): void {
+    if (value === null || this.isSet(holder)) return;
+    throw this.#refusal(
+      'uses a gradient from before the call, which a program does not have',
+      'call zeroGrad() before backward(), inside of the function or before dump()',
+    );
   }
 
-  drew(): void {}
-
-  /** Puts back what changed on the host, the last first. Nobody is to compute what was built. */
-  undo(): void {
-    for (const node of this.#created) node.consumed = true;
-    for (const undo of this.#undo.splice(0).toReversed()) undo();
-  }
-
-  #refusal(what: string, options: { readonly hint: string }): TraceError {
+  #refusal(what: string, hint: string): TraceError {
     const line = userLine();
     const place = line === '' ? '' : ` (at ${line})`;
-    return new TraceError(`${this.#name} ${what}${place}`, { op: 'dump', ...options });
+    return new TraceError(`${this.#name} ${what}${place}`, { op: 'dump', hint });
   }
 }
 
 /**
- * Calls `fn` on stand-ins and gives what it built to `use`. Then everything is as before: counts,
- * gradients, and the values of what was assigned to.
+ * Calls `fn` and gives what it built to `use`. Then values and gradients are as before; `restore` puts
+ * counts back as well.
  *
  * @throws TraceError for what a program cannot do.
  */
@@ -107,8 +85,7 @@ export function recorded<T>(
   fn: (...args: readonly unknown[]) => unknown,
   args: readonly unknown[],
   use: (built: Recorded) => T,
-): T {
-  const { observers } = evaluator();
+): { readonly value: T; readonly restore: () => void } {
   // Nothing may be pending: what the function assigns to must be told from what stood before.
   engine().step();
   const earlier = new Set(evaluator().pendingAssignments());
@@ -117,27 +94,22 @@ export function recorded<T>(
       .pendingAssignments()
       .filter((assignment) => !earlier.has(assignment));
   const recording = new Recording(name);
+  const first = nextNodeId();
   const program = new ProgramCounting();
-  const before = { watched: watched.current, counting: counting.current };
-  observers.push(recording);
-  watched.current = recording;
-  counting.current = program;
-  let isRecording = true;
-  const end = (): void => {
-    if (!isRecording) return;
-    isRecording = false;
-    observers.splice(observers.indexOf(recording), 1);
-    watched.current = before.watched;
-    counting.current = before.counting;
-  };
+  const { current } = counting;
+  let isDone = false;
   try {
-    const result = fn(...args);
-    end();
+    counting.current = program;
+    const result = recording.during(() => fn(...args));
     checkTensorTree(name, result);
-    return use({ result, made: assignments(), counted: program.states });
+    const value = use({ result, made: assignments(), counted: program.states });
+    isDone = true;
+    return { value, restore: () => recording.restore() };
   } finally {
-    end();
+    counting.current = current;
     for (const { holder, storage } of assignments()) engine().replaced(holder, storage);
-    recording.undo();
+    evaluator().forget(first);
+    recording.restoreGradients();
+    recording.restore(isDone ? 'stay' : 'back');
   }
 }

@@ -82,9 +82,13 @@ export function captureAtAllSizes(fn: Fn, inputs: ProgramInputs, options: Captur
   try {
     const unified = unify(
       declared.dims.map(({ name }) => name),
-      captures.map(({ weights: _weights, ...value }, i) => ({ sizes: all[i] as Sizes, value })),
+      captures.map(({ weights: _weights, states: _states, ...value }, i) => ({
+        sizes: all[i] as Sizes,
+        value,
+      })),
     );
-    return { ...(unified as Omit<Capture, 'weights'>), weights: base.weights };
+    const { weights, states } = base;
+    return { ...(unified as Omit<Capture, 'weights' | 'states'>), weights, states };
   } catch (error) {
     if (!(error instanceof SizeConflict)) throw error;
     throw new TraceError(

@@ -1,4 +1,5 @@
 // Steps of optimizers in program files: what the host counts, a program counts itself.
+import { nativeUnavailable } from '../../src/backends/native/host.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { load, type LoadOptions } from '../../src/lite-node.ts';
 import {
@@ -264,6 +265,13 @@ describe('the state of a file', () => {
       expect(output!.data).toEqual(await step(...inputs).data());
     }
   });
+});
+
+test.skipIf(nativeUnavailable() !== null)('the same bits on native', async () => {
+  for (const make of [OPTIMIZERS['NAdam']!, OPTIMIZERS['RAdam']!]) {
+    const { differing } = await compare(training(make), 1, { device: 'native' });
+    expect(differing).toEqual([]);
+  }
 });
 
 test('float64, and halves that are trained as float32', async () => {

@@ -78,7 +78,8 @@ export class Adafactor extends Optimizer<AdafactorOptions> {
       math.minimum(lr, math.div(1, math.sqrt(step))),
     );
     const rate = size.mul(largest).div(excess);
-    const shrunk = param.mul(slot(1 - lr * weightDecay, param));
+    const kept = this.counted(param, (math) => math.sub(1, math.mul(lr, weightDecay)));
+    const shrunk = param.mul(kept);
     this.assign(param, shrunk.sub(update.mul(rate)));
   }
 

@@ -80,7 +80,10 @@ export class AdamW extends Adam {
 
   protected override update(param: Tensor, grad: Tensor, group: ParameterGroup<AdamOptions>): void {
     const direction = group.maximize ? grad.neg() : grad;
-    const shrunk = param.mul(slot(1 - group.lr * group.weightDecay, param));
+    const { lr, weightDecay } = group;
+    // As what follows from a count: a program has the rate as one number then.
+    const kept = this.counted(param, (math) => math.sub(1, math.mul(lr, weightDecay)));
+    const shrunk = param.mul(kept);
     this.assign(param, shrunk.sub(this.delta(param, direction, group)));
   }
 }

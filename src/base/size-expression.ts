@@ -50,7 +50,8 @@ export function formatSize(record: SizeRecord): string {
   const sum = terms.join(' + ');
   const inner = terms.length > 1 ? `(${sum})` : sum;
   const quotient = over === 1 ? sum : `${inner} / ${over}`;
-  return record.of === undefined ? quotient : `${record.of} / (${quotient})`;
+  if (record.of === undefined) return quotient;
+  return `${record.of} / ${/\W/.test(quotient) ? `(${quotient})` : quotient}`;
 }
 
 /** `batch=4, time=7`. */

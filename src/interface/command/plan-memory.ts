@@ -42,7 +42,7 @@ function numbersOf({ scalars, draws }: ModelHeader, sizes: Sizes): Float64Array 
     return [0, 0, start >>> 0, Math.floor(start / 2 ** 32)];
   });
   return Float64Array.from(scalars, (each) =>
-    each.kind === 'number' ? each.value : (starts[each.draw]?.[each.word] ?? 0),
+    each.kind === 'number' ? sizeAt(each.value, sizes) : (starts[each.draw]?.[each.word] ?? 0),
   );
 }
 

@@ -44,7 +44,7 @@ export function isState(leaf: LeafRecord | undefined): leaf is WeightLeaf {
 
 /** What the i-th `scalar` of the graph is. */
 export type ScalarRecord =
-  | { readonly kind: 'number'; readonly value: number }
+  | { readonly kind: 'number'; readonly value: SizeRecord }
   /** A word of a place in the random stream: 0 and 1 are the seed, 2 and 3 the number of the block. */
   | { readonly kind: 'random'; readonly draw: number; readonly word: number };
 
@@ -184,7 +184,8 @@ function scalar(json: Json, where: string): ScalarRecord {
       value: value === 'nan' ? NaN : value === 'inf' ? Infinity : -Infinity,
     };
   }
-  return typeof value === 'number' ? { kind: 'number', value } : fail(`${where} is no number`);
+  if (typeof value === 'number' || isSizeExpression(value)) return { kind: 'number', value };
+  return fail(`${where} is no number`);
 }
 
 function guard(json: Json, where: string): GuardRecord {

@@ -51,7 +51,7 @@ export class Loaded {
     this.#executable = device.load(program.plan);
     this.#scalars = new Float64Array(scalars.length);
     scalars.forEach((each, slot) => {
-      if (each.kind === 'number') this.#scalars[slot] = each.value;
+      if (each.kind === 'number') this.#scalars[slot] = sizeAt(each.value, sizes);
     });
     this.#inputs = inputs.map((_, i) =>
       leaves.findIndex((leaf) => leaf.kind === 'input' && leaf.input === i),

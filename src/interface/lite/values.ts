@@ -87,11 +87,16 @@ export class SizeFinder {
     return shape.map((size) => sizeAt(size, this.sizes));
   }
 
-  #fromShape(port: PortRecord, shape: readonly number[]): void {
-    const fits =
+  /** Whether a port may be of this shape; notes what that says of dimensions. */
+  fits(port: PortRecord, shape: readonly number[]): boolean {
+    return (
       shape.length === port.shape.length &&
-      port.shape.every((size, axis) => this.#accept(size, shape[axis] as number));
-    if (!fits) throw this.#misfit(port, formatShape(shape));
+      port.shape.every((size, axis) => this.#accept(size, shape[axis] as number))
+    );
+  }
+
+  #fromShape(port: PortRecord, shape: readonly number[]): void {
+    if (!this.fits(port, shape)) throw this.#misfit(port, formatShape(shape));
   }
 
   /** One unknown dimension follows from the number of elements. */

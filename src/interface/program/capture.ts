@@ -30,6 +30,8 @@ import { checkSame } from './stale.ts';
 export interface CaptureOptions {
   /** For messages and the file. */
   readonly name: string;
+  /** Who asks, in messages; default `dump`. */
+  readonly op?: string;
   readonly inputNames?: readonly string[] | undefined;
   readonly outputNames?: readonly string[] | undefined;
   readonly module?: WeightNames | undefined;

@@ -3,7 +3,7 @@ import { describeValue } from '../../base/checks.ts';
 import type { TypedArray } from '../../base/dtype.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
-import { type Sizes, sizeAt } from '../../base/size-expression.ts';
+import type { Sizes } from '../../base/size-expression.ts';
 import { NO_PASSES } from '../../compile/passes/switches.ts';
 import { portableTargets } from '../../runtime/registry.ts';
 import { writeProgram } from '../../runtime/program-writer.ts';
@@ -32,14 +32,31 @@ import { evaluate } from '../transform/controls.ts';
 import { settings } from '../transform/settings.ts';
 import { flattenTree, treeLeaves } from '../transform/tree.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
-import type { Capture } from './capture.ts';
 import { unchanged } from './host-watch.ts';
-import { captureAtAllSizes, ProgramInputs } from './sizes.ts';
+import {
+  captureAtAllSizes,
+  ProgramInputs,
+  type ProgramSizes,
+  shapeAt,
+  type SizedCapture,
+} from './sizes.ts';
 
 type Fn = (...args: readonly unknown[]) => unknown;
 
 /** Differences up to this count as rounding, over the largest value. */
 const TOLERANCE = 1e-5;
+
+/** A function to write down: what was recorded of it, and how it is called. */
+export interface Recorded {
+  readonly name: string;
+  readonly fn: Fn;
+  readonly captured: SizedCapture;
+  readonly sizes: ProgramSizes;
+  /** Arguments whose results are kept in the file. */
+  readonly testCases: readonly (readonly unknown[])[];
+  /** The sizes of a call. */
+  readonly sizesOf: (args: readonly unknown[], tensors: readonly Tensor[]) => Sizes;
+}
 
 /**
  * Writes `fn` to a file at `path`, or to memory.
@@ -52,32 +69,45 @@ export async function dump(
   path: string | URL | null,
   options: DumpOptions,
 ): Promise<DumpReport> {
-  const { inputs, metadata = {} } = options;
+  const { inputs } = options;
   if (!Array.isArray(inputs)) {
     throw new ArgumentError(`inputs are the arguments of a call, got ${describeValue(inputs)}`, {
       op: 'dump',
       hint: 'dump(path, { inputs: [x] })',
     });
   }
-  const given = new ProgramInputs(inputs);
-  const testCases = options.testCases ?? (given.hasValues ? [inputs] : []);
-  const captured = captureAtAllSizes(fn, given, {
+  const given = new ProgramInputs('dump', inputs);
+  const { declared, sizes } = given;
+  const captured = captureAtAllSizes(fn, sizes, (at) => given.at(at), {
     name,
     module: options.module,
     inputNames: options.names?.inputs,
     outputNames: options.names?.outputs,
   });
+  const testCases = options.testCases ?? (given.hasValues ? [inputs] : []);
+  const sizesOf = (args: readonly unknown[], tensors: readonly Tensor[]): Sizes =>
+    declared.sizesOf('dump', tensors, declared.specsOf('dump', args));
+  return writeProgramFile(path, { name, fn, captured, sizes, testCases, sizesOf }, options);
+}
+
+/** Writes what was recorded to a file at `path`, or to memory. */
+export async function writeProgramFile(
+  path: string | URL | null,
+  recorded: Recorded,
+  options: Omit<DumpOptions, 'inputs'>,
+): Promise<DumpReport> {
+  const { name, captured, sizes } = recorded;
   checkWeightNames(captured);
   const tensors: PendingTensor[] = [];
   for (const [key, value] of captured.weights) {
     tensors.push(pendingTensor(key, await toHostArray(value)));
   }
-  const { tests, difference } = await writeTests(fn, captured, given, testCases, options, tensors);
+  const { tests, difference } = await writeTests(recorded, options, tensors);
   const bare: ModelHeader = {
     version: FORMAT_VERSION,
     name,
     producer: 'tengen',
-    dimensions: given.dimensions,
+    dimensions: sizes.records,
     inputs: captured.inputs,
     outputs: captured.outputs,
     graph: captured.graph,
@@ -88,9 +118,9 @@ export async function dump(
     tests,
     stored: [],
     difference,
-    metadata,
+    metadata: options.metadata ?? {},
   };
-  const header = { ...bare, stored: storePrograms(bare, given.ahead, options, tensors) };
+  const header = { ...bare, stored: storePrograms(bare, sizes.ahead, options, tensors) };
   const text = new Map([
     ['format', 'tengen'],
     [HEADER_KEY, formatHeader(header)],
@@ -100,7 +130,7 @@ export async function dump(
   return { bytes, header, difference };
 }
 
-function checkWeightNames({ weights }: Capture): void {
+function checkWeightNames({ weights }: SizedCapture): void {
   const reserved = [...weights.keys()].find((name) => name.startsWith(RESERVED_PREFIX));
   if (reserved === undefined) return;
   throw new ArgumentError(`a weight is called '${reserved}': files use such names themselves`, {
@@ -112,7 +142,7 @@ function checkWeightNames({ weights }: Capture): void {
 function storePrograms(
   header: ModelHeader,
   ahead: readonly Sizes[],
-  { numerics = ['fast'] }: DumpOptions,
+  { numerics = ['fast'] }: Pick<DumpOptions, 'numerics'>,
   tensors: PendingTensor[],
 ): StoredRecord[] {
   const wanted = ahead.flatMap((sizes) =>
@@ -132,38 +162,33 @@ function storePrograms(
 
 /** Runs the function on the test cases, one after the other, as it is compiled and without optimisation. */
 async function writeTests(
-  fn: Fn,
-  captured: Capture,
-  { declared }: ProgramInputs,
-  cases: readonly (readonly unknown[])[],
-  { tolerance = TOLERANCE }: DumpOptions,
+  { fn, captured, testCases, sizesOf }: Recorded,
+  { tolerance = TOLERANCE }: Pick<DumpOptions, 'tolerance'>,
   tensors: PendingTensor[],
 ): Promise<{ tests: TestRecord[]; difference: number | null }> {
   const { inputs, outputs, states } = captured;
-  const given = cases.map((args) => flattenTree(args, { numbers: false }).tensors);
-  const sizes = cases.map((args, i) =>
-    declared.sizesOf('dump', given[i] as readonly Tensor[], declared.specsOf('dump', args)),
-  );
+  const given = testCases.map((args) => flattenTree(args, { numbers: false }).tensors);
+  const sizes = testCases.map((args, i) => sizesOf(args, given[i] as readonly Tensor[]));
   given.forEach((list, i) => checkCase(i, list, inputs, sizes[i] as Sizes));
   // Both begin with the state that the file begins with, and leave it as it is.
   const runAll = (): Promise<TypedArray[][]> =>
-    unchanged(cases.length === 0 ? [] : states, async (call) => {
+    unchanged(testCases.length === 0 ? [] : states, async (call) => {
       const all: TypedArray[][] = [];
-      for (const args of cases) all.push(await valuesOf(() => call(() => fn(...args))));
+      for (const args of testCases) all.push(await valuesOf(() => call(() => fn(...args))));
       return all;
     });
   const results = await runAll();
-  const plain = await withoutPasses(runAll);
+  const plain = (await withoutPasses(runAll)).flat();
   let difference: number | null = null;
   results.flat().forEach((values, k) => {
-    difference = Math.max(difference ?? 0, differenceOf(values, plain.flat()[k] as TypedArray));
+    difference = Math.max(difference ?? 0, differenceOf(values, plain[k] as TypedArray));
   });
   const tests: TestRecord[] = [];
-  for (const i of cases.keys()) {
+  for (const i of testCases.keys()) {
     const at = sizes[i] as Sizes;
     const write = (kind: string, { name, shape, dtype }: PortRecord, data: TypedArray): string => {
       const tensor = `${RESERVED_PREFIX}test.${i}.${kind}.${name}`;
-      tensors.push(pendingTensor(tensor, { data, shape: shapeAt({ shape }, at), dtype }));
+      tensors.push(pendingTensor(tensor, { data, shape: shapeAt(shape, at), dtype }));
       return tensor;
     };
     const record = { inputs: [] as string[], outputs: [] as string[] };
@@ -189,17 +214,13 @@ function checkCase(
     given.length === inputs.length &&
     given.every(({ dtype, shape }, k) => {
       const port = inputs[k];
-      return dtype === port?.dtype && String(shape) === String(shapeAt(port, sizes));
+      return dtype === port?.dtype && String(shape) === String(shapeAt(port?.shape ?? [], sizes));
     });
   if (fits) return;
   const list = given.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
   throw new ArgumentError(`test case ${i} is of ${list || 'no tensors'}, not of the inputs' form`, {
     op: 'dump',
   });
-}
-
-function shapeAt({ shape }: Pick<PortRecord, 'shape'>, sizes: Sizes): number[] {
-  return shape.map((size) => sizeAt(size, sizes));
 }
 
 async function valuesOf(call: () => unknown): Promise<TypedArray[]> {

@@ -192,7 +192,9 @@ export class ExportableProgram {
         return { ...tensor, binding, ...(update === binding ? {} : { update }) };
       }),
       allWeights: shared !== null,
-      scalars: Float64Array.from(scalars, (each) => (each.kind === 'number' ? each.value : 0)),
+      scalars: Float64Array.from(scalars, (each) =>
+        each.kind === 'number' ? sizeAt(each.value, this.#sizes) : 0,
+      ),
       checks: remaining.map((guard, i) => {
         const { dtype, nothing } = guard;
         const [least, most] = [0, 1].map((k) => bindingOf(outputs.length + updated + 2 * i + k));

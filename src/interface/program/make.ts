@@ -2,19 +2,29 @@
 import { checkKeys, describeValue } from '../../base/checks.ts';
 import { isFloat } from '../../base/dtype.ts';
 import { ArgumentError, FormatError } from '../../base/errors.ts';
-import type { Shape } from '../../base/shape.ts';
 import { type Sizes, sizeAt, substituteSizes } from '../../base/size-expression.ts';
-import { parseGraphRecord } from '../../graph/record.ts';
+import type { Node } from '../../graph/node.ts';
+import { type GraphRecord, graphOf, parseGraphRecord } from '../../graph/record.ts';
+import { parameter } from '../../graph/subgraph.ts';
+import { unify } from '../../graph/symbolic.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
 import { adoptHostArray } from '../io/tensors.ts';
 import { headerOf, tensorIn } from '../lite/file.ts';
-import { completeSizes, isState, type ModelHeader } from '../lite/header.ts';
+import { completeSizes, isState, type ModelHeader, type ScalarRecord } from '../lite/header.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { WeightNames } from '../transform/dumping.ts';
-import { capture } from './capture.ts';
+import type { TensorSpec } from '../transform/tracing/dims.ts';
 import { Program } from './program.ts';
+import {
+  captureAtAllSizes,
+  dimensionOf,
+  ProgramInputs,
+  ProgramSizes,
+  shapeAt,
+  SizesIn,
+} from './sizes.ts';
 import { valuesOfCapture } from './splice.ts';
 import { endValue, type Update, type Value, valuesOf } from './value-graph.ts';
 
@@ -27,21 +37,34 @@ export interface ProgramOptions {
   readonly name?: string;
 }
 
+/** Arguments in which specs may stand for tensors. */
+export type InputsLike<T> = T extends Tensor
+  ? Tensor | TensorSpec
+  : T extends object
+    ? { readonly [K in keyof T]: InputsLike<T[K]> }
+    : T;
+
 /**
  * A function as a program for inputs like `inputs`: it is recorded, nothing is computed. Tensors that it
  * closes over become weights: parameters and buffers of modules are shared with them, plain tensors
- * copied. Numbers are part of the program.
+ * copied. Numbers are part of the program. Specs stand for tensors of a form; where their sizes are
+ * declared dimensions the program is for every size, and the function is recorded at several.
  *
- * @throws TraceError if the function reads a value; ArgumentError if names do not fit.
+ * @throws TraceError if the function reads a value, or does something else at other sizes than a formula
+ *   says; ArgumentError if names do not fit.
  * @example
  * const layer = new nn.Linear(3, 2);
  * const program = programOf((x: Tensor) => layer.forward(x), [zeros([1, 3])], { module: layer });
  * [...program.weights.keys()].sort(); // => ['bias', 'weight']
  * program.outputs; // => [{ name: 'output', dtype: 'float32', shape: [1, 2] }]
+ *
+ * const anySize = programOf((x: Tensor) => layer.forward(x), [spec([dim('batch'), 3])]);
+ * anySize.outputs; // => [{ name: 'output', dtype: 'float32', shape: ['batch', 2] }]
+ * anySize.call(zeros([7, 3])).shape; // => [7, 2]
  */
 export function programOf<A extends readonly unknown[]>(
   fn: (...args: A) => unknown,
-  inputs: A,
+  inputs: InputsLike<NoInfer<A>>,
   options: ProgramOptions = {},
 ): Program {
   const op = 'programOf';
@@ -56,29 +79,36 @@ export function programOf<A extends readonly unknown[]>(
     });
   }
   const name = options.name ?? (fn.name || 'program');
-  const captured = capture(fn as (...args: readonly unknown[]) => unknown, inputs, {
-    name,
-    module: options.module,
-    inputNames: options.names?.inputs,
-    outputNames: options.names?.outputs,
-  });
-  const ends = captured.inputs.map((port) => {
-    const shape = port.shape.map((size) => sizeAt(size, {}));
-    return endValue({ kind: 'input', name: port.name }, port.dtype, shape);
-  });
+  const given = new ProgramInputs(op, inputs);
+  const captured = captureAtAllSizes(
+    fn as (...args: readonly unknown[]) => unknown,
+    given.sizes,
+    (sizes) => given.at(sizes),
+    {
+      name,
+      op,
+      module: options.module,
+      inputNames: options.names?.inputs,
+      outputNames: options.names?.outputs,
+    },
+  );
+  const ends = captured.inputs.map((port) =>
+    endValue({ kind: 'input', name: port.name }, port.dtype, port.shape),
+  );
   const { outputs, updates, weightNames } = valuesOfCapture(captured, ends, new Map());
   return new Program({
     name,
     inputs: captured.inputs.map((port, i) => ({ name: port.name, value: ends[i] as Value })),
     outputs: captured.outputs.map((port, i) => ({ name: port.name, value: outputs[i] as Value })),
     updates,
+    dims: given.sizes.dims,
     weightNames,
     nodeNames: new Map(),
   });
 }
 
 export interface LoadProgramOptions {
-  /** Sizes of declared dimensions; those left out are as recorded. */
+  /** Sizes of declared dimensions; those left out stay open. */
   readonly sizes?: Sizes;
   /**
    * Which weights become parameters. Files do not say it; default: floats that no run of the program
@@ -130,18 +160,15 @@ function programFrom(
   tensors: ReadonlyMap<string, Tensor>,
   given: Sizes,
 ): Program {
-  const { leaves, scalars, outputs: ports } = header;
-  const sizes = completeSizes('loadProgram', header, given);
-  const graph = parseGraphRecord(substituteSizes(header.graph, sizes));
-  const inputs = header.inputs.map(({ name, dtype, shape }) => {
-    const fixed: Shape = shape.map((size) => sizeAt(size, sizes));
-    return { name, value: endValue({ kind: 'input', name }, dtype, fixed) };
+  const { leaves, outputs: ports } = header;
+  const { dims, graph, inputs, scalars, draws } = openSizes(header, given);
+  const ends = inputs.map(({ name, dtype, shape }) => {
+    return { name, value: endValue({ kind: 'input', name }, dtype, shape) };
   });
   const known = new Map<Tensor, Value>();
-  const draws = header.draws.map((count) => sizeAt(count, sizes));
   const roots = valuesOf(
     { graph, leaves, scalars, draws },
-    inputs.map(({ value }) => value),
+    ends.map(({ value }) => value),
     ({ tensor: name }) => {
       const tensor = tensors.get(name) as Tensor;
       const leaf =
@@ -154,16 +181,68 @@ function programFrom(
     roots[position] ?? fail(`there is no output ${position} of the graph`);
   return new Program({
     name: header.name,
-    inputs,
+    inputs: ends,
     outputs: ports.map(({ name }, i) => ({ name, value: rootAt(i) })),
     updates: leaves.flatMap((leaf): Update[] =>
       isState(leaf)
         ? [{ tensor: tensors.get(leaf.tensor) as Tensor, value: rootAt(leaf.update) }]
         : [],
     ),
+    dims,
     weightNames: new Map([...tensors].map(([name, tensor]) => [tensor, name])),
     nodeNames: new Map(),
   });
+}
+
+/** What of a file follows its sizes, with those that are given, and expressions of the others. */
+function openSizes(header: ModelHeader, given: Sizes) {
+  const op = 'loadProgram';
+  const { dimensions, graph, inputs, scalars, draws } = header;
+  // Refuses sizes of dimensions that are not there, or out of range.
+  const chosen = completeSizes(op, header, given);
+  const open = dimensions.filter(({ name }) => given[name] === undefined);
+  for (const record of dimensions) {
+    if (!open.includes(record)) dimensionOf(record).dim.check(op, chosen[record.name] as number);
+  }
+  const used = new SizesIn();
+  used.add([graph, inputs, scalars, draws]);
+  const sizes = new ProgramSizes(op, open.map(dimensionOf), used.step);
+  const samples = sizes.samples.map((at) => {
+    const all = { ...chosen, ...at };
+    const value = {
+      graph: parseGraphRecord(substituteSizes(graph, all)),
+      inputs: inputs.map((port) => ({ ...port, shape: shapeAt(port.shape, all) })),
+      numbers: scalars.map((each) => (each.kind === 'number' ? sizeAt(each.value, all) : null)),
+      draws: draws.map((count) => sizeAt(count, all)),
+    };
+    checkGraph(value.graph, header);
+    return { sizes: at, value };
+  });
+  const [only] = samples as [(typeof samples)[number]];
+  const { numbers, ...value } = open.length === 0 ? only.value : unify(sizes.names, samples);
+  return {
+    ...value,
+    dims: sizes.dims,
+    scalars: scalars.map((each, i): ScalarRecord => {
+      const number = numbers[i] ?? null;
+      return number === null ? each : { kind: 'number', value: number };
+    }),
+  };
+}
+
+/** Throws FormatError for a graph that contradicts its ops or the header. */
+function checkGraph(graph: GraphRecord, { leaves, scalars }: ModelHeader): void {
+  const ends = (op: string): Node[] =>
+    graph.nodes
+      .filter((node) => node.op === op)
+      .map(({ shape, dtype }) => parameter(shape, dtype, null));
+  const [inputs, numbers] = [ends('input'), ends('scalar')];
+  if (inputs.length !== leaves.length || numbers.length !== scalars.length) {
+    fail(
+      `the graph has ${inputs.length} inputs and ${numbers.length} numbers, described are ${leaves.length} and ${scalars.length}`,
+    );
+  }
+  graphOf(graph, inputs, numbers);
 }
 
 function fail(message: string): never {

@@ -1,8 +1,12 @@
 // A handle on one value of a program, for reading; programs do the surgery.
 import type { DType } from '../../base/dtype.ts';
-import { formatShape, type Shape } from '../../base/shape.ts';
-import { type AttrRecord, recordAttrs } from '../../graph/record.ts';
-import type { Value } from './value-graph.ts';
+import { formatSize, isSizeExpression, type SizeRecord } from '../../base/size-expression.ts';
+import type { AttrRecord } from '../../graph/record.ts';
+import { formatSized, readableShape } from './sizes.ts';
+import type { SizedAttrs, Value } from './value-graph.ts';
+
+/** An attribute as files hold it; numbers that follow declared dimensions are terms, as in `shape`. */
+export type NodeAttr = AttrRecord | readonly (number | string)[] | SizedAttrs[string];
 
 /** What handles ask of the program they are of. */
 export interface NodeOwner {
@@ -34,8 +38,9 @@ export class ProgramNode {
     return this.#owner.nameOf(this.#value);
   }
 
-  get shape(): Shape {
-    return this.#value.shape;
+  /** Sizes; those that follow declared dimensions are names or terms: `['batch', '2*time', 8]`. */
+  get shape(): readonly (number | string)[] {
+    return readableShape(this.#value.shape);
   }
 
   get dtype(): DType {
@@ -43,9 +48,10 @@ export class ProgramNode {
   }
 
   /** Attributes of the operation, as files hold them (docs/format.md). */
-  get attrs(): Readonly<Record<string, AttrRecord>> {
-    const { op, attrs } = this.#value;
-    return op === null ? {} : (recordAttrs({ op, attrs }) ?? {});
+  get attrs(): Readonly<Record<string, NodeAttr>> {
+    return Object.fromEntries(
+      Object.entries(this.#value.attrs).map(([name, value]) => [name, readableAttr(value)]),
+    );
   }
 
   get inputs(): readonly ProgramNode[] {
@@ -60,8 +66,8 @@ export class ProgramNode {
   /** As a line of `print`. */
   toString(): string {
     const { source, inputs } = this.#value;
-    const form = `${this.dtype} ${formatShape(this.shape)}`;
-    if (source?.kind === 'number') return `${this.name} = ${source.value}: ${form}`;
+    const form = `${this.dtype} ${formatSized(this.#value.shape)}`;
+    if (source?.kind === 'number') return `${this.name} = ${formatSize(source.value)}: ${form}`;
     if (source !== null) return `${this.name}: ${source.kind} ${form}`;
     const attrs = Object.entries(this.attrs).map(([name, value]) => {
       const isBody = typeof value === 'object' && !Array.isArray(value);
@@ -70,4 +76,14 @@ export class ProgramNode {
     const list = [...inputs.map((input) => this.#owner.nameOf(input)), ...attrs].join(', ');
     return `${this.name} = ${this.op}(${list}): ${form}`;
   }
+}
+
+function readableAttr(value: SizedAttrs[string]): NodeAttr {
+  if (isSizeExpression(value)) return formatSize(value);
+  if (!isList(value)) return value;
+  return value.map((item) => (typeof item === 'number' ? item : formatSize(item)));
+}
+
+function isList(value: SizedAttrs[string]): value is readonly SizeRecord[] {
+  return Array.isArray(value);
 }

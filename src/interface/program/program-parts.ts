@@ -3,6 +3,7 @@ import { describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { isTensor } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { type ProgramDim, ProgramSizes, SizesIn } from './sizes.ts';
 import { checkForm } from './splice.ts';
 import { clone, endValue, orderOf, rewire, type Update, type Value } from './value-graph.ts';
 
@@ -18,6 +19,8 @@ export interface ProgramParts {
   readonly inputs: readonly NamedValue[];
   readonly outputs: readonly NamedValue[];
   readonly updates: readonly Update[];
+  /** Those that any size follows, and maybe more. */
+  readonly dims: readonly ProgramDim[];
   readonly weightNames: ReadonlyMap<Tensor, string>;
   readonly nodeNames: ReadonlyMap<number, string>;
 }
@@ -165,7 +168,9 @@ export function mergeParts(
   connect: Readonly<Record<string, string>>,
 ): ProgramParts {
   const op = 'merge';
-  const standIns = connections(mine, its, connect);
+  const dims = sharedDims(mine.dims, its.dims);
+  const sizes = sizesOfParts(op, dims, [...orderOfParts(mine), ...orderOfParts(its)]);
+  const standIns = connections(mine, its, connect, sizes);
   const connected = new Set(standIns.keys());
   const order = orderOfParts(its);
   shareWeights(mine, order, standIns);
@@ -197,9 +202,40 @@ export function mergeParts(
     inputs,
     outputs,
     updates: [...before, ...updates],
+    dims,
     weightNames: new Map([...its.weightNames, ...mine.weightNames]),
     nodeNames,
   };
+}
+
+/** The dimensions of both: those of the same name are one, and have the sizes that both allow. */
+function sharedDims(mine: readonly ProgramDim[], its: readonly ProgramDim[]): ProgramDim[] {
+  const dims = new Map(mine.map((each) => [each.dim.name, each]));
+  for (const { dim, size } of its) {
+    const own = dims.get(dim.name);
+    const both = own === undefined ? dim : own.dim.and('merge', dim);
+    const usual = [own?.size, size].find((each) => each !== undefined && both.allows(each));
+    dims.set(dim.name, { dim: both, size: usual ?? both.sizes?.[0] ?? both.min });
+  }
+  return [...dims.values()];
+}
+
+/** The dimensions that sizes in these values follow. */
+export function sizesOfParts(
+  op: string,
+  dims: readonly ProgramDim[],
+  order: readonly Value[],
+): ProgramSizes {
+  if (dims.length === 0) return new ProgramSizes(op, []);
+  const used = new SizesIn();
+  for (const { shape, attrs, source } of order) {
+    used.add(shape);
+    used.add(attrs);
+    if (source?.kind === 'number') used.add(source.value);
+    else if (source?.kind === 'random') used.add(source.draw.count);
+  }
+  const followed = dims.filter(({ dim }) => used.names.has(dim.name));
+  return new ProgramSizes(op, followed, used.step);
 }
 
 /** For inputs of `its` the outputs of `mine` that they become. */
@@ -207,6 +243,7 @@ function connections(
   mine: ProgramParts,
   its: ProgramParts,
   connect: Readonly<Record<string, string>>,
+  sizes: ProgramSizes,
 ): Map<Value, Value> {
   const standIns = new Map<Value, Value>();
   for (const [from, to] of Object.entries(connect)) {
@@ -214,7 +251,8 @@ function connections(
     if (output === undefined) throw unknownEnd(mine, 'output', from);
     const input = its.inputs.find(({ name }) => name === to);
     if (input === undefined) throw unknownEnd(its, 'input', to);
-    checkForm('merge', `output '${from}'`, output.value, input.value, `input '${to}'`);
+    const [given, taken] = [output.value, input.value];
+    checkForm('merge', `output '${from}'`, given, taken, sizes, `input '${to}'`);
     if (standIns.has(input.value)) {
       throw new ArgumentError(`input '${to}' is connected twice`, { op: 'merge' });
     }

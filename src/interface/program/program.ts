@@ -2,12 +2,13 @@
 // trained, traced and dumped like the functions they came from.
 import { checkKeys, describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
-import { sameShape } from '../../base/shape.ts';
-import { isTensor, notTensor, wrap } from '../tensor/handle.ts';
+import type { Sizes } from '../../base/size-expression.ts';
+import type { PortRecord } from '../lite/header.ts';
+import { isTensor, notTensor, standIn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
 import type { WeightNames } from '../transform/dumping.ts';
-import { dump } from './dump.ts';
+import { writeProgramFile } from './dump.ts';
 import { matcher, type Pattern } from './patterns.ts';
 import { ProgramNode } from './program-node.ts';
 import {
@@ -20,8 +21,10 @@ import {
   type ProgramParts,
   renameParts,
   rewireParts,
+  sizesOfParts,
   unknownEnd,
 } from './program-parts.ts';
+import { captureAtAllSizes, type ProgramSizes, readableShape, shapeAt } from './sizes.ts';
 import { checkForm, formOf, type Replacement, splice } from './splice.ts';
 import { nodesOf, orderOf, type Value } from './value-graph.ts';
 
@@ -37,8 +40,8 @@ export type Ends = readonly ProgramNode[] | Readonly<Record<string, ProgramNode>
 
 /** All options of `dump` but those that the program knows. */
 export type ProgramDumpOptions = Omit<DumpOptions, 'inputs' | 'module' | 'names'> & {
-  /** Tensors of a call, whose results are kept in the file. */
-  readonly inputs: readonly Tensor[];
+  /** Tensors of a call, whose results are kept in the file: the only test case unless `testCases` are given. */
+  readonly inputs?: readonly Tensor[];
 };
 
 /** An input or output: its name, dtype and shape. */
@@ -65,12 +68,16 @@ export class Program {
   readonly #names = new Map<number, string>();
   readonly #handles = new Map<Value, ProgramNode>();
   readonly #users = new Map<Value, Value[]>();
+  readonly #sizes: ProgramSizes;
 
   /** Internal: `programOf` and `loadProgram` make programs. */
   constructor(parts: ProgramParts) {
     this.name = parts.name;
-    this.#parts = { ...parts, nodeNames: this.#names };
     this.#order = orderOfParts(parts);
+    this.#sizes = sizesOfParts(parts.name, parts.dims, this.#order);
+    const { dims } = this.#sizes;
+    this.#parts = { ...parts, dims, nodeNames: this.#names };
+    checkTold(this.#parts, this.#sizes);
     this.weights = this.#nameWeights();
     this.#nameNodes(parts.nodeNames);
     const owner = {
@@ -128,11 +135,16 @@ export class Program {
   }
 
   get inputs(): readonly ProgramPort[] {
-    return this.#parts.inputs.map(({ name, value: { dtype, shape } }) => ({ name, dtype, shape }));
+    return this.#parts.inputs.map(portOf);
   }
 
   get outputs(): readonly ProgramPort[] {
-    return this.#parts.outputs.map(({ name, value: { dtype, shape } }) => ({ name, dtype, shape }));
+    return this.#parts.outputs.map(portOf);
+  }
+
+  /** The declared dimensions that its sizes follow: it is for every size of them. */
+  get dimensions(): readonly string[] {
+    return this.#sizes.names;
   }
 
   /** The node that computes an output. */
@@ -192,17 +204,26 @@ export class Program {
       ports.map(({ name, value }, i) => {
         const tensor = inputs[i];
         if (!isTensor(tensor)) return notTensor(this.name, tensor);
-        checkForm(this.name, `input '${name}'`, tensor, value);
+        // Sizes that follow dimensions are looked at together, below.
+        const isOpen = this.#sizes.dims.length > 0;
+        const form = isOpen ? { dtype: tensor.dtype, shape: value.shape } : tensor;
+        checkForm(this.name, `input '${name}'`, form, value, this.#sizes);
         return [value, tensor.node] as const;
       }),
     );
-    const nodes = nodesOf(this.#order, given);
+    const sizes = this.#sizesOf(this.name, inputs);
+    const nodes = nodesOf(this.#order, given, sizes);
     const results = [...outputs, ...updates].map(({ value }) => {
       const node = nodes.get(value);
       return wrap(node as NonNullable<typeof node>);
     });
     updates.forEach(({ tensor }, i) => tensor.assign(results[outputs.length + i] as Tensor));
     return results.slice(0, outputs.length);
+  }
+
+  #sizesOf(op: string, inputs: readonly Tensor[]): Sizes {
+    const shapes = inputs.map(({ shape }) => shape);
+    return this.#sizes.sizesOf(op, this.#parts.inputs.map(recordOf), shapes);
   }
 
   /** The weights that are trained: what optimizers take. */
@@ -228,17 +249,41 @@ export class Program {
    *
    * @throws as `fn.dump`.
    */
-  async dump(path: string | URL | null, options: ProgramDumpOptions): Promise<DumpReport> {
-    checkRecord('dump', options, 'options: { inputs: [x] }, the tensors of a call');
+  async dump(path: string | URL | null, options: ProgramDumpOptions = {}): Promise<DumpReport> {
+    const op = 'dump';
+    checkRecord(op, options, 'options: { inputs: [x] }, the tensors of a call');
+    const { inputs, testCases } = options;
+    if (inputs !== undefined && !Array.isArray(inputs)) {
+      throw new ArgumentError(`inputs are the tensors of a call, got ${describeValue(inputs)}`, {
+        op,
+        hint: 'dump(path, { inputs: [x] })',
+      });
+    }
+    const ports = this.#parts.inputs;
     const fn = (...args: readonly unknown[]): Tensor[] => this.#compute(args as readonly Tensor[]);
-    return dump(this.name, fn, path, {
-      ...options,
-      module: this,
-      names: {
-        inputs: this.inputs.map(({ name }) => name),
-        outputs: this.outputs.map(({ name }) => name),
+    const captured = captureAtAllSizes(
+      fn,
+      this.#sizes,
+      (sizes) => ports.map(({ value }) => standIn(shapeAt(value.shape, sizes), value.dtype)),
+      {
+        name: this.name,
+        module: this,
+        inputNames: ports.map(({ name }) => name),
+        outputNames: this.#parts.outputs.map(({ name }) => name),
       },
-    });
+    );
+    return writeProgramFile(
+      path,
+      {
+        name: this.name,
+        fn,
+        captured,
+        sizes: this.#sizes,
+        testCases: testCases ?? (inputs === undefined ? [] : [inputs]),
+        sizesOf: (_args, tensors) => this.#sizesOf(op, tensors),
+      },
+      options,
+    );
   }
 
   // ---- looking --------------------------------------------------------------------------------
@@ -324,8 +369,8 @@ export class Program {
         value.source?.kind === 'weight' ? [[value.source.tensor, value] as const] : [],
       ),
     );
-    const made = splice(op, fn, given, known, module);
-    checkForm(op, 'the result of the function', made.value, like);
+    const made = splice(op, fn, given, known, this.#sizes, module);
+    checkForm(op, 'the result of the function', made.value, like, this.#sizes);
     const again = made.updates.find(({ tensor }) =>
       this.#parts.updates.some((update) => update.tensor === tensor),
     );
@@ -443,7 +488,7 @@ export class Program {
     const op = 'delete';
     const value = this.#at(op, node);
     const fits = (input: Value | undefined): boolean =>
-      input?.dtype === value.dtype && sameShape(input.shape, value.shape);
+      input?.dtype === value.dtype && this.#sizes.same(input.shape, value.shape);
     const fitting = [...value.inputs.keys()].filter((i) => fits(value.inputs[i]));
     const [first] = fitting;
     const isClear = new Set(fitting.map((i) => value.inputs[i])).size === 1;
@@ -524,6 +569,25 @@ export class Program {
     checkKeys('rename', names, ['inputs', 'outputs']);
     return new Program(renameParts(this.#parts, names));
   }
+}
+
+function portOf({ name, value: { dtype, shape } }: NamedValue): ProgramPort {
+  return { name, dtype, shape: readableShape(shape) };
+}
+
+function recordOf({ name, value: { dtype, shape } }: NamedValue): PortRecord {
+  return { name, dtype, shape };
+}
+
+/** The sizes of a call must follow from its inputs. */
+function checkTold({ name, inputs }: ProgramParts, sizes: ProgramSizes): void {
+  if (sizes.dims.length === 0) return;
+  const [untold] = sizes.untold(inputs.map(recordOf));
+  if (untold === undefined) return;
+  throw new ArgumentError(`no input tells how large '${untold}' is`, {
+    op: name,
+    hint: 'keep an input that has it, or cut where a node has it as a size',
+  });
 }
 
 function isTrained(tensor: Tensor): boolean {

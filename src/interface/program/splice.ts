@@ -2,13 +2,19 @@
 import { describeValue } from '../../base/checks.ts';
 import type { DType } from '../../base/dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
-import { formatShape, sameShape, type Shape } from '../../base/shape.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
 import { ownerOf, standIn, tensorOn } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { isState } from '../lite/header.ts';
 import type { WeightNames } from '../transform/dumping.ts';
-import { type Capture, capture } from './capture.ts';
+import {
+  captureAtAllSizes,
+  formatSized,
+  type ProgramSizes,
+  shapeAt,
+  type SizedCapture,
+  type SizedShape,
+} from './sizes.ts';
 import { endValue, type Update, type Value, valuesOf } from './value-graph.ts';
 
 /** An ordinary function that stands for a node. */
@@ -16,23 +22,24 @@ export type Replacement = (...inputs: Tensor[]) => Tensor;
 
 interface Form {
   readonly dtype: DType;
-  readonly shape: Shape;
+  readonly shape: SizedShape;
 }
 
 /** A dtype and shape for messages. */
 export function formOf({ dtype, shape }: Form): string {
-  return `${dtype} ${formatShape(shape)}`;
+  return `${dtype} ${formatSized(shape)}`;
 }
 
-/** Throws unless `given` is of the form that is expected. */
+/** Throws unless `given` is of the form that is expected, at every size. */
 export function checkForm(
   op: string,
   what: string,
   given: Form,
   expected: Form,
+  sizes: ProgramSizes,
   taker?: string,
 ): void {
-  const same = sameShape(given.shape, expected.shape);
+  const same = sizes.same(given.shape, expected.shape);
   if (same && given.dtype === expected.dtype) return;
   const message =
     taker === undefined
@@ -51,7 +58,7 @@ function tensorFor(leaf: Tensor): Tensor {
 
 /** The values of what was captured, on `inputs`; weights in `known` are those that stand there. */
 export function valuesOfCapture(
-  captured: Capture,
+  captured: SizedCapture,
   inputs: readonly Value[],
   known: ReadonlyMap<Tensor, Value>,
 ): { outputs: Value[]; updates: Update[]; weightNames: Map<Tensor, string> } {
@@ -82,29 +89,28 @@ export function valuesOfCapture(
   return { outputs: roots.slice(0, captured.outputs.length), updates, weightNames };
 }
 
-/** What `fn` computes of values of a program, whose weights are `known`. */
+/** What `fn` computes of values of a program, whose weights are `known`. It runs once for each sample of sizes. */
 export function splice(
   op: string,
   fn: Replacement,
   given: readonly Value[],
   known: ReadonlyMap<Tensor, Value>,
+  sizes: ProgramSizes,
   module: WeightNames | undefined,
 ): { value: Value; updates: Update[]; weightNames: Map<Tensor, string> } {
   if (typeof fn !== 'function') {
     throw new ArgumentError(`expected a function of tensors, got ${describeValue(fn)}`, { op });
   }
-  const args = given.map(({ dtype, shape }) => standIn(shape, dtype));
-  const captured = capture(fn as (...args: readonly unknown[]) => unknown, args, {
-    name: op,
-    inputNames: args.map((_, i) => String(i)),
-    module,
-  });
+  const captured = captureAtAllSizes(
+    fn as (...args: readonly unknown[]) => unknown,
+    sizes,
+    (at) => given.map(({ dtype, shape }) => standIn(shapeAt(shape, at), dtype)),
+    { name: op, op, inputNames: given.map((_, i) => String(i)), module },
+  );
   if (captured.outputs.length !== 1) {
     throw new ArgumentError(
       `the function gives ${captured.outputs.length} tensors instead of one`,
-      {
-        op,
-      },
+      { op },
     );
   }
   const { outputs, ...rest } = valuesOfCapture(captured, given, known);

@@ -1,26 +1,39 @@
 // The graph of a program as values that refer to their inputs: what surgery rewires. Values never change:
 // a graph that differs shares those that do not, and a value that was only rewired keeps its number.
+//
+// Shapes, attributes and numbers are as files hold them: expressions where they follow declared dimensions.
+// So surgery is done once, on the graph for all sizes; only what functions put in is recorded at several
+// sizes. Repeating every edit on a graph for each size would need all functions again at every new size,
+// and handles on nodes of which there are several.
 import type { DType } from '../../base/dtype.ts';
-import type { Shape } from '../../base/shape.ts';
+import { FormatError, ShapeError } from '../../base/errors.ts';
+import { formatShape, sameShape } from '../../base/shape.ts';
+import { formatSizes, type SizeRecord, type Sizes, sizeAt } from '../../base/size-expression.ts';
 import type { Node } from '../../graph/node.ts';
-import { type Attrs, makeNode, NO_ATTRS, type OpDef } from '../../graph/op.ts';
+import { type Attrs, makeNode, NO_ATTRS, type OpDef, opNamed } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
-import { type GraphRecord, graphOf } from '../../graph/record.ts';
-import { parameter } from '../../graph/subgraph.ts';
+import { type AttrRecord, attrsOf, type GraphRecord } from '../../graph/record.ts';
+import { instantiate, type SymbolicOf } from '../../graph/symbolic.ts';
 import type { LeafRecord, ScalarRecord } from '../lite/header.ts';
 import { sourceOf } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { shapeAt, type SizedShape } from './sizes.ts';
 
 /** A random draw of so many words: each run takes a new place in the stream. */
 export interface DrawSource {
-  readonly count: number;
+  readonly count: SizeRecord;
 }
+
+/** Attributes as files hold them. */
+export type SizedAttrs = SymbolicOf<Readonly<Record<string, AttrRecord>>>;
+
+const NO_SIZED_ATTRS: SizedAttrs = {};
 
 /** What a value is that nothing computes. */
 export type Source =
   | { readonly kind: 'input'; readonly name: string }
   | { readonly kind: 'weight'; readonly tensor: Tensor }
-  | { readonly kind: 'number'; readonly value: number }
+  | { readonly kind: 'number'; readonly value: SizeRecord }
   | { readonly kind: 'random'; readonly draw: DrawSource; readonly word: number };
 
 export interface Value {
@@ -29,9 +42,9 @@ export interface Value {
   readonly op: OpDef | null;
   readonly source: Source | null;
   readonly inputs: readonly Value[];
-  readonly attrs: Attrs;
+  readonly attrs: SizedAttrs;
   readonly dtype: DType;
-  readonly shape: Shape;
+  readonly shape: SizedShape;
 }
 
 /** What weights become after a run. */
@@ -47,41 +60,51 @@ export function freshId(): number {
   return nextId++;
 }
 
-export function endValue(source: Source, dtype: DType, shape: Shape): Value {
-  return { id: freshId(), op: null, source, inputs: [], attrs: NO_ATTRS, dtype, shape };
+export function endValue(source: Source, dtype: DType, shape: SizedShape): Value {
+  return { id: freshId(), op: null, source, inputs: [], attrs: NO_SIZED_ATTRS, dtype, shape };
 }
 
 /** A graph as data, and what its ends are. */
 export interface DescribedGraph {
-  readonly graph: GraphRecord;
+  readonly graph: SymbolicOf<GraphRecord>;
   readonly leaves: readonly LeafRecord[];
   readonly scalars: readonly ScalarRecord[];
   /** Words of each draw. */
-  readonly draws: readonly number[];
+  readonly draws: readonly SizeRecord[];
+}
+
+/** One node of a graph as data. */
+type SizedNode = SymbolicOf<GraphRecord>['nodes'][number];
+
+/** What a node computes of `made`, the values of the nodes before it. */
+function valueOf(record: SizedNode, made: readonly Value[]): Value {
+  const op = opNamed(record.op);
+  if (op === undefined) throw new FormatError(`there is no op '${record.op}'`);
+  return {
+    id: freshId(),
+    op,
+    source: null,
+    inputs: (record.inputs ?? []).map((at) => made[at as number] as Value),
+    attrs: record.attrs ?? NO_SIZED_ATTRS,
+    dtype: record.dtype,
+    shape: record.shape,
+  };
 }
 
 /**
  * The outputs of a graph as values. `inputs` stand for its inputs, and `weight` gives what stands for a
- * weight.
- *
- * @throws FormatError for a record that contradicts its ops.
+ * weight. The graph is taken to be right: `graphOf` checks it.
  */
 export function valuesOf(
   { graph, leaves, scalars, draws }: DescribedGraph,
   inputs: readonly Value[],
   weight: (leaf: LeafRecord & { readonly kind: 'weight' }) => Value,
 ): Value[] {
-  const ends = (op: string): Node[] =>
-    graph.nodes
-      .filter((node) => node.op === op)
-      .map(({ shape, dtype }) => parameter(shape, dtype, null));
-  const { nodes } = graphOf(graph, ends('input'), ends('scalar'));
   const sources = draws.map((count): DrawSource => ({ count }));
   const leafOf = leaves.values();
   const scalarOf = scalars.values();
   const made: Value[] = [];
-  graph.nodes.forEach((record, i) => {
-    const { op, attrs, dtype, shape } = nodes[i] as Node;
+  for (const record of graph.nodes) {
     if (record.op === 'input') {
       const leaf = leafOf.next().value as LeafRecord;
       made.push(leaf.kind === 'input' ? (inputs[leaf.input] as Value) : weight(leaf));
@@ -89,13 +112,10 @@ export function valuesOf(
       const scalar = scalarOf.next().value as ScalarRecord;
       const source: Source =
         scalar.kind === 'number' ? scalar : { ...scalar, draw: sources[scalar.draw] as DrawSource };
-      made.push(endValue(source, dtype, shape));
-    } else {
-      const operands = (record.inputs ?? []).map((at) => made[at] as Value);
-      made.push({ id: freshId(), op, source: null, inputs: operands, attrs, dtype, shape });
-    }
-  });
-  return graph.outputs.map((at) => bare(made[at] as Value));
+      made.push(endValue(source, record.dtype, record.shape));
+    } else made.push(valueOf(record, made));
+  }
+  return graph.outputs.map((at) => bare(made[at as number] as Value));
 }
 
 /** Recording gives results that nothing computes a node of their own, which no program needs. */
@@ -168,17 +188,42 @@ export function clone(
   return made;
 }
 
-/** New nodes for the values of `order`, of what `given` stands for its inputs. */
+/** Attributes that were read, for the sizes that were used last. */
+const readAttrs = new WeakMap<SizedAttrs, Map<string, Attrs>>();
+const MAX_READ = 8;
+
+/** The attributes of a value at sizes, which `key` names. */
+function attrsAt(op: OpDef, attrs: SizedAttrs, sizes: Sizes, key: string): Attrs {
+  if (attrs === NO_SIZED_ATTRS) return NO_ATTRS;
+  let known = readAttrs.get(attrs);
+  if (known === undefined) readAttrs.set(attrs, (known = new Map()));
+  let read = known.get(key);
+  if (read === undefined) {
+    read = attrsOf(op, { attrs: instantiate<Record<string, AttrRecord>>(attrs, sizes) }, 0);
+    const [oldest] = known.keys();
+    if (oldest !== undefined && known.size >= MAX_READ) known.delete(oldest);
+    known.set(key, read);
+  }
+  return read;
+}
+
+/**
+ * New nodes for the values of `order` at some sizes, of what `given` stands for its inputs.
+ *
+ * @throws ShapeError where an operation gives another shape at these sizes than the formula says.
+ */
 export function nodesOf(
   order: readonly Value[],
   given: ReadonlyMap<Value, Node>,
+  sizes: Sizes,
 ): ReadonlyMap<Value, Node> {
   const made = new Map<Value, Node>(given);
   const places = new Map<DrawSource, ops.RandomSource>();
+  const key = formatSizes(sizes);
   const wordOf = (draw: DrawSource, word: number): Node => {
     let place = places.get(draw);
     if (place === undefined) {
-      place = sourceOf(draw.count);
+      place = sourceOf(sizeAt(draw.count, sizes));
       places.set(draw, place);
     }
     const { seedLow, seedHigh, offsetLow, offsetHigh } = place;
@@ -189,10 +234,22 @@ export function nodesOf(
     const { source, op, attrs, dtype } = value;
     if (source === null) {
       const inputs = value.inputs.map((input) => made.get(input) as Node);
-      made.set(value, makeNode(op as OpDef, inputs, attrs));
+      const node = makeNode(op as OpDef, inputs, attrsAt(op as OpDef, attrs, sizes, key));
+      if (key !== '') checkShape(value, node, sizes);
+      made.set(value, node);
     } else if (source.kind === 'weight') made.set(value, source.tensor.node);
-    else if (source.kind === 'number') made.set(value, ops.scalar(source.value, dtype));
-    else if (source.kind === 'random') made.set(value, wordOf(source.draw, source.word));
+    else if (source.kind === 'number') {
+      made.set(value, ops.scalar(sizeAt(source.value, sizes), dtype));
+    } else if (source.kind === 'random') made.set(value, wordOf(source.draw, source.word));
   }
   return made;
+}
+
+function checkShape(value: Value, node: Node, sizes: Sizes): void {
+  const expected = shapeAt(value.shape, sizes);
+  if (sameShape(node.shape, expected)) return;
+  throw new ShapeError(
+    `gives ${formatShape(node.shape)} at ${formatSizes(sizes)}, of other sizes follows ${formatShape(expected)}`,
+    { op: value.op?.name ?? 'program', hint: 'declare the dimension without this size' },
+  );
 }

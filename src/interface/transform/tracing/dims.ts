@@ -6,7 +6,7 @@ import { formatShape } from '../../../base/shape.ts';
 import { formatSizes, type Sizes } from '../../../base/size-expression.ts';
 import { isTensor, standIn } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { mapTree } from '../tree.ts';
+import { isBranch, mapTree } from '../tree.ts';
 
 export interface DimOptions {
   /** Least size; default 1. */
@@ -58,24 +58,37 @@ export class Dim {
     throw new ShapeError(`'${name}' is ${size}, declared is ${bounds}`, { op });
   }
 
-  /** Three sizes at which a function is recorded, `first` among them if it will do. */
-  samples(first: number): number[] {
+  /** Whether the size was declared. */
+  allows(size: number): boolean {
+    return (this.sizes?.includes(size) ?? true) && size >= this.min && size <= this.max;
+  }
+
+  /**
+   * The sizes that this and another dimension allow, under the same name.
+   *
+   * @throws ArgumentError if there are none.
+   */
+  and(op: string, other: Dim): Dim {
+    if (other === this) return this;
+    const [min, max] = [Math.max(this.min, other.min), Math.min(this.max, other.max)];
+    const listed = this.sizes ?? other.sizes;
+    const sizes = listed?.filter((size) => this.allows(size) && other.allows(size));
+    if (min > max || sizes?.length === 0) {
+      throw new ArgumentError(`the two dimensions '${this.name}' have no size in common`, { op });
+    }
+    return new Dim(this.name, { min, max, ...(sizes === undefined ? {} : { sizes }) });
+  }
+
+  /**
+   * Three sizes at which a function is recorded, `first` among them if it will do. They differ from it
+   * by multiples of `step`, for what is defined at every `step`-th size only.
+   */
+  samples(first: number, step = 1): number[] {
     const { min, max, sizes } = this;
     // At size 1 axes are broadcast, at 0 nothing is left: too special to tell the rest.
     const fits = (size: number): boolean => size >= Math.max(min, 2) && size <= max;
-    const candidates = sizes ?? [
-      first,
-      first + 1,
-      first + 3,
-      first + 2,
-      first - 1,
-      2,
-      3,
-      5,
-      7,
-      min,
-      max,
-    ];
+    const near = [0, 1, 3, 2, -1, 4].map((k) => first + k * step);
+    const candidates = sizes ?? (step === 1 ? [...near, 2, 3, 5, 7, min, max] : near);
     const usable = [...new Set(candidates)].filter((size) => sizes !== null || fits(size));
     return usable.slice(0, 3);
   }
@@ -179,10 +192,7 @@ export class DeclaredInputs {
         return;
       }
       if (given instanceof TensorSpec) throw misplaced(op, path, describeValue(value), given);
-      if (typeof value !== 'object' || value === null) return;
-      const isList = Array.isArray(value);
-      const prototype: unknown = Object.getPrototypeOf(value);
-      if (!isList && prototype !== Object.prototype && prototype !== null) return;
+      if (!isBranch(value)) return;
       const specs = (given ?? {}) as Readonly<Record<string, unknown>>;
       for (const [key, item] of Object.entries(value)) {
         visit(item, specs[key], path === '' ? key : `${path}.${key}`);
@@ -194,16 +204,8 @@ export class DeclaredInputs {
 
   /** Other sizes at which a pure function is recorded; none if there are too few to tell. */
   otherSizes(first: Sizes): Sizes[] {
-    const lists = this.dims.map((each) => each.samples(first[each.name] as number));
-    if (lists.some((list) => list.length < 3)) return [];
-    const pick = (choice: (dim: number) => number): Sizes =>
-      Object.fromEntries(this.dims.map(({ name }, i) => [name, lists[i]?.[choice(i)] as number]));
-    const points = Array.from({ length: 2 ** lists.length }, (_, corner) =>
-      pick((i) => (corner >> i) & 1),
-    );
-    points.push(pick(() => 2));
     const own = formatSizes(first);
-    return points.filter((sizes) => formatSizes(sizes) !== own);
+    return samplePoints(this.dims, first).filter((sizes) => formatSizes(sizes) !== own);
   }
 
   /** The arguments with zeros of other sizes in the places of tensors that have dimensions. */
@@ -267,6 +269,21 @@ export class DeclaredInputs {
     }
     return sizes;
   }
+}
+
+/**
+ * Sizes at which recordings tell what follows from the dimensions, and check it: near `first`, from which
+ * each differs by multiples of `step`. None if a dimension has fewer than three sizes.
+ */
+export function samplePoints(dims: readonly Dim[], first: Sizes, step = 1): Sizes[] {
+  const lists = dims.map((each) => each.samples(first[each.name] as number, step));
+  if (lists.some((list) => list.length < 3)) return [];
+  const pick = (choice: (dim: number) => number): Sizes =>
+    Object.fromEntries(dims.map(({ name }, i) => [name, lists[i]?.[choice(i)] as number]));
+  const points = Array.from({ length: 2 ** lists.length }, (_, corner) =>
+    pick((i) => (corner >> i) & 1),
+  );
+  return [...points, pick(() => 2)];
 }
 
 function misplaced(op: string, path: string, what: string, given: unknown): ArgumentError {

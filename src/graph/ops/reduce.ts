@@ -116,7 +116,12 @@ function extremeSamples(): Sample<ReduceAttrs>[] {
  * The better of two values; a NaN on either side stays. Of zeros the first is kept whatever its sign,
  * which takes half of the instructions that `max` does, where a processor has none for all of it.
  */
-function joinExtremes(builder: Builder, minimum: boolean, a: Expression, b: Expression): Expression {
+function joinExtremes(
+  builder: Builder,
+  minimum: boolean,
+  a: Expression,
+  b: Expression,
+): Expression {
   if (a.type !== 'f32' && a.type !== 'f64') return builder.binary(minimum ? 'min' : 'max', a, b);
   const wins = builder.compare(minimum ? 'lt' : 'gt', b, a);
   return builder.select(builder.or(wins, builder.compare('ne', b, b)), b, a);

@@ -80,11 +80,14 @@ export const COUNTER_BYTES = 64;
  * ticket and all before it are done. All numbers in a block are doubles: addresses fit 53 bits.
  *
  * Threads that wait look at a word some thousand times and then sleep (docs/decisions/0004): long
- * spinning takes the core from the very thread that is waited for when the machine is busy.
+ * spinning takes the core from the very thread that is waited for when the machine is busy. For the
+ * same reason they yield every few microseconds: a thread that shares its core with the one that it
+ * waits for then costs a switch and not the rest of a time slice.
  */
 export const RUNTIME_SOURCE = `
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -95,6 +98,7 @@ export const RUNTIME_SOURCE = `
 #define MAXIMUM_THREADS 256
 #define IDLE_SPINS 4000
 #define BARRIER_SPINS 20000
+#define SPINS_PER_YIELD 250
 #define MAXIMUM_ARGUMENTS ${MAXIMUM_ARGUMENTS}
 
 typedef void (*kernel_function)(void**, long, long);
@@ -128,6 +132,7 @@ static unsigned word_wait(word_t* word, unsigned old, int spins) {
     now = atomic_load_explicit(&word->value, memory_order_acquire);
     if (now != old) return now;
     relax();
+    if (i % SPINS_PER_YIELD == SPINS_PER_YIELD - 1) sched_yield();
   }
   pthread_mutex_lock(&word->mutex);
   atomic_fetch_add(&word->sleepers, 1);

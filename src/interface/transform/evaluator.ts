@@ -86,6 +86,11 @@ export class Evaluator implements Engine {
     if (node.storage === null) this.#keep.push(node);
   }
 
+  /** Forgets what was kept of nodes from this number on: they are placeholders' and have no values. */
+  forgetKept(firstId: number): void {
+    this.#keep = this.#keep.filter(({ id }) => id < firstId);
+  }
+
   act<T>(action: HostAction<T>): T {
     return unseen(this.observers, action, 'acting');
   }

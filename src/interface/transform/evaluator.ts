@@ -86,9 +86,10 @@ export class Evaluator implements Engine {
     if (node.storage === null) this.#keep.push(node);
   }
 
-  /** Forgets what was kept of nodes from this number on: they are placeholders' and have no values. */
-  forgetKept(firstId: number): void {
-    this.#keep = this.#keep.filter(({ id }) => id < firstId);
+  /** Nodes from number `id` on are computed only if somebody asks for them. */
+  forget(id: number): void {
+    for (const node of this.#pending) if (node.id >= id) node.consumed = true;
+    this.#keep = this.#keep.filter((node) => node.id < id);
   }
 
   act<T>(action: HostAction<T>): T {

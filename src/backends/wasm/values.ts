@@ -1,19 +1,20 @@
 // Renders expressions: constants, arithmetic, comparisons, selection and the shuffling of lanes.
 import { CompileError, internalError } from '../../base/errors.ts';
-import type {
-  Binary,
-  BinaryOp,
-  Bitcast,
-  CompareOp,
-  Constant,
-  Expression,
-  Extract,
-  FusedMultiplyAdd,
-  Lanes,
-  Load,
-  Select,
-  Splat,
-  Unary,
+import {
+  isFloatType,
+  type Binary,
+  type BinaryOp,
+  type Bitcast,
+  type CompareOp,
+  type Constant,
+  type Expression,
+  type Extract,
+  type FusedMultiplyAdd,
+  type Lanes,
+  type Load,
+  type Select,
+  type Splat,
+  type Unary,
 } from '../../ir/expression.ts';
 import {
   checkLanes,
@@ -115,7 +116,7 @@ function isExactFloatUnary(op: string): op is ExactFloatUnary {
 function emitUnary(context: Context, expression: Unary): void {
   const { f } = context;
   const { op, operand, type, lanes } = expression;
-  if (type === 'f32' || type === 'f64') {
+  if (isFloatType(type)) {
     if (!isExactFloatUnary(op)) throw notDecomposed(op, type);
     context.emit(operand);
     f.op(`${floatShape(expression)}.${FLOAT_UNARY[op]}` as const);
@@ -190,7 +191,7 @@ function isCompare(op: string): op is CompareOp {
 function emitBinary(context: Context, expression: Binary): void {
   const { left } = expression;
   if (isCompare(expression.op)) emitCompare(context, expression, expression.op);
-  else if (left.type === 'f32' || left.type === 'f64') emitFloatBinary(context, expression);
+  else if (isFloatType(left.type)) emitFloatBinary(context, expression);
   else if (left.type === 'bool') emitBoolBinary(context, expression);
   else emitIntegerBinary(context, expression);
 }
@@ -205,7 +206,7 @@ function emitCompare(context: Context, expression: Binary, op: CompareOp): void 
   const { left } = expression;
   const { type, lanes } = left;
   emitOperands(context, expression);
-  if (type === 'f32' || type === 'f64') {
+  if (isFloatType(type)) {
     f.op(`${floatShape(left)}.${FLOAT_COMPARE[op]}` as const);
     if (type === 'f32' && lanes === 2) f.op('i64x2.extend_low_i32x4_s');
     return;
@@ -431,8 +432,26 @@ function emitVectorDivision(context: Context, expression: Binary, op: 'div' | 'r
   });
 }
 
+/**
+ * `a < b ? a : b` of vectors, and so on, as one instruction, which does exactly this: pmin(x, y) is
+ * `y < x ? y : x`, and pmax `x < y ? y : x`.
+ */
+function emitBetter(context: Context, { condition, whenTrue, whenFalse }: Select): boolean {
+  const { lanes, type } = whenTrue;
+  if ((type !== 'f32' || lanes !== 4) && (type !== 'f64' || lanes !== 2)) return false;
+  if (condition.kind !== 'binary' || (condition.op !== 'lt' && condition.op !== 'gt')) return false;
+  const { left, right, op } = condition;
+  const same = left === whenTrue && right === whenFalse;
+  if (!same && (left !== whenFalse || right !== whenTrue)) return false;
+  context.emit(whenFalse);
+  context.emit(whenTrue);
+  context.f.op(`${type === 'f64' ? 'f64x2' : 'f32x4'}.${(op === 'lt') === same ? 'pmin' : 'pmax'}`);
+  return true;
+}
+
 function emitSelect(context: Context, expression: Select): void {
   const { f } = context;
+  if (emitBetter(context, expression)) return;
   const { condition, whenTrue, whenFalse, lanes, type } = expression;
   context.emit(whenTrue);
   context.emit(whenFalse);

@@ -63,10 +63,10 @@ export class HeadWriter extends BlockWriter {
   readonly scores: Block;
   readonly gridIndex: Variable;
   readonly gridSize: number;
-  /** Number of the head, */
+  /** Number of the head, and its indices of the batch axes. */
   readonly head: Expression;
-  /** its indices of the batch axes, and the number of the grid item among those of its head. */
   readonly lead: readonly Expression[];
+  /** Number of the grid item among those of its head. */
   readonly part: Expression;
 
   constructor(

@@ -50,9 +50,10 @@ export interface Capture {
   readonly weights: ReadonlyMap<string, Tensor>;
 }
 
-/** Refuses what needs values. */
-function refusal(name: string) {
+/** Refuses what needs values, and tells what is made. */
+function refusal(name: string, created: (node: Node) => void) {
   return {
+    created,
     reading: (): void => {
       const line = userLine();
       throw new TraceError(
@@ -73,13 +74,16 @@ function record(
 ): { readonly result: unknown; readonly made: readonly Assignment[] } {
   const { observers } = evaluator();
   const before = new Set(evaluator().pendingAssignments());
-  const observer = refusal(name);
+  const created: Node[] = [];
+  const observer = refusal(name, (node) => created.push(node));
   observers.push(observer);
   let result: unknown;
   try {
     result = fn(...args);
   } finally {
     observers.splice(observers.indexOf(observer), 1);
+    // It was made of stand-ins: a step must not compute it, which need not even end.
+    for (const node of created) node.consumed = true;
   }
   checkTensorTree(name, result);
   const made = evaluator()

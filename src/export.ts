@@ -4,6 +4,7 @@ import { C_VARIANTS, cTarget, type CVariant } from './backends/c/targets.ts';
 import { InterpDevice } from './backends/interp/device.ts';
 import { WasmDevice, wasmTarget } from './backends/wasm/device.ts';
 import { exportWasm } from './backends/wasm/export.ts';
+import { sameBytes } from './base/bytes.ts';
 import { ArgumentError } from './base/errors.ts';
 import type { ByteInput } from './interface/io/byte-source.ts';
 import { ExportableProgram, type ExportableOptions } from './interface/program/exportable.ts';
@@ -146,10 +147,7 @@ function sharedWeights(program: ExportableProgram, step: ExportableProgram): Wei
     const other = all.get(name);
     all.set(name, other ?? weight);
     if (other === undefined) continue;
-    const same =
-      other.dtype === weight.dtype &&
-      other.bytes.length === weight.bytes.length &&
-      other.bytes.every((byte, i) => byte === weight.bytes[i]);
+    const same = other.dtype === weight.dtype && sameBytes(other.bytes, weight.bytes);
     if (same) continue;
     throw new ArgumentError(`weight '${name}' differs between ${program.name} and ${step.name}`, {
       op: 'exportToC',

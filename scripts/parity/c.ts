@@ -2,19 +2,13 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { CVariant } from '../../src/export.ts';
+import { type CVariant, VARIANT_FACTS } from '../../src/backends/c/targets.ts';
 import { root } from '../entries.ts';
 import { execute, type Numerics, type Place, SkipError, type Subject, tsx } from './places.ts';
 
 /** Exports that take longer are left out. In ms. */
 const EXPORT_LIMIT = 60_000;
 
-const FLAGS: Readonly<Record<CVariant, readonly string[]>> = {
-  scalar: [],
-  sse: ['-msse4.2'],
-  avx: ['-mavx2', '-mfma'],
-  neon: [],
-};
 // As in the Makefile that is exported, with warnings as errors.
 const COMMON = [
   '-std=c99',
@@ -135,8 +129,9 @@ function placeOf({ name, program, variant, flags = ['-O2'], emulator }: Compiler
     async outputs(subject, numerics) {
       const cwd = await exportOf(subject, numerics);
       const base = join(subject.folder, `${name.replaceAll(/\W+/g, '-')}-${variant}-${numerics}`);
+      const machine = VARIANT_FACTS[variant].flags.split(' ').filter(Boolean);
       const sources = [`parity_${variant}.c`, 'read_and_write.c'];
-      const words = [...COMMON, ...flags, ...FLAGS[variant], ...sources, '-o', base, '-lm'];
+      const words = [...COMMON, ...flags, ...machine, ...sources, '-o', base, '-lm'];
       await execute(program, words, { cwd });
       const own = `parity_${variant}.weights`;
       const weights = existsSync(join(cwd, own)) ? own : 'parity.weights';

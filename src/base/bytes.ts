@@ -1,6 +1,10 @@
-// Amounts of memory as people write them.
+// Bytes: whether they are the same, and amounts of them as people write them.
 import { describeValue } from './checks.ts';
 import { ArgumentError } from './errors.ts';
+
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
 
 /** Units by their first letters: powers of 1000, and of 1024 with an i. */
 const POWERS: Readonly<Record<string, number>> = { k: 1, m: 2, g: 3, t: 4 };

@@ -50,6 +50,11 @@ export function philoxBlock(
   out[at + 3] = c3;
 }
 
+/** Blocks that hold `words` words: draws begin with a new block. */
+export function blocksFor(words: number): number {
+  return Math.ceil(words / 4);
+}
+
 /** `count` words: element i is word i % 4 of block `offset + floor(i / 4)`. */
 export function philoxBits(
   seedLow: number,
@@ -57,7 +62,7 @@ export function philoxBits(
   offset: number,
   count: number,
 ): Uint32Array {
-  const blocks = Math.ceil(count / 4);
+  const blocks = blocksFor(count);
   const bits = new Uint32Array(blocks * 4);
   for (let block = 0; block < blocks; block++) {
     philoxBlock(seedLow, seedHigh, offset + block, bits, block * 4);

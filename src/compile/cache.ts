@@ -1,5 +1,5 @@
 // Finds compiled plans again: a hash finds the bucket, then the whole key is compared.
-import { hashWords } from '../graph/linearize.ts';
+import { hashWords } from '../base/hash.ts';
 
 export interface CacheCounters {
   hits: number;

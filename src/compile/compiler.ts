@@ -4,7 +4,7 @@ import { byteSize, type DType, isFloat } from '../base/dtype.ts';
 import { sizeOf } from '../base/shape.ts';
 import type { Node } from '../graph/node.ts';
 import type { Kernel, Target } from '../ir/kernel.ts';
-import type { Binding, Dispatch, Location, Loop, Plan } from '../runtime/plan.ts';
+import type { Binding, Dispatch, Location, Loop, Plan, PreparedPlan } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
 import { isLoop, type Item, type ListedLoop, type ListedStep, stepsIn } from './items.ts';
@@ -13,13 +13,7 @@ import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
 import { type Budgeted, fitBudget, type MemoryBudget } from './memory/budget.ts';
 import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
-import {
-  bindingOf,
-  type Kept,
-  type Prepared,
-  separateConstant,
-  type Separated,
-} from './memory/prepared.ts';
+import { bindingOf, type Kept, separateConstant, type Separated } from './memory/prepared.ts';
 import type { Fixed } from './memory/units.ts';
 import { separateRoots } from './passes/copies.ts';
 import { rewrite } from './passes/rewrite.ts';
@@ -86,27 +80,13 @@ export function compile(
   const scheduled = schedule(flow, compilation, 0);
   const bindings = bindRoots(program, flow, scheduled.order.direct);
   const { items, stored } = list(scheduled, compilation, 0);
-  // What could not overwrite its leaf before: everybody has read it now.
-  const late = bindings.late.flatMap(({ node, binding }) => {
-    const reason = 'the value that it overwrites is still needed when it is computed';
-    return copyStep(
-      node,
-      { kind: 'value', node },
-      { kind: 'binding', index: binding },
-      target,
-      reason,
-    );
-  });
-  const all = [...items, ...late];
+  const all = [...items, ...lateCopies(bindings, target)];
   const fixed = (node: Node): Location | null => fixedLocation(node, flow, bindings);
   const separated: Separated =
     constantLeaves === undefined
       ? { ahead: [], rest: all, kept: [] }
       : separateConstant(all, {
-          isConstant: (node) => {
-            const leaf = flow.leaves.get(node);
-            return leaf !== undefined && constantLeaves[leaf] === true;
-          },
+          isConstant: (node) => isConstantLeaf(node, flow, constantLeaves),
           isNumber: (node) => isNumber(node, flow),
           isBound: (node) => fixed(node) !== null,
           keepsValues: passes.constantFolding,
@@ -116,14 +96,14 @@ export function compile(
     separated.kept.map((each, i) => [each, { space: 'binding', index: bindings.list.length + i }]),
   );
   const scalars = program.scalars.map(({ dtype }) => dtype);
-  const budgeted = budgetOf(separated.rest, options, { fixed, kept, target });
+  const where: Fixed = { fixed, kept, target };
+  const budgeted = budgetOf(separated.rest, options, where);
   const rest = budgeted?.items ?? separated.rest;
-  const enough = budgeted?.report.arenaBytes;
-  const main = finishItems(rest, fixed, kept, target, memo, enough);
+  const main = finishItems(rest, where, memo, budgeted?.report.arenaBytes);
   const keptBindings = separated.kept.map((each) => bindingOf(each, 'read'));
   return {
     plan: { ...main.parts, bindings: [...bindings.list, ...keptBindings], scalars },
-    prepared: preparedPlan(separated, finishItems(separated.ahead, fixed, kept, target, memo), {
+    prepared: preparedPlan(separated, finishItems(separated.ahead, where, memo), {
       bindings: bindings.list,
       scalars,
       leafOf: (node) => flow.leaves.get(node),
@@ -149,8 +129,26 @@ function budgetOf(
     items,
     memoryBudget,
     where,
-    (part, enough) => placeItems(part, where.fixed, where.kept, enough).arenaBytes,
+    (part, enough) => placeItems(part, where, enough).arenaBytes,
   );
+}
+
+/** What could not overwrite its leaf before: everybody has read it now. */
+function lateCopies({ late }: Bindings, target: Target): Item[] {
+  return late.flatMap(({ node, binding }) =>
+    copyStep(
+      node,
+      { kind: 'value', node },
+      { kind: 'binding', index: binding },
+      target,
+      'the value that it overwrites is still needed when it is computed',
+    ),
+  );
+}
+
+function isConstantLeaf(node: Node, flow: Flow, constantLeaves: readonly boolean[]): boolean {
+  const leaf = flow.leaves.get(node);
+  return leaf !== undefined && constantLeaves[leaf] === true;
 }
 
 /** A number that is likely the same in every run. Integers count: where random numbers are, say. */
@@ -162,13 +160,11 @@ function isNumber(node: Node, flow: Flow): boolean {
 function constantValues(flow: Flow, constantLeaves: readonly boolean[]): ReadonlySet<Node> {
   const constants = new Set<Node>();
   for (const node of flow.nodes) {
-    const leaf = flow.leaves.get(node);
-    const constant =
-      leaf !== undefined
-        ? constantLeaves[leaf] === true
-        : flow.scalars.has(node)
-          ? isNumber(node, flow)
-          : node.inputs.every((input) => constants.has(input));
+    const constant = flow.leaves.has(node)
+      ? isConstantLeaf(node, flow, constantLeaves)
+      : flow.scalars.has(node)
+        ? isNumber(node, flow)
+        : node.inputs.every((input) => constants.has(input));
     if (constant) constants.add(node);
   }
   return constants;
@@ -190,12 +186,7 @@ interface Placed extends MemoryPlan {
 }
 
 /** Gives everything a place. */
-function placeItems(
-  items: readonly Item[],
-  fixed: (node: Node) => Location | null,
-  kept: ReadonlyMap<Kept, Location>,
-  enough = 0,
-): Placed {
+function placeItems(items: readonly Item[], { fixed, kept }: Fixed, enough = 0): Placed {
   const steps: ListedStep[] = [];
   const listed: (ListedLoop & { readonly first: number; end: number; readonly depth: number })[] =
     [];
@@ -223,13 +214,11 @@ function placeItems(
 /** Places everything and shares kernels. */
 function finishItems(
   items: readonly Item[],
-  fixed: (node: Node) => Location | null,
-  kept: ReadonlyMap<Kept, Location>,
-  target: Target,
+  where: Fixed,
   memo: LoweringMemo,
   enough = 0,
 ): Finished {
-  const placed = placeItems(items, fixed, kept, enough);
+  const placed = placeItems(items, where, enough);
   const { steps, listed, locations, conditions, arenaBytes, lowerBound, unplannedBytes } = placed;
   const loops = listed.map(({ first, end, depth, trips, condition }, i): Loop => {
     const location = conditions[i] ?? null;
@@ -242,7 +231,7 @@ function finishItems(
         condition === null || location === null ? null : { location, when: condition.when },
     };
   });
-  const shared = shareKernels(steps, locations, target, memo);
+  const shared = shareKernels(steps, locations, where.target, memo);
   return {
     parts: { ...shared, ...(loops.length > 0 ? { loops } : {}), arenaBytes },
     lowerBound,
@@ -260,7 +249,7 @@ function preparedPlan(
     leafOf(node: Node): number | undefined;
     slotOf(node: Node): number | undefined;
   },
-): Prepared | null {
+): PreparedPlan | null {
   if (ahead.length === 0) return null;
   const { bindings, scalars } = main;
   const leaves = new Set<number>();

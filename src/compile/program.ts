@@ -1,8 +1,7 @@
 // What goes into the compiler and what comes out.
 import type { Node } from '../graph/node.ts';
-import type { Plan } from '../runtime/plan.ts';
+import type { Plan, PreparedPlan } from '../runtime/plan.ts';
 import type { BudgetReport } from './memory/budget.ts';
-import type { Prepared } from './memory/prepared.ts';
 
 /** A result that must survive the run. */
 export interface Root {
@@ -45,7 +44,7 @@ export interface KernelExplanation {
 export interface CompiledProgram {
   readonly plan: Plan;
   /** What is computed once for many runs: packed weights, tables. */
-  readonly prepared: Prepared | null;
+  readonly prepared: PreparedPlan | null;
   /** Binding of each root, in the order of `Program.roots`. */
   readonly rootBindings: readonly number[];
   /** One entry per dispatch of the plan. */

@@ -124,10 +124,3 @@ export class Linearization {
     this.#stack.length = 0;
   }
 }
-
-/** FNV-1a over 32-bit words: finds the bucket; equality is decided by comparing all words. */
-export function hashWords(words: Int32Array, length: number): number {
-  let hash = 0x811c9dc5 | 0;
-  for (let i = 0; i < length; i++) hash = Math.imul(hash ^ (words[i] as number), 0x01000193);
-  return hash;
-}

@@ -5,6 +5,10 @@ import type { DType } from '../base/dtype.ts';
 /** What a value is in a register. Narrow storage types widen on load and narrow on store. */
 export type ValueType = 'f32' | 'f64' | 'i32' | 'u32' | 'bool';
 
+export function isFloatType(type: ValueType): type is 'f32' | 'f64' {
+  return type === 'f32' || type === 'f64';
+}
+
 /** Exact operations that every target has. */
 export type BasicUnary = 'neg' | 'abs' | 'sqrt' | 'floor' | 'ceil' | 'trunc' | 'round' | 'not';
 

@@ -1,6 +1,6 @@
 // Constant folding of the exact operations. Transcendental functions are never folded here:
 // their value is defined by the polynomials that the kernel would run.
-import type { BinaryOp, UnaryOp, ValueType } from './expression.ts';
+import { isFloatType, type BinaryOp, type UnaryOp, type ValueType } from './expression.ts';
 
 /** Rounds a double to what a register of this type holds; integers wrap. */
 function wrap(value: number, register: ValueType): number {
@@ -59,7 +59,7 @@ export function foldBinary(
   right: number,
   type: ValueType,
 ): number | undefined {
-  const float = type === 'f32' || type === 'f64';
+  const float = isFloatType(type);
   switch (op) {
     case 'add':
       return wrap(left + right, type);

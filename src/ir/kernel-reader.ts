@@ -2,7 +2,13 @@
 // is for the renderer's target to say (a WebAssembly engine validates what it is given).
 import { type DType, DTYPES } from '../base/dtype.ts';
 import { FormatError } from '../base/errors.ts';
-import type { Buffer, Expression, ValueType, Variable } from './expression.ts';
+import {
+  isFloatType,
+  type Buffer,
+  type Expression,
+  type ValueType,
+  type Variable,
+} from './expression.ts';
 import { branch, type Kernel, type Statement } from './kernel.ts';
 import {
   ACCESSES,
@@ -277,8 +283,7 @@ class KernelReader {
     const from = this.#from;
     const isIndex = type === 'i32' && lanes === 1;
     if (kind === 'constant') {
-      const isFloat = type === 'f32' || type === 'f64';
-      const value = isFloat ? from.float(type === 'f64') : from.signed();
+      const value = isFloatType(type) ? from.float(type === 'f64') : from.signed();
       const [min, max] = isIndex ? [value, value] : [-Infinity, Infinity];
       return { kind, id: this.#known.length, type, lanes, value, min, max };
     }

@@ -1,7 +1,13 @@
 // Kernels as bytes, for files: prepared kernels (`prepareKernel`) for machines without workgroups.
 import { dtypeIndex } from '../base/dtype.ts';
 import { internalError } from '../base/errors.ts';
-import { type Buffer, type Expression, operandsOf, type Variable } from './expression.ts';
+import {
+  isFloatType,
+  type Buffer,
+  type Expression,
+  operandsOf,
+  type Variable,
+} from './expression.ts';
 import type { Kernel, Statement } from './kernel.ts';
 import {
   ACCESSES,
@@ -216,7 +222,7 @@ class KernelWriter {
     const to = this.#to;
     switch (expression.kind) {
       case 'constant':
-        if (expression.type === 'f32' || expression.type === 'f64') {
+        if (isFloatType(expression.type)) {
           to.float(expression.value, expression.type === 'f64');
         } else to.signed(expression.value);
         break;

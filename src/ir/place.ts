@@ -2,6 +2,7 @@
 // to a `let` once, as far out as its operands allow; everything else stays inline.
 import { internalError } from '../base/errors.ts';
 import {
+  isFloatType,
   type Binary,
   type Buffer,
   type Expression,
@@ -433,7 +434,7 @@ function encloses(outer: Scope, inner: Scope): boolean {
 
 function mayDivideByZero({ op, left, right }: Binary): boolean {
   if (op !== 'div' && op !== 'rem') return false;
-  if (left.type === 'f32' || left.type === 'f64') return false;
+  if (isFloatType(left.type)) return false;
   return right.kind !== 'constant' || right.value === 0 || right.value === -1;
 }
 

@@ -2,6 +2,7 @@
 // buffer is declared and used as declared. What fails here is a bug of ours, not of the user.
 import { internalError } from '../base/errors.ts';
 import {
+  isFloatType,
   type BasicUnary,
   type Binary,
   type Buffer,
@@ -249,18 +250,17 @@ class Verifier {
   #unaryProblem({ op, type }: Unary): string | undefined {
     if (!isBasicUnary(op)) {
       if (this.#decomposed) return `${op} was not decomposed`;
-      return type === 'f32' || type === 'f64' ? undefined : `${op} of ${type}`;
+      return isFloatType(type) ? undefined : `${op} of ${type}`;
     }
-    if (op === 'not') return type === 'f32' || type === 'f64' ? 'not of a float' : undefined;
-    if (FLOAT_ONLY.has(op))
-      return type === 'f32' || type === 'f64' ? undefined : `${op} of ${type}`;
+    if (op === 'not') return isFloatType(type) ? 'not of a float' : undefined;
+    if (FLOAT_ONLY.has(op)) return isFloatType(type) ? undefined : `${op} of ${type}`;
     return type === 'bool' || (type === 'u32' && op === 'abs') ? `${op} of ${type}` : undefined;
   }
 
   #binaryProblem(e: Binary): string | undefined {
     const { op, left, right } = e;
     const operand = left.type;
-    const float = operand === 'f32' || operand === 'f64';
+    const float = isFloatType(operand);
     if (!matches(left, right) || left.lanes !== e.lanes) return 'types differ';
     const bad = `${op} of ${operand}`;
     switch (op) {

@@ -2,9 +2,10 @@
 // have in common: which of its bindings is what, and one block of memory that holds all weights.
 import { byteSize, type DType } from '../base/dtype.ts';
 import { ArgumentError, internalError } from '../base/errors.ts';
+import { blocksFor } from '../base/philox.ts';
 import { sizeOf, type Shape } from '../base/shape.ts';
 import type { Target } from '../ir/kernel.ts';
-import type { Binding, Plan } from './plan.ts';
+import type { Binding, Plan, PreparedPlan } from './plan.ts';
 import { alignWeights, WEIGHTS_HEADER } from './weights-block.ts';
 
 /** Name, element type and shape of something that goes into a program or comes out of it. */
@@ -87,15 +88,7 @@ export interface ExportedCase {
 export interface ExportedPlan {
   readonly target: Target;
   readonly plan: Plan;
-  readonly prepared: ExportedPrepared | null;
-}
-
-/** A plan whose results are computed once: packed weights. */
-export interface ExportedPrepared {
-  readonly plan: Plan;
-  readonly kept: readonly number[];
-  readonly leaves: readonly number[];
-  readonly scalars: readonly number[];
+  readonly prepared: PreparedPlan | null;
 }
 
 /**
@@ -325,6 +318,16 @@ function touchedBindings({ kernels, dispatches, loops = [] }: Plan): Set<number>
   ];
   for (const place of places) if (place.space === 'binding') touched.add(place.index);
   return touched;
+}
+
+/** Blocks of the random stream that each draw takes. */
+export function blocksOfDraws({ random }: ExportRequest): number[] {
+  return (random?.draws ?? []).map(blocksFor);
+}
+
+/** The largest relative difference of test cases that counts as passed, if the caller does not say. */
+export function usualTolerance(numerics: 'fast' | 'strict'): number {
+  return numerics === 'strict' ? 0 : 1e-5;
 }
 
 /** The bytes of a tensor. */

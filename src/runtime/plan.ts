@@ -66,6 +66,16 @@ export interface Plan {
   readonly scalars: readonly DType[];
 }
 
+/** A plan that is run once before another one, with the same bindings: packed weights, above all. */
+export interface PreparedPlan {
+  readonly plan: Plan;
+  /** Bindings whose contents are kept from run to run. */
+  readonly kept: readonly number[];
+  /** Bindings and scalar slots that it reads. */
+  readonly leaves: readonly number[];
+  readonly scalars: readonly number[];
+}
+
 /** A dispatch, or a loop with what is in it. */
 export type PlanItem = Dispatch | LoopItem;
 

@@ -6,20 +6,12 @@ import { isCount, isInt, isJson } from '../base/json.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import { KERNEL_FORMAT } from '../ir/kernel-format.ts';
 import { readKernels } from '../ir/kernel-reader.ts';
-import type { Binding, Dispatch, Location, Loop, Plan, Stride } from './plan.ts';
-
-/** What is run once before a plan, with the same bindings. */
-export interface PreparedProgram {
-  readonly plan: Plan;
-  readonly kept: readonly number[];
-  readonly leaves: readonly number[];
-  readonly scalars: readonly number[];
-}
+import type { Binding, Dispatch, Location, Loop, Plan, PreparedPlan, Stride } from './plan.ts';
 
 /** What a program needs to run; `CompiledProgram` is more than that. */
 export interface RunnableProgram {
   readonly plan: Plan;
-  readonly prepared: PreparedProgram | null;
+  readonly prepared: PreparedPlan | null;
   readonly rootBindings: readonly number[];
 }
 
@@ -28,7 +20,7 @@ export type PlanRecord = Omit<Plan, 'kernels'> & { readonly kernels: number };
 export interface ProgramRecord {
   readonly format: number;
   readonly plan: PlanRecord;
-  readonly prepared: (Omit<PreparedProgram, 'plan'> & { readonly plan: PlanRecord }) | null;
+  readonly prepared: (Omit<PreparedPlan, 'plan'> & { readonly plan: PlanRecord }) | null;
   readonly rootBindings: readonly number[];
 }
 
@@ -81,7 +73,7 @@ class ProgramReader {
     if (before === null) return { plan, prepared: null, rootBindings };
     if (!isJson(before)) return fail('what it prepares is no object');
     const ahead = this.#plan(before['plan']);
-    const prepared: PreparedProgram = {
+    const prepared: PreparedPlan = {
       plan: ahead,
       kept: numbersBelow(before['kept'], Math.min(end, ahead.bindings.length), 'what it keeps'),
       leaves: numbersBelow(before['leaves'], end, 'leaves'),

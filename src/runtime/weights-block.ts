@@ -1,5 +1,6 @@
 // The block that holds all weights of an exported program: a header by which the code knows that they
 // are its own, then each weight at a multiple of 64 bytes. Little-endian.
+import { hashBytes } from '../base/hash.ts';
 import type { ResolvedExport } from './export.ts';
 
 /** Bytes before the first weight. */
@@ -18,7 +19,7 @@ export function alignWeights(offset: number): number {
   return Math.ceil(offset / ALIGNMENT) * ALIGNMENT;
 }
 
-/** A number that differs between blocks of different layouts (32-bit FNV-1a). */
+/** A number that differs between blocks of different layouts. */
 export function layoutHash({ target, weights, weightsBytes }: ResolvedExport): number {
   // What is computed of weights is in the order that this target's kernels want.
   const order = weights.some(({ tensor }) => tensor === null) ? target : null;
@@ -27,11 +28,8 @@ export function layoutHash({ target, weights, weightsBytes }: ResolvedExport): n
     offset,
     bytes.byteLength,
   ]);
-  let hash = 0x811c9dc5;
-  for (const byte of new TextEncoder().encode(JSON.stringify([order, facts, weightsBytes]))) {
-    hash = Math.imul(hash ^ byte, 0x01000193);
-  }
-  return hash >>> 0;
+  const text = JSON.stringify([order, facts, weightsBytes]);
+  return hashBytes(new TextEncoder().encode(text));
 }
 
 /** The block with all weights in it; empty if there are none. */

@@ -162,7 +162,7 @@ console.log(a.some((value, i) => value !== b[i]), a.every((value, i) => value ==
       "there is no dimension 'batch'",
     );
     await expect(exportToC(forward, { numbers: { rate: 7 } })).rejects.toThrow(
-      "no float32 number of net is 7 (for 'rate')",
+      "no float number of net is 7 (for 'rate')",
     );
     const other = await exportToWasm(forward, { name: 'my net' });
     expect([...other.keys()]).toContain('my_net.wasm');

@@ -14,7 +14,7 @@ import type { Device } from '../../src/runtime/device.ts';
 import { leafFor, randomLike } from '../support/graphs.ts';
 import { runGraph } from '../support/run-graph.ts';
 
-/** Result and gradients of causal attention with dropout. */
+/** Result and gradients of causal attention with dropout, by a mask of the keys too. */
 function graphOf(heads: number, length: number, size: number) {
   const values = new Map<Node, ReferenceTensor>();
   const leaf = (value: ReferenceTensor): Node => {
@@ -23,10 +23,11 @@ function graphOf(heads: number, length: number, size: number) {
     return node;
   };
   const inputs = [1, 2, 3].map((seed) => leaf(randomTensor([heads, length, size], { seed })));
-  const [q, k, v] = inputs as [Node, Node, Node];
+  inputs.push(leaf(randomTensor([1, 1, length], { seed: 4 })));
+  const [q, k, v, mask] = inputs as [Node, Node, Node, Node];
   const word = (value: number): Node => constant(value, 'uint32');
   const source = { seedLow: word(7), seedHigh: word(0), offsetLow: word(3), offsetHigh: word(0) };
-  const result = attention(q, k, v, null, { scale: 0.4, causal: true, dropout: 0.2, source });
+  const result = attention(q, k, v, mask, { scale: 0.4, causal: true, dropout: 0.2, source });
   const cotangent = leaf(randomLike(result, 4));
   const grads = gradients([result], [cotangent], inputs) as Node[];
   return { roots: [result, ...grads], values };

@@ -1,7 +1,7 @@
 // The plan cache: whole keys are compared, the least recently used entry goes first.
 import { describe, expect, test } from 'vitest';
 import { PlanCache } from '../../src/compile/cache.ts';
-import { hashWords } from '../../src/graph/linearize.ts';
+import { hashWords } from '../../src/base/hash.ts';
 
 const words = (...numbers: number[]): Int32Array => Int32Array.from(numbers);
 

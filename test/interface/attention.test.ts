@@ -178,6 +178,63 @@ describe('fused attention', () => {
   });
 });
 
+describe('gradient of a mask', () => {
+  test('of every shape that broadcasts, as stored scores have it', () => {
+    manualSeed(21);
+    const [queries, keys] = [40, 70];
+    const q = randn([2, 2, queries, 5]);
+    const [k, v] = [randn([2, 2, keys, 5]), randn([2, 2, keys, 4])];
+    const cotangent = randn([2, 2, queries, 4]);
+    const shapes = [
+      [2, 2, queries, keys],
+      [2, 1, 1, keys],
+      [queries, keys],
+      [1, keys],
+      [queries, 1],
+      [2, 1, 1],
+    ];
+    for (const shape of shapes) {
+      const mask = randn(shape);
+      const [found, wanted] = [F.scaledDotProductAttention, composite].map((attend) => {
+        const loss = (a: Tensor, m: Tensor): Tensor =>
+          attend(a, k, v, { attnMask: m }).mul(cotangent).sum();
+        return valueAndGrad(loss, { argnums: [0, 1] })(q, mask).grads;
+      });
+      found!.forEach((x, i) => expectSame(x, wanted![i]!, `[${shape.join()}], input ${i}`, 5e-5));
+    }
+    expect(() => F.scaledDotProductAttention(q, k, v, { attnMask: zeros(queries, 3) })).toThrow(
+      'attnMask [40,3] is not for [2,2,40,70]',
+    );
+  }, 60_000);
+
+  test('of gradients, and with what dropout leaves', () => {
+    manualSeed(22);
+    const [q, k, v] = [randn([2, 33, 3]), randn([2, 9, 3]), randn([2, 9, 2])];
+    const [mask, cotangent, other] = [randn([1, 9]), randn([2, 33, 2]), randn([1, 9])];
+    const [found, wanted] = [F.scaledDotProductAttention, composite].map((attend) => {
+      const slope = (a: Tensor, m: Tensor): Tensor => {
+        const loss = (n: Tensor): Tensor => attend(a, k, v, { attnMask: n }).mul(cotangent).sum();
+        return grad(loss, { createGraph: true })(m).mul(other).sum();
+      };
+      return valueAndGrad(slope, { argnums: [0, 1] })(q, mask).grads;
+    });
+    found!.forEach((x, i) => expectSame(x, wanted![i]!, `input ${i}`, 1e-4));
+    // With the same draws, a step along the mask changes the loss as the gradient says.
+    const loss = (m: Tensor): Tensor =>
+      F.scaledDotProductAttention(q, k, v, {
+        attnMask: m,
+        dropoutP: 0.3,
+        generator: new Generator(3),
+      })
+        .mul(cotangent)
+        .sum();
+    const slope = grad(loss)(mask).mul(other).sum().itemSync();
+    const [up, down] = [mask.add(other.mul(1e-2)), mask.sub(other.mul(1e-2))].map(loss);
+    const difference = (up!.itemSync() - down!.itemSync()) / 2e-2;
+    expect(Math.abs(slope - difference)).toBeLessThan(2e-3 * (1 + Math.abs(slope)));
+  });
+});
+
 describe('dropout of weights', () => {
   /** With the identity as values the result is the weights themselves. */
   function weightsOf(length: number, dropoutP: number, seed = 5): Tensor {

@@ -1,13 +1,8 @@
 // The test driver of an exported program: runs the test cases that came with it, and says how far the
 // results are from what was expected.
-import { byteSize } from '../../base/dtype.ts';
+import { byteSize, type DType } from '../../base/dtype.ts';
 import { bytesOfTensor, type ExportRequest, type ResolvedExport } from '../../runtime/export.ts';
 import { identifier, quoted, wordList, wordOf } from './names.ts';
-
-/** The largest relative difference that counts as passed. */
-export function toleranceOf(numerics: 'fast' | 'strict'): number {
-  return numerics === 'strict' ? 0 : 1e-5;
-}
 
 export function renderDriver(
   request: ExportRequest,
@@ -18,26 +13,18 @@ export function renderDriver(
   const upper = id.toUpperCase();
   const largest = Math.max(0, ...resolved.map(({ weightsBytes }) => weightsBytes));
   const { inputs, outputs, testCases = [] } = request;
-  const array = (
-    name: string,
-    bytes: Uint8Array,
-    dtype: (typeof inputs)[number]['dtype'],
-  ): string => `static const ${wordOf(dtype)} ${name}[] = ${wordList(bytes, byteSize(dtype))};`;
-  const data = testCases.flatMap((each, n) => [
-    ...each.inputs.map((bytes, i) => array(`case${n}_in${i}`, bytes, inputs[i]?.dtype ?? 'uint8')),
-    ...each.outputs.map((bytes, i) =>
-      array(`case${n}_out${i}`, bytes, outputs[i]?.dtype ?? 'uint8'),
-    ),
+  const array = (name: string, bytes: Uint8Array, dtype: DType = 'uint8'): string =>
+    `static const ${wordOf(dtype)} ${name}[] = ${wordList(bytes, byteSize(dtype))};`;
+  const cases = testCases.flatMap((each, n) => [
+    ...each.inputs.map((bytes, i) => array(`case${n}_in${i}`, bytes, inputs[i]?.dtype)),
+    ...each.outputs.map((bytes, i) => array(`case${n}_out${i}`, bytes, outputs[i]?.dtype)),
+    pointers('const void* const', `case${n}_in`, inputs, (i) => `case${n}_in${i}`),
+    pointers('const void* const', `case${n}_out`, outputs, (i) => `case${n}_out${i}`),
   ]);
-  const pointers = (n: number, kind: 'in' | 'out', count: number): string =>
-    count === 0
-      ? `static const void* const case${n}_${kind}[] = { NULL };`
-      : `static const void* const case${n}_${kind}[] = { ${Array.from({ length: count }, (_, i) => `case${n}_${kind}${i}`).join(', ')} };`;
   const results = outputs.map((tensor, i) => {
     const words = Math.max(1, Math.ceil(bytesOfTensor(tensor) / 8));
     return `static union { unsigned char bytes[${8 * words}]; double number; uint64_t word; } result${i};`;
   });
-  const list = results.map((_, i) => `result${i}.bytes`);
   return `/* Runs the test cases of ${id}: ${testCases.length} of them. Made by Tengen.
    ${id}_test ${options.embedded || largest === 0 ? '' : '[WEIGHTS] '}[--repeat N] [--tolerance T]
    Exits with 0 if all results are within the tolerance, 1 if not, 2 if nothing could be run. */
@@ -49,16 +36,26 @@ export function renderDriver(
 #include <time.h>
 #include "${id}.h"
 
-${data.join('\n')}
-${testCases.map((_, n) => `${pointers(n, 'in', inputs.length)}\n${pointers(n, 'out', outputs.length)}`).join('\n')}
-${testCases.length === 0 ? 'static const void* const* const case_inputs[] = { NULL };\nstatic const void* const* const case_outputs[] = { NULL };' : `static const void* const* const case_inputs[] = { ${testCases.map((_, n) => `case${n}_in`).join(', ')} };\nstatic const void* const* const case_outputs[] = { ${testCases.map((_, n) => `case${n}_out`).join(', ')} };`}
+${cases.join('\n')}
+${pointers('const void* const* const', 'case_inputs', testCases, (n) => `case${n}_in`)}
+${pointers('const void* const* const', 'case_outputs', testCases, (n) => `case${n}_out`)}
 ${results.join('\n')}
-static void* const results[] = { ${list.length === 0 ? 'NULL' : list.join(', ')} };
+${pointers('void* const', 'results', results, (i) => `result${i}.bytes`)}
 ${options.embedded || largest === 0 ? '' : `static union { unsigned char bytes[${largest}]; double number; uint64_t word; } weights;\n`}
 ${HALVES}
 ${ELEMENT}
 ${COMPARE.replaceAll('MODEL', id)}
 ${main(id, upper, testCases.length, options, largest)}`;
+}
+
+/** An array of one pointer for each of `list`; of NULL where there is none, for C has no empty arrays. */
+function pointers(
+  type: string,
+  name: string,
+  list: readonly unknown[],
+  target: (i: number) => string,
+): string {
+  return `static ${type} ${name}[] = { ${list.map((_, i) => target(i)).join(', ') || 'NULL'} };`;
 }
 
 const HALVES = `static double power(int exponent) {

@@ -1,14 +1,16 @@
 // Exports compiled programs as folders of C: sources for each variant, headers, weights, a Makefile, and
 // drivers that run the test cases.
+import { sameBytes } from '../../base/bytes.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import {
   type ExportedPlan,
   type ExportRequest,
   resolveExport,
   type ResolvedExport,
+  usualTolerance,
 } from '../../runtime/export.ts';
 import { weightsBlock } from '../../runtime/weights-block.ts';
-import { renderDriver, toleranceOf } from './driver.ts';
+import { renderDriver } from './driver.ts';
 import { renderHeader } from './header.ts';
 import { type MadeModel, renderMakefile } from './makefile.ts';
 import { identifier, wordList } from './names.ts';
@@ -91,7 +93,7 @@ async function exportModel(
   const all = [...resolved.values()];
   const numerics = all.some(({ target }) => target.numerics === 'fast') ? 'fast' : 'strict';
   files.set(`${id}.h`, renderHeader(request, all, embedded));
-  const tolerance = options.tolerance ?? toleranceOf(numerics);
+  const tolerance = options.tolerance ?? usualTolerance(numerics);
   files.set(`${id}_main.c`, renderDriver(request, all, { embedded, tolerance }));
   return { id, embedded, weights: writeWeights(id, resolved, embedded, files) };
 }
@@ -131,8 +133,4 @@ function weightsArray(id: string, block: Uint8Array, stateful: boolean): string 
 extern ${constant}uint64_t ${id}_weights_block[];
 ${constant}uint64_t ${id}_weights_block[] = ${wordList(words, 8)};
 `;
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

@@ -86,7 +86,7 @@ export function wordList(bytes: Uint8Array, size: number): string {
           : size === 2
             ? view.getUint16(at, true)
             : view.getUint8(at);
-    words.push(`0x${word.toString(16)}${size === 8 ? 'u' : size === 4 ? 'u' : ''}`);
+    words.push(`0x${word.toString(16)}${size >= 4 ? 'u' : ''}`);
   }
   if (words.length === 0) words.push('0');
   const rows: string[] = [];

@@ -7,6 +7,7 @@ import { PORTABLE, PORTABLE_PRELUDE } from '../../ir/c/dialect.ts';
 import { KernelRenderer, scratchOf } from '../../ir/c/renderer.ts';
 import type { Kernel } from '../../ir/kernel.ts';
 import {
+  blocksOfDraws,
   bytesOfTensor,
   type BindingRole,
   type ExportedLimits,
@@ -384,9 +385,9 @@ class RunRenderer {
     const { randomState, slots, plan } = resolved;
     if (randomState === null) return;
     let blocks = 0;
-    const starts = (request.random?.draws ?? []).map((words) => {
+    const starts = blocksOfDraws(request).map((taken) => {
       const start = blocks;
-      blocks += Math.ceil(words / 4);
+      blocks += taken;
       return start;
     });
     const state = `((u32_mem*)(weights + ${randomState}))`;
@@ -408,10 +409,7 @@ class RunRenderer {
   #advance(): void {
     const { request, resolved } = this.#context;
     if (resolved.randomState === null) return;
-    const blocks = (request.random?.draws ?? []).reduce(
-      (sum, words) => sum + Math.ceil(words / 4),
-      0,
-    );
+    const blocks = blocksOfDraws(request).reduce((sum, taken) => sum + taken, 0);
     this.#lines.push(
       '  {',
       `    u32_mem* state = (u32_mem*)(weights + ${resolved.randomState});`,
@@ -428,11 +426,8 @@ class RunRenderer {
       if (input.limits === undefined) return [];
       const size = byteSize(input.dtype);
       const count = bytesOfTensor(input) / size;
-      const wrong = [
-        below('p[i]', input.dtype, input.limits),
-        beyond('p[i]', input.dtype, input.limits),
-      ].filter((each) => each !== '');
-      if (count === 0 || wrong.length === 0) return [];
+      const wrong = outside('p[i]', 'p[i]', input.dtype, input.limits);
+      if (count === 0 || wrong === null) return [];
       const type = `const ${PORTABLE.stored[input.dtype]}*`;
       const { except: value } = input.limits;
       const except = value === undefined ? '' : `(double)p[i] != ${limit(value)} && `;
@@ -441,7 +436,7 @@ class RunRenderer {
         `    ${type} p = (${type})inputs[${i}];`,
         '    size_t i;',
         `    for (i = 0; i < ${count}u; i++) {`,
-        `      if (${except}(${wrong.join(' || ')})) return ${upper}_OUT_OF_RANGE;`,
+        `      if (${except}${wrong}) return ${upper}_OUT_OF_RANGE;`,
         '    }',
         '  }',
       ];
@@ -454,17 +449,13 @@ class RunRenderer {
         const role = this.#context.resolved.roles[binding] ?? internal('check');
         return `*(const ${PORTABLE.stored[dtype]}*)(${this.#pointer(role)})`;
       };
-      const wrong = [below(value(least), dtype, limits), beyond(value(most), dtype, limits)].filter(
-        (each) => each !== '',
-      );
-      if (wrong.length === 0) return;
+      const wrong = outside(value(least), value(most), dtype, limits);
+      if (wrong === null) return;
       const some =
         nothing === undefined
           ? ''
           : `(${value(least)} != ${limit(nothing[0])} || ${value(most)} != ${limit(nothing[1])}) && `;
-      this.#lines.push(
-        `  if (${some}(${wrong.join(' || ')})) return ${upper}_OUT_OF_RANGE; /* check ${n} */`,
-      );
+      this.#lines.push(`  if (${some}${wrong}) return ${upper}_OUT_OF_RANGE; /* check ${n} */`);
     });
   }
 }
@@ -490,19 +481,19 @@ function limit(value: number): string {
   return /[.e]/.test(digits) ? digits : `${digits}.0`;
 }
 
-/** Whether a value is too small, or no number at all; empty if it cannot be. */
-function below(value: string, dtype: DType, { least, above }: ExportedLimits): string {
+/**
+ * Whether `low` is too small or `high` too large, or one of them no number at all; null if they cannot
+ * be. For one value both are the same.
+ */
+function outside(low: string, high: string, dtype: DType, limits: ExportedLimits): string | null {
   if (dtype === 'float16' || dtype === 'bfloat16') throw internalError(`limits of ${dtype}`);
-  const conditions = [
-    ...(least === undefined ? [] : [`(double)${value} >= ${limit(least)}`]),
-    ...(above === undefined ? [] : [`(double)${value} > ${limit(above)}`]),
+  const { least, above, below } = limits;
+  const wanted = [
+    ...(least === undefined ? [] : [`(double)${low} >= ${limit(least)}`]),
+    ...(above === undefined ? [] : [`(double)${low} > ${limit(above)}`]),
+    ...(below === undefined ? [] : [`(double)${high} < ${limit(below)}`]),
   ];
-  return conditions.length === 0 ? '' : `!(${conditions.join(' && ')})`;
-}
-
-/** Whether a value is too large. */
-function beyond(value: string, _dtype: DType, limits: ExportedLimits): string {
-  return limits.below === undefined ? '' : `!((double)${value} < ${limit(limits.below)})`;
+  return wanted.length === 0 ? null : `!(${wanted.join(' && ')})`;
 }
 
 // ---- info -------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 // What the parts of the renderer share while they emit one kernel.
-import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
+import { isFloatType, type Buffer, type Expression, type Variable } from '../../ir/expression.ts';
 import { internalError } from '../../base/errors.ts';
 import type { FunctionBuilder, WasmType } from './encoder.ts';
 import type { Helpers } from './helpers.ts';
@@ -23,7 +23,7 @@ export type IntegerShape = 'i32' | 'i32x4';
 
 export function wasmTypeOf({ type, lanes }: Pick<Expression, 'type' | 'lanes'>): WasmType {
   if (lanes > 1) return 'v128';
-  return type === 'f32' || type === 'f64' ? type : 'i32';
+  return isFloatType(type) ? type : 'i32';
 }
 
 /** Throws unless values of this type and number of lanes fit one register. */

@@ -1,5 +1,10 @@
 // Exports a compiled program as one WebAssembly module with a small loader.
-import { type ExportedPlan, type ExportRequest, resolveExport } from '../../runtime/export.ts';
+import {
+  type ExportedPlan,
+  type ExportRequest,
+  resolveExport,
+  usualTolerance,
+} from '../../runtime/export.ts';
 import { renderCheck, renderLoader, renderTypes } from './loader-source.ts';
 import { renderStandalone } from './standalone.ts';
 
@@ -29,7 +34,7 @@ export async function exportWasm(
   const name = fileName(request.name);
   const beside = !inside && standalone.weights.length > 0;
   const names = { module: `${name}.wasm`, weights: beside ? `${name}.weights` : null };
-  const tolerance = options.tolerance ?? (numerics === 'strict' ? 0 : 1e-5);
+  const tolerance = options.tolerance ?? usualTolerance(numerics);
   const files = new Map<string, string | Uint8Array>([
     [names.module, standalone.code],
     [`${name}.js`, renderLoader(request, resolved, standalone, names)],

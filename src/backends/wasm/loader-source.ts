@@ -2,7 +2,12 @@
 // Tengen is in it but this text.
 import { byteSize, type DType } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
-import type { ExportedTensor, ExportRequest, ResolvedExport } from '../../runtime/export.ts';
+import {
+  blocksOfDraws,
+  type ExportedTensor,
+  type ExportRequest,
+  type ResolvedExport,
+} from '../../runtime/export.ts';
 import type { StandaloneModule } from './standalone.ts';
 
 /** Arrays that hold a dtype's elements; halves come as their bits. */
@@ -56,7 +61,7 @@ export function renderLoader(
         ? null
         : {
             address: standalone.randomAddress,
-            blocks: (request.random?.draws ?? []).map((words) => Math.ceil(words / 4)),
+            blocks: blocksOfDraws(request),
             words: standalone.words,
           },
   };

@@ -14,7 +14,7 @@ import { weightsBlock } from '../../runtime/weights-block.ts';
 import { WORK_LIMITS } from '../../runtime/work-sharing.ts';
 import { LOW_BYTES } from './addresses.ts';
 import { ModuleBuilder } from './encoder.ts';
-import { MAXIMUM_PAGES, renderPlan } from './program.ts';
+import { MAXIMUM_PAGES, type RenderedPlan, renderPlan } from './program.ts';
 
 const PAGE_BYTES = 65536;
 const ALIGNMENT = 64;
@@ -54,8 +54,77 @@ export interface StandaloneModule {
     readonly address: number;
   }[];
   readonly randomAddress: number | null;
-  /** Bytes of memory, weights included. */
-  readonly memoryBytes: number;
+}
+
+/** Addresses of everything in the module's memory. */
+interface Layout {
+  readonly table: number;
+  readonly weights: number;
+  readonly arena: number;
+  readonly scratch: number;
+  readonly inputs: StandaloneModule['inputs'];
+  /** Of outputs that are no binding of something else; else 0. */
+  readonly outputs: readonly number[];
+  readonly places: readonly number[];
+  readonly end: number;
+  slot(slot: number): number;
+}
+
+/** @throws CompileError if everything together has more than 4 GiB. */
+function layOut(
+  request: ExportRequest,
+  { plan, roles, places, weightsBytes }: ResolvedExport,
+  { table, scratchBytes }: RenderedPlan,
+): Layout {
+  let end = LOW_BYTES;
+  const take = (bytes: number): number => {
+    const address = end;
+    end += align(Math.max(1, bytes));
+    return address;
+  };
+  const own = {
+    table: take(table.bytes),
+    weights: take(weightsBytes),
+    arena: take(plan.arenaBytes),
+    scratch: take(scratchBytes),
+  };
+  const slot = (number: number): number => own.table + table.scalars + 8 * number;
+  const inputs = request.inputs.map((input) => {
+    const [first, ...more] = input.slots ?? [];
+    const also = more.map(slot);
+    if (first !== undefined) return { ...input, address: slot(first), also };
+    const used = input.binding !== undefined;
+    return { ...input, address: used ? take(bytesOfTensor(input)) : null, also };
+  });
+  const outputs = request.outputs.map((output, index) => {
+    const role = roles[output.binding];
+    return role?.kind === 'output' && role.index === index ? take(bytesOfTensor(output)) : 0;
+  });
+  const placed = places.map(take);
+  if (end > MAXIMUM_PAGES * PAGE_BYTES) {
+    throw new CompileError(`the program needs ${end} bytes, a memory has at most 4 GiB`, {
+      op: 'export to WebAssembly',
+    });
+  }
+  return { ...own, inputs, outputs, places: placed, end, slot };
+}
+
+function addressOf(layout: Layout, role: BindingRole | null | undefined): number {
+  switch (role?.kind) {
+    case 'input':
+      return layout.inputs[role.index]?.address ?? 0;
+    case 'output':
+      return layout.outputs[role.index] ?? 0;
+    case 'place':
+      return layout.places[role.index] ?? 0;
+    case 'weight':
+      return layout.weights + role.offset;
+    case undefined:
+      return 0;
+    default:
+      role satisfies never;
+      return 0;
+  }
 }
 
 /**
@@ -74,80 +143,43 @@ export function renderStandalone(
     limits: WORK_LIMITS,
     pool: undefined,
   });
-  let end = LOW_BYTES;
-  const take = (bytes: number): number => {
-    const address = end;
-    end += align(Math.max(1, bytes));
-    return address;
-  };
-  const table = take(rendered.table.bytes);
-  const weightsAddress = take(resolved.weightsBytes);
-  const arena = take(plan.arenaBytes);
-  const scratch = take(rendered.scratchBytes);
-  const slotAddress = (slot: number): number => table + rendered.table.scalars + 8 * slot;
-  const inputs = request.inputs.map((input) => {
-    const [slot, ...more] = input.slots ?? [];
-    const also = more.map(slotAddress);
-    if (slot !== undefined) return { ...input, address: slotAddress(slot), also };
-    const used = input.binding !== undefined;
-    return { ...input, address: used ? take(bytesOfTensor(input)) : null, also };
-  });
-  const outputs = request.outputs.map((output, index) => {
-    const role = resolved.roles[output.binding];
-    return role?.kind === 'output' && role.index === index ? take(bytesOfTensor(output)) : 0;
-  });
-  const places = resolved.places.map((bytes) => take(bytes));
-  const addressOf = (role: BindingRole | null | undefined): number => {
-    if (role === null || role === undefined) return 0;
-    if (role.kind === 'weight') return weightsAddress + role.offset;
-    const list = {
-      input: inputs.map(({ address }) => address ?? 0),
-      output: outputs,
-      place: places,
-    };
-    return list[role.kind][role.index] ?? 0;
-  };
-  if (end > MAXIMUM_PAGES * PAGE_BYTES) {
-    throw new CompileError(`the program needs ${end} bytes, a memory has at most 4 GiB`, {
-      op: 'export to WebAssembly',
-    });
-  }
+  const layout = layOut(request, resolved, rendered);
+  const bindingAddress = (binding: number): number => addressOf(layout, resolved.roles[binding]);
   const start = new Uint8Array(rendered.table.bytes);
   const view = new DataView(start.buffer);
-  view.setUint32(rendered.table.arena, arena, true);
-  view.setUint32(rendered.table.scratch, scratch, true);
+  view.setUint32(rendered.table.arena, layout.arena, true);
+  view.setUint32(rendered.table.scratch, layout.scratch, true);
   writeScalars(view, rendered.table.scalars, plan.scalars, request.scalars);
   resolved.roles.forEach((role, i) => {
-    view.setUint32(rendered.table.bindings + 4 * i, addressOf(role), true);
+    view.setUint32(rendered.table.bindings + 4 * i, addressOf(layout, role), true);
   });
-  module.function([], [], 'run').i32(0).i32(1).i32(table).call(rendered.run);
+  module.function([], [], 'run').i32(0).i32(1).i32(layout.table).call(rendered.run);
   const weights = weightsBlock(resolved);
-  const data: { address: number; bytes: Uint8Array }[] = [{ address: table, bytes: start }];
-  if (options.inside && weights.length > 0) data.push({ address: weightsAddress, bytes: weights });
-  module.own({ pages: Math.ceil(end / PAGE_BYTES), data });
+  const data: { address: number; bytes: Uint8Array }[] = [{ address: layout.table, bytes: start }];
+  if (options.inside && weights.length > 0) data.push({ address: layout.weights, bytes: weights });
+  module.own({ pages: Math.ceil(layout.end / PAGE_BYTES), data });
   return {
     code: module.encode(),
     weights,
-    weightsAddress,
-    inputs,
+    weightsAddress: layout.weights,
+    inputs: layout.inputs,
     outputs: request.outputs.map((output) => {
-      return { ...output, address: addressOf(resolved.roles[output.binding]) };
+      return { ...output, address: bindingAddress(output.binding) };
     }),
     state: resolved.weights.flatMap(({ tensor, offset }) =>
-      tensor === null ? [] : [{ ...tensor, address: weightsAddress + offset }],
+      tensor === null ? [] : [{ ...tensor, address: layout.weights + offset }],
     ),
     checks: (request.checks ?? []).map(({ least, most }) => {
-      return { least: addressOf(resolved.roles[least]), most: addressOf(resolved.roles[most]) };
+      return { least: bindingAddress(least), most: bindingAddress(most) };
     }),
     updates: resolved.updates.map(({ offset, place }) => ({
-      from: places[place] ?? 0,
-      to: weightsAddress + offset,
+      from: layout.places[place] ?? 0,
+      to: layout.weights + offset,
       bytes: resolved.places[place] ?? 0,
     })),
     words: resolved.slots.flatMap((slot, n) =>
-      'draw' in slot ? [{ draw: slot.draw, word: slot.word, address: slotAddress(n) }] : [],
+      'draw' in slot ? [{ draw: slot.draw, word: slot.word, address: layout.slot(n) }] : [],
     ),
-    randomAddress: resolved.randomState === null ? null : weightsAddress + resolved.randomState,
-    memoryBytes: end,
+    randomAddress: resolved.randomState === null ? null : layout.weights + resolved.randomState,
   };
 }

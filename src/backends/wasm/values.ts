@@ -1,19 +1,20 @@
 // Renders expressions: constants, arithmetic, comparisons, selection and the shuffling of lanes.
 import { CompileError, internalError } from '../../base/errors.ts';
-import type {
-  Binary,
-  BinaryOp,
-  Bitcast,
-  CompareOp,
-  Constant,
-  Expression,
-  Extract,
-  FusedMultiplyAdd,
-  Lanes,
-  Load,
-  Select,
-  Splat,
-  Unary,
+import {
+  isFloatType,
+  type Binary,
+  type BinaryOp,
+  type Bitcast,
+  type CompareOp,
+  type Constant,
+  type Expression,
+  type Extract,
+  type FusedMultiplyAdd,
+  type Lanes,
+  type Load,
+  type Select,
+  type Splat,
+  type Unary,
 } from '../../ir/expression.ts';
 import {
   checkLanes,
@@ -115,7 +116,7 @@ function isExactFloatUnary(op: string): op is ExactFloatUnary {
 function emitUnary(context: Context, expression: Unary): void {
   const { f } = context;
   const { op, operand, type, lanes } = expression;
-  if (type === 'f32' || type === 'f64') {
+  if (isFloatType(type)) {
     if (!isExactFloatUnary(op)) throw notDecomposed(op, type);
     context.emit(operand);
     f.op(`${floatShape(expression)}.${FLOAT_UNARY[op]}` as const);
@@ -190,7 +191,7 @@ function isCompare(op: string): op is CompareOp {
 function emitBinary(context: Context, expression: Binary): void {
   const { left } = expression;
   if (isCompare(expression.op)) emitCompare(context, expression, expression.op);
-  else if (left.type === 'f32' || left.type === 'f64') emitFloatBinary(context, expression);
+  else if (isFloatType(left.type)) emitFloatBinary(context, expression);
   else if (left.type === 'bool') emitBoolBinary(context, expression);
   else emitIntegerBinary(context, expression);
 }
@@ -205,7 +206,7 @@ function emitCompare(context: Context, expression: Binary, op: CompareOp): void 
   const { left } = expression;
   const { type, lanes } = left;
   emitOperands(context, expression);
-  if (type === 'f32' || type === 'f64') {
+  if (isFloatType(type)) {
     f.op(`${floatShape(left)}.${FLOAT_COMPARE[op]}` as const);
     if (type === 'f32' && lanes === 2) f.op('i64x2.extend_low_i32x4_s');
     return;

@@ -9,6 +9,29 @@ export function multiplyAddsPerNanosecond(target: Target): number {
   return lanes * 7.4 * (target.fma ? 1 : 0.7);
 }
 
+/** Bytes that a core moves per nanosecond, from and to memory. */
+const BYTES_PER_NANOSECOND = 12;
+/** Nanoseconds to start a kernel and to meet at its end. */
+const START = 1500;
+
+/** Estimated nanoseconds of kernels on a core that does `flopsPerNanosecond`. */
+export function nanosecondsOf(
+  kernels: readonly {
+    readonly flops: number;
+    readonly bytesRead: number;
+    readonly bytesWritten: number;
+  }[],
+  flopsPerNanosecond: number,
+): number {
+  let flops = 0;
+  let moved = 0;
+  for (const kernel of kernels) {
+    flops += kernel.flops;
+    moved += kernel.bytesRead + kernel.bytesWritten;
+  }
+  return flops / flopsPerNanosecond + moved / BYTES_PER_NANOSECOND + START * kernels.length;
+}
+
 /** Elements of float32 that are copied, or read and written, per nanosecond: from caches. */
 export function elementsPerNanosecond(target: Target): number {
   return target.vectorBytes >= 32 ? 4 : 3;

@@ -1,13 +1,11 @@
 // A memory budget for one plan: orders its kernels so that they let go early, and runs some of them
 // again, the same kernels on the same values, so that every result keeps its bits.
 import { BudgetError } from '../../base/errors.ts';
-import { Node } from '../../graph/node.ts';
-import { isLoop, type Item, stepsIn } from '../items.ts';
-import type { Memory, Place } from '../lower/kernel-builder.ts';
+import { type Item, stepsIn } from '../items.ts';
 import { orderForMemory } from './reorder.ts';
 import { Recomputation, type Solution } from './recompute.ts';
-import { instancesOf, type Timeline } from './timeline.ts';
-import { type Fixed, type Key, ownerOf, placeOf, type Unit, type Units, unitsOf } from './units.ts';
+import { itemsOf } from './repeat.ts';
+import { type Fixed, type Unit, type Units, unitsOf } from './units.ts';
 
 /** Most bytes of the arena; `sqrt`: as few as segments of the forward pass make possible. */
 export type MemoryBudget = number | 'sqrt';
@@ -57,8 +55,8 @@ export function fitBudget(
   const listed = unitsOf(items, where);
   const flops = listed.units.reduce((sum, unit) => sum + unit.flops, 0);
   const before = arenaBytesOf(items, budget === 'sqrt' ? 0 : budget);
-  const fitting = new Fitting(listed, budget, where, arenaBytesOf);
-  const found = budget !== 'sqrt' && before <= budget ? null : fitting.find(before);
+  const fits = budget !== 'sqrt' && before <= budget;
+  const found = fits ? null : new Fitting(listed, budget, where, arenaBytesOf).find(before);
   return {
     items: found?.items ?? items,
     report: {
@@ -79,6 +77,13 @@ interface Found {
   readonly bytes: number;
   readonly extraFlops: number;
   readonly recomputed: number;
+}
+
+interface LaidOut {
+  readonly solution: Solution;
+  readonly items: readonly Item[];
+  /** Of the arena. */
+  readonly bytes: number;
 }
 
 class Fitting {
@@ -104,57 +109,51 @@ class Fitting {
   /** The plan, or null if the one with `before` bytes is as good. */
   find(before: number): Found | null {
     if (this.#budget === 'sqrt') return this.#smallest(before);
-    const fitting: Solution[] = [];
+    const fitting: LaidOut[] = [];
     for (const path of this.#search.paths()) {
-      const solution = this.#along(path, this.#budget);
-      if (solution !== null) fitting.push(solution);
+      const plan = this.#along(path, this.#budget);
+      if (plan !== null) fitting.push(plan);
     }
-    const [best] = fitting.sort((a, b) => a.timeline.extraCost - b.timeline.extraCost);
+    const costOf = ({ solution }: LaidOut): number => solution.timeline.extraCost;
+    const [best] = fitting.sort((a, b) => costOf(a) - costOf(b));
     if (best === undefined) throw new BudgetError(this.#budget, this.#least);
     return this.#found(best);
   }
 
   /** The best of the best segments. */
   #smallest(before: number): Found | null {
-    let best: Solution | null = null;
+    let best: LaidOut | null = null;
     let least = before;
     for (const solution of [this.#search.base, ...this.#search.segmented().slice(0, SEGMENTED)]) {
       if (solution.timeline.peak >= least) continue;
-      const bytes = this.#bytesOf(solution);
-      if (bytes < least) [best, least] = [solution, bytes];
+      const plan = this.#layOut(solution);
+      if (plan.bytes < least) [best, least] = [plan, plan.bytes];
     }
     if (best === null) return null;
     // What does not lower the peak need not be computed again.
-    const pruned = this.#search.pruned(best, best.timeline.peak);
-    return this.#found(this.#bytesOf(pruned) <= least ? pruned : best);
+    const { solution } = best;
+    const pruned = this.#layOut(this.#search.pruned(solution, solution.timeline.peak));
+    return this.#found(pruned.bytes <= least ? pruned : best);
   }
 
-  #items({ timeline }: Solution): readonly Item[] {
-    return itemsOf(this.#program, timeline, this.#where);
-  }
-
-  #bytesOf(solution: Solution): number {
+  #layOut(solution: Solution): LaidOut {
+    const items = itemsOf(this.#program, solution.timeline, this.#where);
     const enough = this.#budget === 'sqrt' ? 0 : this.#budget;
-    return this.#arenaBytesOf(this.#items(solution), enough);
+    return { solution, items, bytes: this.#arenaBytesOf(items, enough) };
   }
 
-  #found(solution: Solution): Found {
+  #found({ solution, items, bytes }: LaidOut): Found {
     const { timeline } = solution;
     let recomputed = 0;
     timeline.unit.forEach((unit, run) => {
       if (unit === timeline.at[run]) return;
       recomputed += stepsIn((this.#program.units[unit] as Unit).items).length;
     });
-    return {
-      items: this.#items(solution),
-      bytes: this.#bytesOf(solution),
-      extraFlops: timeline.extraFlops,
-      recomputed,
-    };
+    return { items, bytes, extraFlops: timeline.extraFlops, recomputed };
   }
 
   /** The first plan of a path that fits, without what it does not need. */
-  #along(path: Iterable<Solution>, budget: number): Solution | null {
+  #along(path: Iterable<Solution>, budget: number): LaidOut | null {
     let last: Solution | null = null;
     let layouts = 0;
     let below = budget;
@@ -162,117 +161,29 @@ class Fitting {
       last = solution;
       if (solution.timeline.peak > below || layouts >= LAYOUTS) continue;
       layouts++;
-      const bytes = this.#bytesOf(solution);
-      if (bytes <= budget) return this.#pruned(solution, budget);
+      const plan = this.#layOut(solution);
+      if (plan.bytes <= budget) return this.#pruned(plan, budget);
       // A layout wastes a little: the next one that is tried has room for that.
-      below = solution.timeline.peak - (bytes - budget) / 2;
+      below = solution.timeline.peak - (plan.bytes - budget) / 2;
     }
     if (last === null) return null;
-    const bytes = this.#bytesOf(last);
-    this.#least = Math.min(this.#least, bytes);
-    return bytes <= budget ? last : null;
+    const plan = this.#layOut(last);
+    this.#least = Math.min(this.#least, plan.bytes);
+    return plan.bytes <= budget ? plan : null;
   }
 
-  #pruned(solution: Solution, budget: number): Solution {
+  #pruned(plan: LaidOut, budget: number): LaidOut {
+    const { solution, bytes } = plan;
     // What the layout wastes now it will waste then.
-    let limit = budget - (this.#bytesOf(solution) - solution.timeline.peak);
+    let limit = budget - (bytes - solution.timeline.peak);
     for (let tried = 0; tried < PRUNINGS; tried++) {
       const pruned = this.#search.pruned(solution, limit);
       if (pruned === solution) break;
-      const bytes = this.#bytesOf(pruned);
-      if (bytes <= budget) return pruned;
-      limit -= bytes - budget;
+      const smaller = this.#layOut(pruned);
+      if (smaller.bytes <= budget) return smaller;
+      limit -= smaller.bytes - budget;
       if (limit < solution.timeline.peak) break;
     }
-    return solution;
+    return plan;
   }
-}
-
-// ---- from a timeline to items -----------------------------------------------------------------
-
-/** The program's items as a timeline has them run. */
-function itemsOf(program: Units, timeline: Timeline, where: Fixed): readonly Item[] {
-  const seen = new Set<number>();
-  const keys = Array.from(timeline.value, (value): Key => {
-    const { key } = program.values[value] as (typeof program.values)[number];
-    if (seen.has(value)) return again(key);
-    seen.add(value);
-    return key;
-  });
-  return Array.from(timeline.unit).flatMap((unit, run) =>
-    remapped(program, unit, unit !== timeline.at[run], instancesOf(timeline, run), keys, where),
-  );
-}
-
-/** A key of its own for the same kind of value. */
-function again(key: Key): Key {
-  if (!('shape' in key)) return { ...key };
-  return new Node(key.op, [], key.attrs, key.shape, key.dtype, false, key.device);
-}
-
-function remapped(
-  program: Units,
-  which: number,
-  isAgain: boolean,
-  instances: Int32Array,
-  keys: readonly Key[],
-  where: Fixed,
-): readonly Item[] {
-  const unit = program.units[which] as Unit;
-  const moved = new Map<Key | number, Key>();
-  [...unit.reads, ...unit.writes].forEach((value, i) => {
-    const { key } = program.values[value] as (typeof program.values)[number];
-    const to = keys[instances[i] as number] as Key;
-    if (to !== key) moved.set(key, to);
-  });
-  if (!isAgain && moved.size === 0) return unit.items;
-  const keyOf = (place: Place, written: boolean): Key | null => {
-    const owner = ownerOf(place, where);
-    if (owner === null) return null;
-    if (typeof owner === 'number') {
-      // Results are there already: what computes them again writes elsewhere.
-      if (!written || !isAgain || place.kind !== 'value') return null;
-      const known = moved.get(owner) ?? again(place.node);
-      moved.set(owner, known);
-      return known;
-    }
-    const known = moved.get(owner);
-    if (known !== undefined) return known;
-    if (!isAgain || program.numberOf.has(owner)) return null;
-    const own = again(owner);
-    moved.set(owner, own);
-    return own;
-  };
-  const remap = (memory: Memory, written: boolean): Memory => {
-    const place = placeOf(memory);
-    const key = keyOf(place, written);
-    if (key === null) return memory;
-    const to: Place =
-      'shape' in key ? { kind: 'value', node: key } : { kind: 'scratch', scratch: key };
-    return memory.kind === 'moving' ? { ...memory, of: to } : to;
-  };
-  const visit = (item: Item): Item => {
-    if (isLoop(item)) {
-      const { condition } = item;
-      return {
-        ...item,
-        items: item.items.map(visit),
-        condition:
-          condition === null ? null : { ...condition, memory: remap(condition.memory, false) },
-      };
-    }
-    const { kernel, memory } = item.stage;
-    const { explanation } = item;
-    return {
-      ...item,
-      stage: {
-        kernel,
-        memory: memory.map((place, i) => remap(place, kernel.buffers[i]?.access !== 'read')),
-      },
-      explanation: isAgain
-        ? { ...explanation, schedule: `${explanation.schedule}, again`, reasons: [] }
-        : explanation,
-    };
-  };
-  return unit.items.map(visit);
 }

@@ -5,19 +5,9 @@
 import { byteSize } from '../../base/dtype.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
-import type { Binding, Plan } from '../../runtime/plan.ts';
+import type { Binding } from '../../runtime/plan.ts';
 import { isLoop, type ListedLoop, type ListedStep, stepsIn } from '../items.ts';
 import type { Memory, Scratch, Stage } from '../lower/kernel-builder.ts';
-
-export interface Prepared {
-  /** To be run before the plan itself, with the same bindings. */
-  readonly plan: Plan;
-  /** Bindings whose contents are kept from run to run. */
-  readonly kept: readonly number[];
-  /** Leaves and scalar slots that it reads. */
-  readonly leaves: readonly number[];
-  readonly scalars: readonly number[];
-}
 
 /** Memory that outlives a run: scratch, or a value that would lie in the arena. */
 export type Kept = Scratch | Node;

@@ -52,11 +52,17 @@ export class Recomputation {
   /** Plans that keep what crosses the ends of segments, the one with the lowest peak first. */
   segmented(): Solution[] {
     const candidates = this.#acrossTurn();
-    const total = candidates.reduce((sum, { bytes }) => sum + bytes, 0);
+    const crossing = this.#crossing();
+    const made = new Float64Array(crossing.length);
+    let total = 0;
+    for (const { writer, bytes } of candidates) {
+      made[writer] = (made[writer] as number) + bytes;
+      total += bytes;
+    }
     const solutions: Solution[] = [];
     const tried = new Set<string>();
     for (let i = 0; i < SEGMENT_SIZES; i++) {
-      const ends = this.#ends(candidates, total * 0.8 ** i);
+      const ends = endsOf(made, crossing, total * 0.8 ** i);
       const name = ends.join();
       if (tried.has(name)) continue;
       tried.add(name);
@@ -98,43 +104,20 @@ export class Recomputation {
       const { small, lastUse } = this.#simulator;
       if (writer < 0 || writer > turn || (lastUse[value] as number) <= turn) return;
       if (small[value] === 1 || readers.includes(turn)) return;
-      const forward = readers.filter((reader) => reader < turn).at(-1) ?? writer;
-      crossing.push({ value, bytes, writer, forward });
+      crossing.push({ value, bytes, writer, forward: lastUpTo({ writer, readers }, turn) });
     });
     return crossing.sort((a, b) => a.writer - b.writer);
   }
 
-  /** Ends of segments of about `size` bytes, where little crosses from one to the next. */
-  #ends(candidates: readonly Crossing[], size: number): number[] {
+  /** Bytes that are computed up to each unit and used behind it, up to the turn. */
+  #crossing(): Float64Array {
     const turn = this.#turn();
-    const crossing = this.#crossing(turn);
-    const made = new Float64Array(turn + 1);
-    for (const { writer, bytes } of candidates) made[writer] = (made[writer] as number) + bytes;
-    const ends: number[] = [];
-    let begin = 0;
-    while (begin < turn) {
-      let sum = 0;
-      let best = -1;
-      for (let at = begin; at < turn; at++) {
-        sum += made[at] as number;
-        if (sum < size / 2) continue;
-        if (best < 0 || (crossing[at] as number) < (crossing[best] as number)) best = at;
-        if (sum > size) break;
-      }
-      if (best < 0 || sum < size) break;
-      ends.push(best);
-      begin = best + 1;
-    }
-    return ends;
-  }
-
-  /** Bytes that are computed up to each unit and used behind it, before the turn. */
-  #crossing(turn: number): Float64Array {
     const crossing = new Float64Array(turn + 1);
-    for (const { writer, readers, bytes } of this.#program.values) {
+    for (const value of this.#program.values) {
+      const { writer, bytes } = value;
       if (writer < 0) continue;
-      const forward = readers.filter((reader) => reader <= turn).at(-1) ?? writer;
-      for (let at = writer; at < forward; at++) crossing[at] = (crossing[at] as number) + bytes;
+      const end = lastUpTo(value, turn);
+      for (let at = writer; at < end; at++) crossing[at] = (crossing[at] as number) + bytes;
     }
     return crossing;
   }
@@ -142,9 +125,9 @@ export class Recomputation {
   #ofSegments(candidates: readonly Crossing[], ends: readonly number[]): Solution | null {
     const turn = this.#turn();
     const pinned = new Uint8Array(this.#program.values.length);
-    this.#program.values.forEach(({ writer, readers }, value) => {
-      const forward = readers.filter((reader) => reader <= turn).at(-1) ?? writer;
-      if (ends.some((end) => writer <= end && forward > end)) pinned[value] = 1;
+    this.#program.values.forEach((value, i) => {
+      const last = lastUpTo(value, turn);
+      if (ends.some((end) => value.writer <= end && last > end)) pinned[i] = 1;
     });
     const choice: number[] = [];
     for (const { value, forward } of candidates) {
@@ -276,6 +259,35 @@ export class Recomputation {
       if (choice.length === length) return null;
     }
   }
+}
+
+/** The last unit up to `end` that reads a value; the one that computes it if none does. */
+function lastUpTo({ writer, readers }: Pick<Value, 'writer' | 'readers'>, end: number): number {
+  return readers.findLast((reader) => reader <= end) ?? writer;
+}
+
+/**
+ * Ends of segments of about `size` bytes, where little crosses from one to the next. `made`: bytes that
+ * each unit computes for later; `crossing`: bytes that are needed behind it. Both end with the turn.
+ */
+function endsOf(made: Float64Array, crossing: Float64Array, size: number): number[] {
+  const turn = made.length - 1;
+  const ends: number[] = [];
+  let begin = 0;
+  while (begin < turn) {
+    let sum = 0;
+    let best = -1;
+    for (let at = begin; at < turn; at++) {
+      sum += made[at] as number;
+      if (sum < size / 2) continue;
+      if (best < 0 || (crossing[at] as number) < (crossing[best] as number)) best = at;
+      if (sum > size) break;
+    }
+    if (best < 0 || sum < size) break;
+    ends.push(best);
+    begin = best + 1;
+  }
+  return ends;
 }
 
 /** What happens around the peak of a timeline. */

@@ -6,7 +6,7 @@ import type { Node } from '../../graph/node.ts';
 import type { Target } from '../../ir/kernel.ts';
 import type { Location } from '../../runtime/plan.ts';
 import { isLoop, type Item, type ListedStep, stepsIn } from '../items.ts';
-import { multiplyAddsPerNanosecond } from '../lower/cost.ts';
+import { multiplyAddsPerNanosecond, nanosecondsOf } from '../lower/cost.ts';
 import type { Memory, Place, Scratch } from '../lower/kernel-builder.ts';
 import { alignedBytes } from './arena.ts';
 
@@ -56,11 +56,6 @@ export interface Fixed {
   readonly kept: ReadonlyMap<Key, Location>;
   readonly target: Target;
 }
-
-/** Bytes that a core moves per nanosecond, from and to memory. */
-const BYTES_PER_NANOSECOND = 12;
-/** Nanoseconds to start a kernel and to meet at its end. */
-const START = 1500;
 
 export function placeOf(memory: Memory): Place {
   return memory.kind === 'moving' ? memory.of : memory;
@@ -197,14 +192,7 @@ function unitOf(
     } else if ((values[value] as Value).writer === at) writes.push(value);
     else reads.push(value);
   }
-  let flops = 0;
-  let moved = 0;
-  const steps = stepsIn(items);
-  for (const { explanation } of steps) {
-    flops += explanation.flops;
-    moved += explanation.bytesRead + explanation.bytesWritten;
-  }
-  const rate = 2 * multiplyAddsPerNanosecond(where.target);
+  const kernels = stepsIn(items).map(({ explanation }) => explanation);
   const shares: (readonly [number, number])[] = [];
   items.forEach((item, step) => {
     if (isLoop(item)) return;
@@ -224,8 +212,8 @@ function unitOf(
     targets: [...targets],
     inner: Math.max(0, ...inner),
     shares,
-    flops,
-    cost: flops / rate + moved / BYTES_PER_NANOSECOND + START * steps.length,
+    flops: kernels.reduce((sum, { flops }) => sum + flops, 0),
+    cost: nanosecondsOf(kernels, 2 * multiplyAddsPerNanosecond(where.target)),
   };
 }
 

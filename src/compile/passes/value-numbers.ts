@@ -1,7 +1,7 @@
 // Value numbering: finds the node that computes the same value from the same inputs.
 import type { Node } from '../../graph/node.ts';
 import { KeyWriter, writeAttrs } from '../../graph/op.ts';
-import { hashWords } from '../../graph/linearize.ts';
+import { hashWords } from '../../base/hash.ts';
 
 interface Entry {
   readonly node: Node;

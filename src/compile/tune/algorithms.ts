@@ -6,6 +6,7 @@ import type { GroupView } from '../lower/emit.ts';
 import { kernelKey } from '../lower/kernel-key.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
 import { byteSize } from '../../base/dtype.ts';
+import { hashWords } from '../../base/hash.ts';
 import { formatShape } from '../../base/shape.ts';
 import { type Trial, trialPlan } from './trial.ts';
 
@@ -154,13 +155,12 @@ function choiceKey(node: Node, lowered: readonly (readonly Stage[])[], view: Gro
   const operand = ({ dtype, shape }: Node): string => `${dtype}${formatShape(shape)}`;
   const input = (each: Node): string =>
     `${operand(each)}${view.isConstant(each) ? ' constant' : ''}`;
-  let hash = 0x811c9dc5;
-  for (const stages of lowered) {
-    for (const { kernel } of stages) {
-      for (const word of kernelKey(kernel)) hash = Math.imul(hash ^ word, 0x01000193);
-    }
+  let hash: number | undefined;
+  for (const { kernel } of lowered.flat()) {
+    const words = kernelKey(kernel);
+    hash = hashWords(words, words.length, hash);
   }
-  const kernels = (hash >>> 0).toString(16).padStart(8, '0');
+  const kernels = ((hash ?? 0) >>> 0).toString(16).padStart(8, '0');
   const operands = node.inputs.map(input).join(' ');
   return `${node.op.name} ${operands} -> ${operand(node)} ${JSON.stringify(node.attrs)} ${kernels}`;
 }

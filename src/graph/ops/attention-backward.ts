@@ -21,11 +21,11 @@ export function keyParts(heads: number, keys: number): { parts: number; keysOfPa
   return { parts: Math.max(1, Math.ceil(keys / keysOfPart)), keysOfPart };
 }
 
-/** Inputs of the backward kernel behind query, key and value. */
-const GRAD = 3;
-const LOG_SUM = 4;
-const SHARE = 5;
-const BACKWARD_MASK = 6;
+/** Inputs of the backward kernels behind query, key and value. */
+export const GRAD = 3;
+export const LOG_SUM = 4;
+export const SHARE = 5;
+export const BACKWARD_MASK = 6;
 
 /** What the backward kernel keeps of a block of queries, and of all keys of the item. */
 interface BackwardBlocks {

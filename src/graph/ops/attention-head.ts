@@ -1,5 +1,5 @@
 // One head of attention in blocks: queries and keys as the kernels read them, masked scores.
-import { sizeOf } from '../../base/shape.ts';
+import { type Shape, sizeOf } from '../../base/shape.ts';
 import type { Expression, Variable } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import { dependsOn } from '../../ir/linear.ts';
@@ -37,12 +37,21 @@ export function queriesOfBlock(queries: number): number {
   return roundUp(Math.max(1, Math.ceil(queries / blocks)), COLUMN_UNIT);
 }
 
-/** What both kernels know and do: one head's queries and keys in blocks. */
+/** Heads of the grid other than one for each index of the batch axes. */
+export interface Heads {
+  readonly count: number;
+  /** Indices of the batch axes that the item of a head works on. */
+  lead(head: Expression): readonly Expression[];
+}
+
+/** What the kernels know and do: one head's queries and keys in blocks. */
 export class HeadWriter extends BlockWriter {
   readonly attrs: AttentionAttrs;
   /** Index of the mask among the inputs; it may be missing. */
   readonly mask: number;
   readonly masked: boolean;
+  /** Its batch axes and that of queries may have size 1: then it is the same for all. */
+  readonly maskShape: Shape;
   /** Index of the first of the four inputs that name a place in a random stream, if there are any. */
   readonly source: number;
   readonly queries: number;
@@ -54,17 +63,17 @@ export class HeadWriter extends BlockWriter {
   readonly scores: Block;
   readonly gridIndex: Variable;
   readonly gridSize: number;
-  /** Number of the head, */
+  /** Number of the head, and its indices of the batch axes. */
   readonly head: Expression;
-  /** its indices of the batch axes, and the number of the grid item among those of its head. */
   readonly lead: readonly Expression[];
+  /** Number of the grid item among those of its head. */
   readonly part: Expression;
 
   constructor(
     context: KernelContext,
     attrs: AttentionAttrs,
     node: Node,
-    grid: { readonly perHead: number; readonly mask: number },
+    grid: { readonly perHead: number; readonly mask: number; readonly heads?: Heads },
   ) {
     super(context, node.dtype);
     const { builder } = this;
@@ -80,11 +89,21 @@ export class HeadWriter extends BlockWriter {
     this.valueSize = v.shape.at(-1)!;
     this.blockQueries = queriesOfBlock(this.queries);
     this.scores = this.block('scores', BLOCK, this.blockQueries);
-    this.gridSize = sizeOf(batch) * grid.perHead;
+    const { heads = { count: sizeOf(batch), lead: (item) => unflatten(builder, item, batch) } } =
+      grid;
+    this.gridSize = heads.count * grid.perHead;
     this.gridIndex = builder.variable('item', 'i32', { min: 0, max: this.gridSize - 1 });
     const perHead = builder.constant(grid.perHead);
-    this.head = builder.div(this.gridIndex, perHead);
-    this.lead = unflatten(builder, this.head, batch);
+    const item = builder.div(this.gridIndex, perHead);
+    this.lead = heads.lead(item);
+    this.head =
+      grid.heads === undefined
+        ? item
+        : this.lead.reduce(
+            (number, index, axis) => builder.add(builder.scale(number, batch[axis]!), index),
+            builder.constant(0),
+          );
+    this.maskShape = node.inputs[grid.mask]?.shape ?? [];
     this.part = builder.rem(this.gridIndex, perHead);
   }
 
@@ -191,7 +210,13 @@ export class HeadWriter extends BlockWriter {
   /** How the mask is read; one that differs between queries is turned a block at a time. */
   #maskReader(firstQuery: Expression, firstKey: Expression, count: Expression) {
     const { builder, blockQueries } = this;
-    const read = (q: Expression, k: Expression): Expression => this.readQuery(this.mask, q, k);
+    const zero = builder.constant(0);
+    const last = builder.constant(this.queries - 1);
+    const lead = this.lead.map((index, axis) => (this.maskShape[axis] === 1 ? zero : index));
+    const read = (q: Expression, k: Expression): Expression => {
+      const row = this.maskShape.at(-2) === 1 ? zero : builder.min(q, last);
+      return this.context.read(this.mask, [...lead, row, k]);
+    };
     const probe = builder.variable('probe', 'i32', { min: 0, max: this.queries });
     if (!dependsOn(read(probe, firstKey), probe)) return { before: [], read };
     const turned = this.block('mask', BLOCK, blockQueries);

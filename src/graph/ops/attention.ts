@@ -8,8 +8,9 @@ import { type AttrsOf, defineOp, makeNode, type ReferenceTensor, type Sample } f
 import { add, mul, sub } from './arithmetic.ts';
 import { keyParts, lowerAttentionBackward } from './attention-backward.ts';
 import { lowerAttention } from './attention-forward.ts';
-import { drawnKeys, keptThreshold } from './attention-head.ts';
-import { reshape, sum } from './broadcast.ts';
+import { BLOCK, drawnKeys, keptThreshold } from './attention-head.ts';
+import { lowerAttentionMask } from './attention-mask.ts';
+import { reshape, sum, sumTo } from './broadcast.ts';
 import { greaterEqual, select } from './compare.ts';
 import { constant, iota } from './creation.ts';
 import { exp } from './math.ts';
@@ -49,7 +50,33 @@ function check(
   }
   const found = inputs.map(({ shape }) => formatShape(shape)).join(', ');
   const wanted = shapes.slice(0, inputs.length).map(formatShape).join(', ');
-  if (found !== wanted) throw new ShapeError(`got ${found}, not ${wanted}`, { op });
+  // The mask stands last, and may be the same for parts of the batch and for all queries.
+  const fits = shapes.every((shape, at) => {
+    const given = inputs[at]?.shape ?? shape;
+    const isMask = at === shapes.length - 1;
+    return (
+      given.length === shape.length &&
+      given.every((size, axis) => {
+        const mayShare = isMask && axis < shape.length - 1;
+        return size === shape[axis] || (mayShare && size === 1);
+      })
+    );
+  });
+  if (!fits) throw new ShapeError(`got ${found}, not ${wanted}`, { op });
+}
+
+/** The same for the inputs of gradients. */
+function checkBackward(op: string, inputs: readonly Node[], attrs: AttentionAttrs): void {
+  const { batch, queries, keys, size, valueSize } = sizesOf(inputs);
+  check(op, inputs, attrs, [
+    [...batch, queries, size],
+    [...batch, keys, size],
+    [...batch, keys, valueSize],
+    [...batch, queries, valueSize],
+    [...batch, queries, 1],
+    [...batch, queries, 1],
+    [...batch, queries, keys],
+  ]);
 }
 
 /** Batch, L, S, E and V of query, key and value. */
@@ -88,7 +115,7 @@ const attentionOp = defineOp({
     const all = [q, k, v, g, logSum, share, ...tail, ...source];
     const { byQuery, byKey, byValue } = unpack(makeNode(backwardOp, all, attrs), q, k, v);
     const gradients: (Node | null)[] = [sum(byQuery, -3), byKey, byValue];
-    if (mask !== undefined) gradients.push(needs(3) ? composite(all, attrs).slopes : null);
+    if (mask !== undefined) gradients.push(needs(3) ? makeNode(maskOp, all, attrs) : null);
     return [...gradients, ...source.map(() => null)];
   },
   lower: {
@@ -129,15 +156,7 @@ const backwardOp = defineOp({
   attrs: ATTENTION,
   infer: (inputs, attrs) => {
     const { batch, queries, keys, size, valueSize } = sizesOf(inputs);
-    check('attentionBackward', inputs, attrs, [
-      [...batch, queries, size],
-      [...batch, keys, size],
-      [...batch, keys, valueSize],
-      [...batch, queries, valueSize],
-      [...batch, queries, 1],
-      [...batch, queries, 1],
-      [...batch, queries, keys],
-    ]);
+    checkBackward('attentionBackward', inputs, attrs);
     const { parts, keysOfPart } = keyParts(sizeOf(batch), keys);
     const shape = [...batch, parts, queries + 2 * keysOfPart, Math.max(size, valueSize)];
     return { shape, dtype: inputs[0]!.dtype };
@@ -154,6 +173,32 @@ const backwardOp = defineOp({
   },
   reference: backwardReference,
   samples: () => GEOMETRIES.map((geometry) => backwardSample(geometry)),
+});
+
+const maskOp = defineOp({
+  name: 'attentionMaskGradient',
+  summary: 'the gradient of attention by its mask',
+  attrs: ATTENTION,
+  infer: (inputs, attrs) => {
+    checkBackward('attentionMaskGradient', inputs, attrs);
+    const mask = parted(inputs, attrs).floats[6];
+    if (mask === undefined) {
+      throw new ShapeError('takes a mask', { op: 'attentionMaskGradient' });
+    }
+    return { shape: mask.shape, dtype: mask.dtype };
+  },
+  gradient: ({ inputs, attrs, grad }) => maskSecondGradients(inputs, attrs, grad),
+  lower: {
+    kind: 'custom',
+    evaluations: (_attrs, node) => {
+      const queryBlocks = node.inputs[0]!.shape.at(-2)! / 32;
+      const keyBlocks = node.shape.at(-1)! / BLOCK;
+      return [keyBlocks, queryBlocks, queryBlocks, keyBlocks, keyBlocks, keyBlocks, 1];
+    },
+    lower: lowerAttentionMask,
+  },
+  reference: maskReference,
+  samples: () => GEOMETRIES.filter(({ masked }) => masked).map((one) => backwardSample(one)),
 });
 
 function columns(x: Node, start: number, count: number): Node {
@@ -258,9 +303,35 @@ function secondGradients(
     add(matmul(dropped(excessGrad), v), matmul(dropped(weights), c)),
     mul(sum(scoresGrad, -1, true), constant(-1, q.dtype)),
     mul(sum(excessGrad, -1, true), constant(-1, q.dtype)),
-    scoresGrad,
+    ...(floats[6] === undefined ? [] : [sumTo(scoresGrad, floats[6].shape)]),
   ];
-  return [...result.slice(0, floats.length), ...source.map(() => null)];
+  return [...result, ...source.map(() => null)];
+}
+
+/** Gradients of the gradient by the mask, which is dS, summed to the mask's shape. */
+function maskSecondGradients(
+  inputs: readonly Node[],
+  attrs: AttentionAttrs,
+  grad: Node,
+): (Node | null)[] {
+  const { floats, source } = parted(inputs, attrs);
+  const [q, k, v, g, , , mask] = floats as [Node, Node, Node, Node, Node, Node, Node];
+  const { weights, excess, dropped } = composite(inputs, attrs);
+  const excessGrad = mul(weights, grad);
+  const scoresGrad = mul(mul(excess, grad), weights);
+  const leftGrad = dropped(excessGrad);
+  const scaled = (x: Node): Node => mul(x, constant(attrs.scale, x.dtype));
+  const negative = (x: Node): Node => mul(sum(x, -1, true), constant(-1, q.dtype));
+  return [
+    scaled(matmul(scoresGrad, k)),
+    scaled(matmul(transpose(scoresGrad), q)),
+    matmul(transpose(leftGrad), g),
+    matmul(leftGrad, v),
+    negative(scoresGrad),
+    negative(excessGrad),
+    sumTo(scoresGrad, mask.shape),
+    ...source.map(() => null),
+  ];
 }
 
 // ---- reference and samples --------------------------------------------------------------------
@@ -282,6 +353,27 @@ function factorsOf(
   };
 }
 
+/** Where a mask, axes of which may have size 1, stands for a key of a query of a head. */
+function maskIndex(
+  inputs: readonly ReferenceTensor[],
+  mask: ReferenceTensor | undefined,
+): (head: number, query: number, key: number) => number {
+  const { batch, queries, keys } = sizesOf(inputs);
+  const shape = mask?.shape ?? [...batch, queries, keys];
+  return (head, query, key) => {
+    let [rest, lead, stride] = [head, 0, 1];
+    for (let axis = batch.length - 1; axis >= 0; axis--) {
+      const index = rest % batch[axis]!;
+      rest = Math.floor(rest / batch[axis]!);
+      if (shape[axis] === 1) continue;
+      lead += index * stride;
+      stride *= shape[axis]!;
+    }
+    const rows = shape.at(-2)!;
+    return (lead * rows + (rows === 1 ? 0 : query)) * keys + key;
+  };
+}
+
 /** Visits the scores of every query of every head. */
 function forEachRow(
   inputs: readonly ReferenceTensor[],
@@ -291,6 +383,7 @@ function forEachRow(
 ): void {
   const [q, k] = inputs;
   const { batch, queries, keys, size } = sizesOf(inputs);
+  const maskAt = maskIndex(inputs, mask);
   for (let head = 0; head < sizeOf(batch); head++) {
     for (let i = 0; i < queries; i++) {
       const row = head * queries + i;
@@ -300,7 +393,7 @@ function forEachRow(
         for (let e = 0; e < size; e++) {
           product += q!.data[row * size + e]! * k!.data[(head * keys + j) * size + e]!;
         }
-        return scale * product + (mask?.data[row * keys + j] ?? 0);
+        return scale * product + (mask?.data[maskAt(head, i, j)] ?? 0);
       });
       visit(scores, head, i, keys);
     }
@@ -344,12 +437,40 @@ function backwardReference(
   return data;
 }
 
+/** Slopes of the scores, added up where the mask stands for them. */
+function maskReference(
+  inputs: readonly ReferenceTensor[],
+  attrs: AttentionAttrs,
+  output: { readonly shape: Shape },
+): Float64Array {
+  const [, , v, g, logSum, share, mask] = parted(inputs, attrs).floats as ReferenceTensor[];
+  const factor = factorsOf(inputs, attrs);
+  const { queries, valueSize } = sizesOf(inputs);
+  const data = new Float64Array(sizeOf(output.shape));
+  const at = maskIndex(inputs, mask);
+  forEachRow(inputs, attrs, mask, (scores, head, i, keys) => {
+    const row = head * queries + i;
+    scores.forEach((score, j) => {
+      let product = 0;
+      for (let c = 0; c < valueSize; c++) {
+        const value = v!.data[(head * keys + j) * valueSize + c]!;
+        product += g!.data[row * valueSize + c]! * factor(head, i, j) * value;
+      }
+      const weight = Math.exp(score - logSum!.data[row]!);
+      data[at(head, i, j)]! += weight * (product - share!.data[row]!);
+    });
+  });
+  return data;
+}
+
 interface Geometry {
   readonly batch: Shape;
   /** L, S, E, V. */
   readonly sizes: readonly [number, number, number, number];
   readonly causal?: boolean;
   readonly masked?: boolean;
+  /** Of the mask, if not that of all scores. */
+  readonly mask?: Shape;
   readonly dropout?: number;
   readonly dtype?: 'float32' | 'float64';
 }
@@ -367,6 +488,9 @@ const GEOMETRIES: readonly Geometry[] = [
   { batch: [2], sizes: [5, 7, 4, 3], dropout: 0.3 },
   { batch: [1, 2], sizes: [18, 18, 3, 5], causal: true, dropout: 0.5, dtype: 'float64' },
   { batch: [1], sizes: [70, 131, 3, 4], masked: true, dropout: 0.1 },
+  { batch: [2, 2], sizes: [3, 4, 1, 2], masked: true, mask: [1, 2, 3, 4], causal: true },
+  { batch: [2], sizes: [3, 2, 1, 2], masked: true, mask: [1, 1, 2], dtype: 'float64' },
+  { batch: [2], sizes: [18, 67, 2, 2], masked: true, mask: [1, 1, 67], dropout: 0.2 },
 ];
 
 /** A place in a random stream from which counting goes beyond 32 bits. */
@@ -377,19 +501,20 @@ function sample({
   sizes,
   causal = false,
   masked = false,
+  mask,
   dropout = 0,
   dtype = 'float32',
 }: Geometry): Sample<AttentionAttrs> {
   const [queries, keys, size, valueSize] = sizes;
   const shapes = [
-    [queries, size],
-    [keys, size],
-    [keys, valueSize],
-    [queries, keys],
+    [...batch, queries, size],
+    [...batch, keys, size],
+    [...batch, keys, valueSize],
+    mask ?? [...batch, queries, keys],
   ];
   const inputs = shapes
     .slice(0, masked ? 4 : 3)
-    .map((shape, seed) => randomTensor([...batch, ...shape], { dtype, seed }));
+    .map((shape, seed) => randomTensor(shape, { dtype, seed }));
   const source = dropout > 0 ? PLACE : [];
   const attrs = { scale: 0.5, causal, dropout };
   return { inputs: [...inputs, ...source], attrs, ...skipLarge(sizes) };
@@ -428,7 +553,7 @@ export interface AttentionOptions {
 /**
  * softmax(scale * q kᵀ + mask) v without storing the scores (FlashAttention: Dao et al. 2022,
  * arXiv:2205.14135): q [.., L, E], k [.., S, E], v [.., S, V] and the mask [.., L, S], of equal batch
- * sizes, give [.., L, V].
+ * sizes, give [.., L, V]. Batch axes of the mask and that of the queries may have size 1.
  */
 export function attention(
   q: Node,

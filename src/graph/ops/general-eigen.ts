@@ -8,8 +8,9 @@ import { cast } from './cast.ts';
 import { equal, greaterEqual } from './compare.ts';
 import { detach } from './copy.ts';
 import { constant, iota } from './creation.ts';
-import { lowerGeneralEigen, NOTABLE_SQUARE } from './general-eigen-lowering.ts';
+import { lowerGeneralEigen } from './general-eigen-lowering.ts';
 import { complexEigen } from './general-eigen-reference.ts';
+import { NOTABLE_SQUARE } from './general-eigen-vectors.ts';
 import { luFactor, luSolve } from './lu.ts';
 import { matmul } from './matmul.ts';
 import {

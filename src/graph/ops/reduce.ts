@@ -3,7 +3,7 @@ import { type DType, isFloat } from '../../base/dtype.ts';
 import { ShapeError } from '../../base/errors.ts';
 import { formatShape, normalizeAxes, reducedShape, sizeOf } from '../../base/shape.ts';
 import type { Builder } from '../../ir/builder.ts';
-import { type Expression, type ValueType, valueTypeOf } from '../../ir/expression.ts';
+import { isFloatType, type Expression, type ValueType, valueTypeOf } from '../../ir/expression.ts';
 import type { Node } from '../node.ts';
 import {
   type AttrsOf,
@@ -33,7 +33,7 @@ function extremeType(dtype: DType): ValueType {
 }
 
 function lowest(type: ValueType, minimum: boolean): number {
-  if (type === 'f32' || type === 'f64') return minimum ? Infinity : -Infinity;
+  if (isFloatType(type)) return minimum ? Infinity : -Infinity;
   if (type === 'u32') return minimum ? 4294967295 : 0;
   return minimum ? 2147483647 : -2147483648;
 }

@@ -399,136 +399,132 @@ export function lowerRegionAdd(context: KernelContext, node: Node, attrs: Region
   return { gridIndex: item, gridSize, body };
 }
 
-/** Positions of maxima: one grid item per region and channel. */
-export function lowerRegionPositions(
+/** One bin of one channel in which a maximum is looked for. */
+interface SearchedBin {
+  /** Statements before the search. */
+  readonly emit: Emit;
+  readonly row: Expression;
+  readonly column: Expression;
+  /** Reads a pixel. */
+  pixel(y: Expression, x: Expression): Expression;
+  /** Number k of the region. */
+  number(k: number): Variable;
+  /** Takes `place` for the result if `value` is larger than all before. */
+  offer(value: Expression, place: Expression): readonly Statement[];
+}
+
+/** Places of maxima, -1 where nothing was offered: one grid item per region and channel. */
+function lowerMaxima(
   context: KernelContext,
   node: Node,
-  attrs: Pick<RegionAttrs, 'height' | 'width' | 'spatialScale'>,
+  bins: Pick<RegionAttrs, 'height' | 'width'>,
+  search: (bin: SearchedBin) => readonly Statement[],
 ): KernelBody {
   const { builder } = context;
   const [count, channels] = node.shape as readonly [number, number];
-  const [images, , height, width] = node.inputs[0]!.shape as readonly [
-    number,
-    number,
-    number,
-    number,
-  ];
+  const [x] = node.inputs as readonly [Node];
   const gridSize = count * channels;
   const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
   const [region, channel] = unflatten(builder, item, [count, channels]) as [Expression, Expression];
-  const type = valueTypeOf(node.inputs[0]!.dtype);
-  const body = overBins(builder, attrs, (row, column) => {
+  const type = valueTypeOf(x.dtype);
+  const body = overBins(builder, bins, (row, column) => {
     const emit = new Emit(builder);
-    const number = (k: number): Expression =>
-      emit.pin(`region${k}`, regionNumber(context, node, region, k));
-    const own = { ...attrs, positionSensitive: false };
-    const ys = poolRange(emit, 'y', [number(2), number(4)], row, attrs.height, height, own);
-    const xs = poolRange(emit, 'x', [number(1), number(3)], column, attrs.width, width, own);
-    const image = imageOf(context, emit, node, { region, row, column }, images);
     const best = builder.variable('best', type, { mutable: true });
     const found = builder.variable('found', 'i32', { mutable: true });
-    const size = (range: readonly [Variable, Variable]): Expression =>
-      builder.max(builder.sub(range[1], range[0]), builder.constant(0));
-    const search = countedLoop(builder, 'i', size(ys), (i) =>
-      countedLoop(builder, 'j', size(xs), (j) => {
-        const y = clampIndex(builder, builder.add(ys[0], i), height);
-        const x = clampIndex(builder, builder.add(xs[0], j), width);
-        const inner = new Emit(builder);
-        const value = inner.pin('value', context.read(0, [image, channel, y, x]));
-        const better = inner.pin('better', builder.compare('gt', value, best));
-        const at = builder.add(builder.scale(y, width), x);
+    const image = imageOf(context, emit, node, { region, row, column }, x.shape[0]!);
+    const searched = search({
+      emit,
+      row,
+      column,
+      pixel: (y, along) => context.read(0, [image, channel, y, along]),
+      number: (k) => emit.pin(`region${k}`, regionNumber(context, node, region, k)),
+      offer: (value, place) => {
+        const better = builder.variable('better', 'bool');
         return [
-          ...inner.statements,
-          { kind: 'assign', variable: found, value: builder.select(better, at, found) },
+          { kind: 'let', variable: better, value: builder.compare('gt', value, best) },
+          { kind: 'assign', variable: found, value: builder.select(better, place, found) },
           { kind: 'assign', variable: best, value: builder.select(better, value, best) },
         ];
-      }),
-    );
+      },
+    });
     return [
       ...emit.statements,
       { kind: 'declare', variable: best, value: builder.constant(-Infinity, type) },
       { kind: 'declare', variable: found, value: builder.constant(-1) },
-      ...search,
+      ...searched,
       ...context.write([region, channel, row, column], found),
     ];
   });
   return { gridIndex: item, gridSize, body };
 }
 
-/** Samples with the largest values: one grid item per region and channel. */
+/** Positions of the pixels that are maxima. */
+export function lowerRegionPositions(
+  context: KernelContext,
+  node: Node,
+  attrs: Pick<RegionAttrs, 'height' | 'width' | 'spatialScale'>,
+): KernelBody {
+  const { builder } = context;
+  const [, , height, width] = node.inputs[0]!.shape as readonly [number, number, number, number];
+  const own = { ...attrs, positionSensitive: false };
+  const size = ([from, to]: readonly [Variable, Variable]): Expression =>
+    builder.max(builder.sub(to, from), builder.constant(0));
+  return lowerMaxima(context, node, attrs, ({ emit, row, column, pixel, number, offer }) => {
+    const ys = poolRange(emit, 'y', [number(2), number(4)], row, attrs.height, height, own);
+    const xs = poolRange(emit, 'x', [number(1), number(3)], column, attrs.width, width, own);
+    return countedLoop(builder, 'i', size(ys), (i) =>
+      countedLoop(builder, 'j', size(xs), (j) => {
+        const y = clampIndex(builder, builder.add(ys[0], i), height);
+        const x = clampIndex(builder, builder.add(xs[0], j), width);
+        const inner = new Emit(builder);
+        const value = inner.pin('value', pixel(y, x));
+        const at = builder.add(builder.scale(y, width), x);
+        return [...inner.statements, ...offer(value, at)];
+      }),
+    );
+  });
+}
+
+/** Numbers of the samples with the largest values, or of their largest corners. */
 export function lowerRegionBest(
   context: KernelContext,
   node: Node,
   attrs: RegionAttrs & { readonly corners: boolean },
 ): KernelBody {
   const { builder } = context;
-  const [count, channels] = node.shape as readonly [number, number];
-  const [images, , height, width] = node.inputs[0]!.shape as readonly [
-    number,
-    number,
-    number,
-    number,
-  ];
-  const gridSize = count * channels;
-  const item = builder.variable('item', 'i32', { min: 0, max: Math.max(gridSize - 1, 0) });
-  const [region, channel] = unflatten(builder, item, [count, channels]) as [Expression, Expression];
-  const type = valueTypeOf(node.inputs[0]!.dtype);
-  const body = overBins(builder, attrs, (row, column) => {
-    const emit = new Emit(builder);
-    const number = (k: number): Expression =>
-      emit.pin(`region${k}`, regionNumber(context, node, region, k));
+  const [x] = node.inputs as readonly [Node];
+  const [, , height, width] = x.shape as readonly [number, number, number, number];
+  const zero = builder.constant(0, valueTypeOf(x.dtype));
+  return lowerMaxima(context, node, attrs, ({ emit, row, column, pixel, number, offer }) => {
     const [top, bottom, left, right] = [number(2), number(4), number(1), number(3)];
     const down = alignAxis(emit, 'y', [top, bottom], row, attrs.height, height, attrs);
     const across = alignAxis(emit, 'x', [left, right], column, attrs.width, width, attrs);
-    const image = imageOf(context, emit, node, { region, row, column }, images);
-    const best = builder.variable('best', type, { mutable: true });
-    const found = builder.variable('found', 'i32', { mutable: true });
-    const search = countedLoop(builder, 'ySample', down.count, (i) => {
+    return countedLoop(builder, 'ySample', down.count, (i) => {
       const outer = new Emit(builder);
       const ys = down.taps(outer, i);
       const inner = countedLoop(builder, 'xSample', across.count, (j) => {
         const own = new Emit(builder);
         const xs = across.taps(own, j);
         const terms = ys.flatMap((y) =>
-          xs.map((x) =>
-            own.pin(
-              'term',
-              builder.mul(
-                builder.mul(y.weight!, x.weight!),
-                context.read(0, [image, channel, y.at, x.at]),
-              ),
-            ),
-          ),
+          xs.map((tap) => {
+            const weight = builder.mul(y.weight!, tap.weight!);
+            return own.pin('term', builder.mul(weight, pixel(y.at, tap.at)));
+          }),
         );
         const sample = builder.add(builder.mul(i, across.count), j);
-        const values = attrs.corners
-          ? terms
-          : [
-              own.pin(
-                'value',
-                terms.reduce<Expression>((a, b) => builder.add(a, b), builder.constant(0, type)),
-              ),
-            ];
-        const statements = values.flatMap((value, corner): Statement[] => {
-          const place = attrs.corners ? builder.offset(builder.scale(sample, 4), corner) : sample;
-          const better = builder.variable('better', builder.compare('gt', value, best).type);
-          return [
-            { kind: 'let', variable: better, value: builder.compare('gt', value, best) },
-            { kind: 'assign', variable: found, value: builder.select(better, place, found) },
-            { kind: 'assign', variable: best, value: builder.select(better, value, best) },
-          ];
-        });
-        return [...own.statements, ...statements];
+        if (attrs.corners) {
+          const offers = terms.flatMap((term, corner) =>
+            offer(term, builder.offset(builder.scale(sample, 4), corner)),
+          );
+          return [...own.statements, ...offers];
+        }
+        const value = own.pin(
+          'value',
+          terms.reduce<Expression>((a, b) => builder.add(a, b), zero),
+        );
+        return [...own.statements, ...offer(value, sample)];
       });
       return [...outer.statements, ...inner];
     });
-    return [
-      ...emit.statements,
-      { kind: 'declare', variable: best, value: builder.constant(-Infinity, type) },
-      { kind: 'declare', variable: found, value: builder.constant(-1) },
-      ...search,
-      ...context.write([region, channel, row, column], found),
-    ];
   });
-  return { gridIndex: item, gridSize, body };
 }

@@ -74,6 +74,16 @@ export function poolRange(
   return [clip(Math.floor(bin * width) + start), clip(Math.ceil((bin + 1) * width) + start)];
 }
 
+/** Region `r`: its image, which is one of those that there are, and two corners. */
+function regionOf(
+  regions: ReferenceTensor,
+  r: number,
+  images: Shape,
+): readonly [image: number, x1: number, y1: number, x2: number, y2: number] {
+  const [image, x1, y1, x2, y2] = [0, 1, 2, 3, 4].map((k) => elementAt(regions, [r, k]));
+  return [Math.min(Math.max(Math.trunc(image!), 0), images[0]! - 1), x1!, y1!, x2!, y2!];
+}
+
 /** Pixels and weights of bin (row, column) of region `r`, and the image it is in. */
 export function tapsOfBin(
   regions: ReferenceTensor,
@@ -83,13 +93,7 @@ export function tapsOfBin(
   attrs: RegionAttrs,
   image: Shape,
 ): { readonly batch: number; readonly taps: readonly Tap[] } {
-  const [batch, x1, y1, x2, y2] = [0, 1, 2, 3, 4].map((k) => elementAt(regions, [r, k])) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+  const [batch, x1, y1, x2, y2] = regionOf(regions, r, image);
   const down = axisTaps(y1, y2, row, attrs.height, image[2]!, attrs);
   const across = axisTaps(x1, x2, column, attrs.width, image[3]!, attrs);
   const count = Math.max(down.count * across.count, 1);
@@ -100,7 +104,7 @@ export function tapsOfBin(
       ),
     ),
   );
-  return { batch: Math.min(Math.max(Math.trunc(batch), 0), image[0]! - 1), taps };
+  return { batch, taps };
 }
 
 /** Row-major position of a bin's first maximum, or -1. */
@@ -110,17 +114,10 @@ export function maximumAt(
   at: { readonly r: number; readonly c: number; readonly row: number; readonly column: number },
   { height, width, spatialScale }: Pick<RegionAttrs, 'height' | 'width' | 'spatialScale'>,
 ): number {
-  const [batch, x1, y1, x2, y2] = [0, 1, 2, 3, 4].map((k) => elementAt(regions, [at.r, k])) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+  const [image, x1, y1, x2, y2] = regionOf(regions, at.r, x.shape);
   const [, , rows, columns] = x.shape as readonly [number, number, number, number];
   const [top, bottom] = poolRange(y1, y2, at.row, height, rows, spatialScale, false);
   const [left, right] = poolRange(x1, x2, at.column, width, columns, spatialScale, false);
-  const image = Math.min(Math.max(Math.trunc(batch), 0), x.shape[0]! - 1);
   let found = -1;
   let best = -Infinity;
   for (let y = top; y < bottom; y++) {
@@ -139,17 +136,10 @@ export function bestAt(
   at: { readonly r: number; readonly c: number; readonly row: number; readonly column: number },
   attrs: RegionAttrs & { readonly corners: boolean },
 ): number {
-  const [batch, x1, y1, x2, y2] = [0, 1, 2, 3, 4].map((k) => elementAt(regions, [at.r, k])) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  const [images, , rows, columns] = x.shape as readonly [number, number, number, number];
+  const [image, x1, y1, x2, y2] = regionOf(regions, at.r, x.shape);
+  const [, , rows, columns] = x.shape as readonly [number, number, number, number];
   const down = axisTaps(y1, y2, at.row, attrs.height, rows, attrs).groups;
   const across = axisTaps(x1, x2, at.column, attrs.width, columns, attrs).groups;
-  const image = Math.min(Math.max(Math.trunc(batch), 0), images - 1);
   let found = -1;
   let best = -Infinity;
   down.forEach((ys, i) => {

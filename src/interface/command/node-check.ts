@@ -1,4 +1,5 @@
 // Compares devices operation by operation: the graph of a model with every value as a result.
+import { sameBytes } from '../../base/bytes.ts';
 import { byteSize, type DType } from '../../base/dtype.ts';
 import { formatShape, type Shape } from '../../base/shape.ts';
 import { type Sizes, substituteSizes } from '../../base/size-expression.ts';
@@ -142,9 +143,7 @@ export function differenceOfBytes(
   expected: Uint8Array,
   bits: boolean,
 ): number {
-  const isSame =
-    actual.byteLength === expected.byteLength && actual.every((byte, i) => byte === expected[i]);
-  if (isSame) return 0;
+  if (sameBytes(actual, expected)) return 0;
   const numbers = (bytes: Uint8Array) => {
     const count = Math.floor(bytes.byteLength / byteSize(dtype));
     return decodeOutput(dtype, [count], bytes.slice()).data;

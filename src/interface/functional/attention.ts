@@ -52,6 +52,21 @@ function dropFactors(weights: Node, p: number, generator: Generator | undefined)
 /** With fewer queries than this, scores take less room than blocks: docs/decisions/0008-attention.md. */
 export const FUSED_QUERIES = 32;
 
+/**
+ * A mask of all axes, those of size 1 left as they are but for the keys: then its gradient is summed
+ * where it is computed.
+ */
+function shared(op: string, mask: Node, batch: Shape, plane: readonly number[]): Node {
+  const whole = [...batch, ...plane];
+  const shape = [...new Array<number>(whole.length - mask.shape.length).fill(1), ...mask.shape];
+  if (!shape.every((size, axis) => size === 1 || size === whole[axis])) {
+    throw new ShapeError(`attnMask ${formatShape(mask.shape)} is not for ${formatShape(whole)}`, {
+      op,
+    });
+  }
+  return ops.expand(ops.reshape(mask, shape), [...shape.slice(0, -1), plane[1]!]);
+}
+
 /** The op that never stores all scores; halves are computed as float32. */
 function fused(
   op: string,
@@ -82,7 +97,7 @@ function fused(
     causal: options.isCausal === true,
     ...(dropout > 0 ? { dropout, source: sourceOf(count, options.generator) } : {}),
   };
-  const added = mask === null ? null : wide(mask, plane);
+  const added = mask === null ? null : shared(op, castNode(mask, dtype), batch, plane);
   return castNode(ops.attention(wideQ!, wideK!, wideV!, added, attrs), q.dtype);
 }
 
@@ -91,8 +106,8 @@ function fused(
  * [.., S, V] give [.., L, V]. A query that may see nothing gives NaN, as in PyTorch.
  *
  * The [.., L, S] scores are not stored, forward or backward (FlashAttention: Dao et al. 2022,
- * arXiv:2205.14135), except with fewer than 32 queries, where a float mask wants a gradient, and in
- * gradients of gradients. What dropout drops is drawn again in the backward pass.
+ * arXiv:2205.14135), except with fewer than 32 queries and in gradients of gradients. The gradient of a
+ * float mask has the mask's size. What dropout drops is drawn again in the backward pass.
  */
 export function scaledDotProductAttention(
   query: Tensor,

@@ -10,7 +10,7 @@ import type { ByteInput } from '../io/byte-source.ts';
 import { crc32 } from '../io/crc32.ts';
 import { bytesOf, type TypedHostArray } from '../io/host-array.ts';
 import { deviceFor, type DeviceChoice } from './devices.ts';
-import { completeSizes, type ModelHeader, type PortRecord } from './header.ts';
+import { completeSizes, isState, type ModelHeader, type PortRecord } from './header.ts';
 import { Loaded } from './loaded.ts';
 import {
   describePort,
@@ -293,8 +293,24 @@ export class Model {
     });
   }
 
-  /** Runs the test cases in the file on this device and compares the results with those stored. */
+  /**
+   * Runs the test cases in the file on this device and compares the results with those stored. They begin
+   * with the state in the file, and leave this model's as it is.
+   */
   async check(): Promise<CheckReport> {
+    this.#checkOpen();
+    if (!this.header.leaves.some(isState)) return this.#check();
+    const { header, device, numerics } = this;
+    const weights = await this.#file.read((file) => Weights.read(file, header, device));
+    const other = await Model.#ready(header, this.#file, weights, device, { numerics });
+    try {
+      return await other.#check();
+    } finally {
+      other.dispose();
+    }
+  }
+
+  async #check(): Promise<CheckReport> {
     const cases: { difference: number; tolerance: number }[] = [];
     const { tests, inputs, outputs } = this.header;
     for (const { inputs: given, outputs: expected, tolerance } of tests) {

@@ -62,35 +62,35 @@ export class Adafactor extends Optimizer<AdafactorOptions> {
     return name === 'rowVar' || name === 'colVar' ? factorShape(param.shape, name) : param.shape;
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<AdafactorOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<AdafactorOptions>): void {
     const { lr, eps2, clipThreshold, weightDecay } = group;
     const eps1 =
       group.eps1 === 0 ? (param.dtype === 'float64' ? EPSILON64 : EPSILON32) : group.eps1;
     const direction = group.maximize ? grad.neg() : grad;
-    const share = step ** group.beta2Decay;
-    const variance = this.#variance(param, direction, share, eps1);
+    const variance = this.#variance(param, direction, group.beta2Decay, eps1);
     const update = variance
       .maximum(eps1 * eps1)
       .rsqrt()
       .mul(direction);
     const size = param.square().mean().sqrt().maximum(slot(eps2, param));
     const excess = update.square().mean().sqrt().div(slot(clipThreshold, param)).maximum(1);
-    const rate = size.mul(slot(Math.min(lr, 1 / Math.sqrt(step)), param)).div(excess);
-    const shrunk = param.mul(slot(1 - lr * weightDecay, param));
+    const largest = this.counted(param, (math, step) =>
+      math.minimum(lr, math.div(1, math.sqrt(step))),
+    );
+    const rate = size.mul(largest).div(excess);
+    const kept = this.counted(param, (math) => math.sub(1, math.mul(lr, weightDecay)));
+    const shrunk = param.mul(kept);
     this.assign(param, shrunk.sub(update.mul(rate)));
   }
 
   /** The mean of squared gradients, estimated from those of rows and columns where there are some. */
-  #variance(param: Tensor, direction: Tensor, share: number, eps1: number): Tensor {
+  #variance(param: Tensor, direction: Tensor, decay: number, eps1: number): Tensor {
+    const share = this.counted(param, (math, step) => math.raise(step, decay));
+    const kept = this.counted(param, (math, step) => math.sub(1, math.raise(step, decay)));
     const squares = direction.square();
     const moved = (name: string, value: Tensor): Tensor => {
       const state = this.stateOf(param, name);
-      const next = state.mul(slot(1 - share, param)).add(value.mul(slot(share, param)));
+      const next = state.mul(kept).add(value.mul(share));
       this.setState(state, next);
       return next;
     };

@@ -1,4 +1,5 @@
 // Relatives of Adam: Adamax, NAdam, RAdam, as PyTorch's.
+import { type Arithmetic, type Formula, hostMath, type Running } from '../tensor/counting.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Optimizer, type ParameterGroup, type Parameters, slot } from './optimizer.ts';
 
@@ -57,19 +58,17 @@ export class Adamax extends AdamVariant<AdamVariantOptions> {
     super(parameters, DEFAULTS, options);
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<AdamVariantOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<AdamVariantOptions>): void {
     const { lr, beta1, beta2, eps } = group;
     const direction = this.direction(param, grad, group);
     const mean = this.firstMoment(param, direction, beta1);
     const norms = this.stateOf(param, 'expInf');
     const norm = norms.mul(slot(beta2, param)).maximum(direction.abs().add(slot(eps, param)));
     this.setState(norms, norm);
-    this.assign(param, param.sub(mean.div(norm).mul(slot(lr / (1 - beta1 ** step), param))));
+    const rate = this.counted(param, (math, step) =>
+      math.div(lr, math.sub(1, math.power(beta1, step))),
+    );
+    this.assign(param, param.sub(mean.div(norm).mul(rate)));
   }
 }
 
@@ -86,38 +85,49 @@ export class NAdam extends AdamVariant<NAdamOptions> {
     super(parameters, { ...DEFAULTS, momentumDecay: 4e-3 }, options);
   }
 
-  #momentumProduct(step: number, beta1: number, decay: number): number {
+  /** The product of the momenta so far. */
+  #productOf(beta1: number, decay: number): Running {
     const key = `${beta1} ${decay}`;
     const products = this.#products.get(key) ?? [1];
     this.#products.set(key, products);
-    for (let t = products.length; t <= step; t++) {
-      products.push((products[t - 1] ?? 1) * momentumAt(t, beta1, decay));
-    }
-    return products[step] ?? 1;
+    const next = <T>(math: Arithmetic<T>, step: T, before: T): T =>
+      math.mul(before, momentumAt(math, step, beta1, decay));
+    const at = (step: number): number => {
+      for (let t = products.length; t <= step; t++) {
+        products.push(next(hostMath, t, products[t - 1] ?? 1));
+      }
+      return products[step] ?? 1;
+    };
+    return { name: 'momentumProduct', key, at, next };
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<NAdamOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<NAdamOptions>): void {
     const { lr, beta1, beta2, eps, momentumDecay } = group;
     const direction = this.direction(param, grad, group);
     const mean = this.firstMoment(param, direction, beta1);
     const square = this.secondMoment(param, direction, beta2);
-    const now = momentumAt(step, beta1, momentumDecay);
-    const next = momentumAt(step + 1, beta1, momentumDecay);
-    const product = this.#momentumProduct(step, beta1, momentumDecay);
-    const scale = square.mul(slot(1 / (1 - beta2 ** step), param)).sqrt();
-    const gradientShare = direction.mul(slot((lr * (1 - now)) / (1 - product), param));
-    const meanShare = mean.mul(slot((lr * next) / (1 - product * next), param));
+    const product = this.#productOf(beta1, momentumDecay);
+    const correction = this.counted(param, (math, step) =>
+      math.div(1, math.sub(1, math.power(beta2, step))),
+    );
+    const ofGradient: Formula = (math, step, momenta) => {
+      const rest = math.sub(1, momentumAt(math, step, beta1, momentumDecay));
+      return math.div(math.mul(lr, rest), math.sub(1, momenta));
+    };
+    const ofMean: Formula = (math, step, momenta) => {
+      const next = momentumAt(math, math.add(step, 1), beta1, momentumDecay);
+      return math.div(math.mul(lr, next), math.sub(1, math.mul(momenta, next)));
+    };
+    const scale = square.mul(correction).sqrt();
+    const gradientShare = direction.mul(this.counted(param, ofGradient, product));
+    const meanShare = mean.mul(this.counted(param, ofMean, product));
     this.assign(param, param.sub(gradientShare.add(meanShare).div(scale.add(slot(eps, param)))));
   }
 }
 
-function momentumAt(step: number, beta1: number, decay: number): number {
-  return beta1 * (1 - 0.5 * 0.96 ** (step * decay));
+/** `beta1 * (1 - 0.5 * 0.96 ** (step * decay))` */
+function momentumAt<T>(math: Arithmetic<T>, step: T, beta1: number, decay: number): T {
+  return math.mul(beta1, math.sub(1, math.mul(0.5, math.power(0.96 ** decay, step))));
 }
 
 /** Adam that starts plainly until its variance estimate can be trusted (Liu et al. 2020). */
@@ -128,29 +138,43 @@ export class RAdam extends AdamVariant<AdamVariantOptions> {
     super(parameters, { ...DEFAULTS, lr: 1e-3 }, options);
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<AdamVariantOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<AdamVariantOptions>): void {
     const { lr, beta1, beta2, eps } = group;
     const direction = this.direction(param, grad, group);
     const mean = this.firstMoment(param, direction, beta1);
     const square = this.secondMoment(param, direction, beta2);
-    const correction2 = 1 - beta2 ** step;
-    const longest = 2 / (1 - beta2) - 1;
-    const length = longest - (2 * step * beta2 ** step) / correction2;
-    const trusted = length > 5;
-    const rectification = trusted
-      ? Math.sqrt(
-          ((length - 4) * (length - 2) * longest) / ((longest - 4) * (longest - 2) * length),
-        )
-      : 0;
     // Both kinds of step are one structure with other numbers: no second plan.
-    const adaptive = slot(rectification * Math.sqrt(correction2), param)
+    const adaptive = this.counted(param, (math, step) => rectified(math, step, beta2))
       .div(square.sqrt().add(slot(eps, param)))
-      .add(slot(trusted ? 0 : 1, param));
-    this.assign(param, param.sub(mean.mul(adaptive).mul(slot(lr / (1 - beta1 ** step), param))));
+      .add(
+        this.counted(param, (math, step) =>
+          math.ifGreater(lengthAt(math, step, beta2), TRUSTED, 0, 1),
+        ),
+      );
+    const rate = this.counted(param, (math, step) =>
+      math.div(lr, math.sub(1, math.power(beta1, step))),
+    );
+    this.assign(param, param.sub(mean.mul(adaptive).mul(rate)));
   }
+}
+
+/** Length of an average from which its variance can be trusted. */
+const TRUSTED = 5;
+
+/** How long an average the second moment is: what the estimate of its variance depends on. */
+function lengthAt<T>(math: Arithmetic<T>, step: T, beta2: number): T {
+  const longest = 2 / (1 - beta2) - 1;
+  const power = math.power(beta2, step);
+  const missing = math.div(math.mul(math.mul(2, step), power), math.sub(1, power));
+  return math.sub(longest, missing);
+}
+
+/** What the root of the second moment is divided by; 0 where it cannot be trusted. */
+function rectified<T>(math: Arithmetic<T>, step: T, beta2: number): T {
+  const longest = 2 / (1 - beta2) - 1;
+  const length = lengthAt(math, step, beta2);
+  const over = math.mul(math.mul(math.sub(length, 4), math.sub(length, 2)), longest);
+  const under = math.mul((longest - 4) * (longest - 2), length);
+  const root = math.sqrt(math.sub(1, math.power(beta2, step)));
+  return math.ifGreater(length, TRUSTED, math.mul(math.sqrt(math.div(over, under)), root), 0);
 }

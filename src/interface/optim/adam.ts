@@ -38,23 +38,13 @@ export class Adam extends Optimizer<AdamOptions> {
     super(parameters, defaults, options);
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<AdamOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<AdamOptions>): void {
     const direction = this.direction(param, grad, group);
-    this.assign(param, param.sub(this.delta(param, direction, group, step)));
+    this.assign(param, param.sub(this.delta(param, direction, group)));
   }
 
   /** Updates both moments; what is to be subtracted from the parameter. */
-  protected delta(
-    param: Tensor,
-    direction: Tensor,
-    group: ParameterGroup<AdamOptions>,
-    step: number,
-  ): Tensor {
+  protected delta(param: Tensor, direction: Tensor, group: ParameterGroup<AdamOptions>): Tensor {
     const { lr, beta1, beta2, eps } = group;
     const first = this.stateOf(param, 'expAvg');
     const second = this.stateOf(param, 'expAvgSq');
@@ -69,12 +59,14 @@ export class Adam extends Optimizer<AdamOptions> {
       scale = largest.maximum(square);
       this.setState(largest, scale);
     }
-    const rootCorrection = Math.sqrt(1 - beta2 ** step);
-    const denominator = scale
-      .sqrt()
-      .mul(slot(1 / rootCorrection, param))
-      .add(slot(eps, param));
-    return mean.div(denominator).mul(slot(lr / (1 - beta1 ** step), param));
+    const rootCorrection = this.counted(param, (math, step) =>
+      math.div(1, math.sqrt(math.sub(1, math.power(beta2, step)))),
+    );
+    const rate = this.counted(param, (math, step) =>
+      math.div(lr, math.sub(1, math.power(beta1, step))),
+    );
+    const denominator = scale.sqrt().mul(rootCorrection).add(slot(eps, param));
+    return mean.div(denominator).mul(rate);
   }
 }
 
@@ -86,14 +78,12 @@ export class AdamW extends Adam {
     super(parameters, options, { ...DEFAULTS, weightDecay: 1e-2 });
   }
 
-  protected override update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<AdamOptions>,
-    step: number,
-  ): void {
+  protected override update(param: Tensor, grad: Tensor, group: ParameterGroup<AdamOptions>): void {
     const direction = group.maximize ? grad.neg() : grad;
-    const shrunk = param.mul(slot(1 - group.lr * group.weightDecay, param));
-    this.assign(param, shrunk.sub(this.delta(param, direction, group, step)));
+    const { lr, weightDecay } = group;
+    // As what follows from a count: a program has the rate as one number then.
+    const kept = this.counted(param, (math) => math.sub(1, math.mul(lr, weightDecay)));
+    const shrunk = param.mul(kept);
+    this.assign(param, shrunk.sub(this.delta(param, direction, group)));
   }
 }

@@ -92,18 +92,18 @@ export class Adagrad extends Optimizer<AdagradOptions> {
     );
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<AdagradOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<AdagradOptions>): void {
     const { lr, lrDecay, eps, initialAccumulatorValue } = group;
     const direction = this.direction(param, grad, group);
     const sums = this.stateOf(param, 'sum', initialAccumulatorValue);
     const sum = sums.add(direction.mul(direction));
     this.setState(sums, sum);
-    const rate = slot(lr / (1 + (step - 1) * lrDecay), param);
+    const rate =
+      lrDecay === 0
+        ? slot(lr, param)
+        : this.counted(param, (math, step) =>
+            math.div(lr, math.add(1, math.mul(math.sub(step, 1), lrDecay))),
+          );
     this.assign(param, param.sub(direction.div(sum.sqrt().add(slot(eps, param))).mul(rate)));
   }
 }

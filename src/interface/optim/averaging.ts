@@ -1,5 +1,6 @@
 // Older optimizers: Rprop, which goes by signs alone, and averaged SGD.
 import { where } from '../tensor/arithmetic.ts';
+import type { Arithmetic } from '../tensor/counting.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Optimizer, type ParameterGroup, type Parameters, slot } from './optimizer.ts';
 
@@ -77,21 +78,25 @@ export class ASGD extends Optimizer<ASGDOptions> {
     );
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<ASGDOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<ASGDOptions>): void {
     const { lr, lambd, alpha, t0 } = group;
-    const rate = step === 1 ? lr : lr / (1 + lambd * lr * (step - 1)) ** alpha;
-    const share = 1 / Math.max(1, step - 1 - t0);
+    const rateAt = <T>(math: Arithmetic<T>, step: T): T => {
+      const past = math.mul(lambd * lr, math.sub(step, 1));
+      return math.div(lr, math.raise(math.add(1, past), alpha));
+    };
+    const rate = this.counted(param, rateAt);
+    const shrinkage = this.counted(param, (math, step) =>
+      math.sub(1, math.mul(lambd, rateAt(math, step))),
+    );
+    const shareAt = <T>(math: Arithmetic<T>, step: T): T =>
+      math.div(1, math.maximum(1, math.sub(math.sub(step, 1), t0)));
+    const share = this.counted(param, shareAt);
+    const rest = this.counted(param, (math, step) => math.sub(1, shareAt(math, step)));
     const direction = this.direction(param, grad, group);
     const average = this.stateOf(param, 'ax');
-    const next = param.mul(slot(1 - lambd * rate, param)).sub(direction.mul(slot(rate, param)));
+    const next = param.mul(shrinkage).sub(direction.mul(rate));
     this.assign(param, next);
-    const kept = average.mul(slot(1 - share, param));
-    this.setState(average, kept.add(next.mul(slot(share, param))));
+    this.setState(average, average.mul(rest).add(next.mul(share)));
   }
 
   /** The averaged value of a parameter; null before its first step. */

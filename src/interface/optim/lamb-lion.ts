@@ -51,12 +51,7 @@ export class Lamb extends Optimizer<LambOptions> {
     );
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<LambOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<LambOptions>): void {
     const { lr, beta1, beta2, eps, weightDecay } = group;
     const direction = group.maximize ? grad.neg() : grad;
     const first = this.stateOf(param, 'expAvg');
@@ -66,13 +61,18 @@ export class Lamb extends Optimizer<LambOptions> {
     const square = second.mul(slot(beta2, param)).add(squares);
     this.setState(first, mean);
     this.setState(second, square);
-    const correction1 = group.biasCorrection ? 1 - beta1 ** step : 1;
-    const correction2 = group.biasCorrection ? 1 - beta2 ** step : 1;
-    const denominator = square
-      .sqrt()
-      .mul(slot(1 / Math.sqrt(correction2), param))
-      .add(slot(eps, param));
-    let delta = mean.mul(slot(1 / correction1, param)).div(denominator);
+    const one = slot(1, param);
+    const corrects = group.biasCorrection;
+    const factor1 = corrects
+      ? this.counted(param, (math, step) => math.div(1, math.sub(1, math.power(beta1, step))))
+      : one;
+    const factor2 = corrects
+      ? this.counted(param, (math, step) =>
+          math.div(1, math.sqrt(math.sub(1, math.power(beta2, step)))),
+        )
+      : one;
+    const denominator = square.sqrt().mul(factor2).add(slot(eps, param));
+    let delta = mean.mul(factor1).div(denominator);
     if (weightDecay !== 0) delta = delta.add(param.mul(slot(weightDecay, param)));
     let rate = slot(lr, param);
     if (weightDecay !== 0 || group.alwaysAdapt) {

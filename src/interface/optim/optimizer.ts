@@ -8,16 +8,24 @@ import {
   POSITIVE,
 } from '../../base/checks.ts';
 import { type DType, newTypedArray } from '../../base/dtype.ts';
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { ArgumentError, internalError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape, type Shape, sizeOf } from '../../base/shape.ts';
 import { withoutTracking } from '../../graph/op.ts';
 import type { Node } from '../../graph/node.ts';
 import { input, scalar } from '../../graph/ops/leaf.ts';
 import { Storage } from '../../runtime/storage.ts';
 import { where } from '../tensor/arithmetic.ts';
-import { engine } from '../tensor/engine.ts';
+import {
+  counting,
+  type Counting,
+  type Formula,
+  hostMath,
+  type Running,
+} from '../tensor/counting.ts';
+import { engine, type RestoreHost } from '../tensor/engine.ts';
 import { isTensor, listOf, notTensor, readyToCopy, tensorOn } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { StepCount } from './step-count.ts';
 
 /** Hyperparameters of an optimizer: numbers and switches, changed at will between steps. */
 export type Hyperparameters = Record<string, number | boolean>;
@@ -92,6 +100,10 @@ export abstract class Optimizer<H extends Hyperparameters> {
   protected readonly steps = new Map<Tensor, number>();
   /** True where the step in the making is to change nothing; null: it is made in any case. */
   #skips: Tensor | null = null;
+  /** The parameter that is updated, and the number of its step. */
+  #updated: { readonly param: Tensor; readonly step: number } | null = null;
+  /** What programs in the making count themselves. */
+  readonly #counts = new WeakMap<Counting, StepCount>();
   /** The float32 copy that a parameter of half precision is trained as: it takes its place here. */
   readonly #masters = new Map<Tensor, { readonly copy: Tensor; seen: Node }>();
 
@@ -183,6 +195,43 @@ export abstract class Optimizer<H extends Hyperparameters> {
   }
 
   /**
+   * A number that follows from the count of this parameter's steps, as a slot of the plan. A program that
+   * will run without this host (`dump`) computes it from a count of its own; whatever else `formula` reads
+   * is a constant there.
+   */
+  protected counted(like: Tensor, formula: Formula, running?: Running): Tensor {
+    if (this.#updated === null) throw internalError('a count outside of an update');
+    const { param, step } = this.#updated;
+    const program = counting.current;
+    if (program !== null)
+      return this.#countIn(program).value(param, step, like.dtype, formula, running);
+    return slot(formula(hostMath, step, running?.at(step) ?? step), like);
+  }
+
+  #countIn(program: Counting): StepCount {
+    let count = this.#counts.get(program);
+    if (count === undefined) {
+      count = new StepCount(program);
+      this.#counts.set(program, count);
+    }
+    return count;
+  }
+
+  /** Takes down what a step changes on the host; the result puts it back. */
+  #snapshot(): RestoreHost {
+    const steps = new Map(this.steps);
+    const unseen = [...this.#masters].filter(([param, { seen }]) => seen !== param.node);
+    return (counts) => {
+      if (counts === 'back') {
+        this.steps.clear();
+        for (const [param, step] of steps) this.steps.set(param, step);
+      }
+      for (const [param, master] of this.#masters) master.seen = param.node;
+      for (const [param, { copy, seen }] of unseen) this.#masters.set(param, { copy, seen });
+    };
+  }
+
+  /**
    * Updates every parameter that has a gradient, and computes everything that is pending: the
    * forward and backward pass, the updates, and results that nothing has used yet. With `skipIf`, a
    * tensor of one element, nothing changes if that is not 0, which is found out as part of the plan
@@ -193,6 +242,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
     return engine().act({
       name: `${this.constructor.name}.step`,
       inputs: skipIf === undefined ? [] : [skipIf],
+      snapshot: () => this.#snapshot(),
       run: ([condition]) => this.#step(condition),
     });
   }
@@ -208,11 +258,14 @@ export abstract class Optimizer<H extends Hyperparameters> {
           if (param.grad === null) continue;
           const step = (this.steps.get(param) ?? 0) + 1;
           this.steps.set(param, step);
+          this.#updated = { param, step };
           this.#updateOne(param, param.grad, group, step);
         }
       }
     });
+    this.#updated = null;
     this.#skips = null;
+    if (counting.current !== null) this.#counts.get(counting.current)?.end();
     if (skipIf !== undefined) engine().keep(skipIf.node);
     engine().step();
     for (const [param, master] of this.#masters) master.seen = param.node;

@@ -49,18 +49,16 @@ export class SGD extends Optimizer<SGDOptions> {
     }
   }
 
-  protected update(
-    param: Tensor,
-    grad: Tensor,
-    group: ParameterGroup<SGDOptions>,
-    step: number,
-  ): void {
+  protected update(param: Tensor, grad: Tensor, group: ParameterGroup<SGDOptions>): void {
     const { lr, momentum, dampening, nesterov } = group;
     let direction = this.direction(param, grad, group);
     if (momentum !== 0) {
       const buffer = this.stateOf(param, 'momentumBuffer');
       // PyTorch starts the buffer with the first gradient itself: no dampening at step 1.
-      const share = slot(step === 1 ? 1 : 1 - dampening, param);
+      const share =
+        dampening === 0
+          ? slot(1, param)
+          : this.counted(param, (math, step) => math.ifGreater(step, 1, 1 - dampening, 1));
       const velocity = buffer.mul(slot(momentum, param)).add(direction.mul(share));
       direction = nesterov ? direction.add(velocity.mul(slot(momentum, param))) : velocity;
       this.setState(buffer, velocity);

@@ -16,16 +16,16 @@ import {
   type PortRecord,
   type ScalarRecord,
 } from '../lite/header.ts';
-import { engine } from '../tensor/engine.ts';
 import { isTensor, standIn, tensorOn } from '../tensor/handle.ts';
+import { hostValueOf } from '../tensor/host-value.ts';
 import { type Draw, drawOf } from '../tensor/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { WeightNames } from '../transform/dumping.ts';
 import type { Assignment } from '../transform/entry.ts';
 import { guardsOf as watchedOf } from '../transform/promises.ts';
-import { evaluator } from '../transform/install.ts';
-import { checkTensorTree, flattenTree, isBranch, mapTree, treeLeaves } from '../transform/tree.ts';
-import { userLine } from '../transform/user-line.ts';
+import { flattenTree, isBranch, mapTree, treeLeaves } from '../transform/tree.ts';
+import { type Recorded, recorded } from './recording.ts';
+import { checkSame } from './stale.ts';
 
 export interface CaptureOptions {
   /** For messages and the file. */
@@ -48,70 +48,35 @@ export interface Capture {
   readonly guards: readonly GuardRecord[];
   /** The weights, by the names that `leaves` give them. */
   readonly weights: ReadonlyMap<string, Tensor>;
-}
-
-/** Refuses what needs values, and tells what is made. */
-function refusal(name: string, created: (node: Node) => void) {
-  return {
-    created,
-    reading: (): void => {
-      const line = userLine();
-      throw new TraceError(
-        `${name} reads a value while it is recorded${line === '' ? '' : ` (at ${line})`}`,
-        { op: 'dump', hint: 'return the tensor and read it outside' },
-      );
-    },
-    // Updates are part of the program; they are not made.
-    stepping: (): boolean => true,
-  };
-}
-
-/** Runs the function on stand-ins, and gives back its results and what it assigns to. */
-function record(
-  fn: (...args: readonly unknown[]) => unknown,
-  args: readonly unknown[],
-  name: string,
-): { readonly result: unknown; readonly made: readonly Assignment[] } {
-  const { observers } = evaluator();
-  const before = new Set(evaluator().pendingAssignments());
-  const created: Node[] = [];
-  const observer = refusal(name, (node) => created.push(node));
-  observers.push(observer);
-  let result: unknown;
-  try {
-    result = fn(...args);
-  } finally {
-    observers.splice(observers.indexOf(observer), 1);
-    // It was made of stand-ins: a step must not compute it, which need not even end.
-    for (const node of created) node.consumed = true;
-  }
-  checkTensorTree(name, result);
-  const made = evaluator()
-    .pendingAssignments()
-    .filter((assignment) => !before.has(assignment));
-  return { result, made };
+  /** What a call of the function itself changes. */
+  readonly states: readonly Tensor[];
 }
 
 /**
- * Takes down `fn` for arguments like `args`; numbers and everything else but tensors are part of it.
+ * Takes down `fn` for arguments like `args`; numbers and everything else but tensors are part of it. On the
+ * host everything stays as it is: nothing is computed, assigned or counted.
  *
- * @throws TraceError if it reads a value; ArgumentError if names do not fit.
+ * @throws TraceError if it reads a value, or does what only the host can do; ArgumentError if names do not
+ *   fit.
  */
 export function capture(
   fn: (...args: readonly unknown[]) => unknown,
   args: readonly unknown[],
   options: CaptureOptions,
 ): Capture {
-  const { name } = options;
-  // Nothing may be pending: what the function assigns to must be told from what stood before.
-  engine().step();
   const onStandIns = mapTree(args, ({ shape, dtype }) => standIn(shape, dtype)) as typeof args;
   const given = flattenTree(onStandIns, { numbers: false }).tensors;
-  const { result, made } = record(fn, onStandIns, name);
+  const once = () =>
+    recorded(options.name, fn, onStandIns, (built) => describe(options, args, given, built));
+  const { value, restore } = once();
   try {
-    return describe(options, args, given, result, made);
+    // What the host would do differently next time would be stale in a file.
+    const next = once();
+    next.restore();
+    checkSame(options.name, value, next.value);
+    return value;
   } finally {
-    for (const { holder, storage } of made) engine().replaced(holder, storage);
+    restore();
   }
 }
 
@@ -119,8 +84,7 @@ function describe(
   options: CaptureOptions,
   args: readonly unknown[],
   given: readonly Tensor[],
-  result: unknown,
-  made: readonly Assignment[],
+  { result, made, counted }: Recorded,
 ): Capture {
   const results = treeLeaves(options.name, 'output', result);
   const wanted = [...results.map(({ tensor }) => tensor.node), ...made.map(({ node }) => node)];
@@ -130,6 +94,7 @@ function describe(
   const draws: Draw[] = [];
   const scalars = recorded.scalars.map((node): ScalarRecord => {
     const random = drawOf(node);
+    if (hostValueOf(node) !== null) throw keptOnHost(options.name);
     if (random === null) return { kind: 'number', value: node.value };
     if (!draws.includes(random.draw)) draws.push(random.draw);
     return { kind: 'random', draw: draws.indexOf(random.draw), word: random.word };
@@ -137,7 +102,7 @@ function describe(
   rewind(recorded.scalars);
   const updates = new Map(made.map(({ storage }, i) => [storage, results.length + i]));
   const weights = new Map<string, Tensor>();
-  const nameOf = namer(options.module, made, weights);
+  const nameOf = namer(options.module, made, counted, weights);
   const leaves = recorded.leaves.map((leaf): LeafRecord => {
     const input = given.findIndex(({ node }) => node.storage === leaf.storage);
     if (input >= 0) return { kind: 'input', input };
@@ -159,7 +124,17 @@ function describe(
     draws: draws.map(({ count }) => count),
     guards,
     weights,
+    states: made.flatMap(({ holder }) => {
+      return isTensor(holder) && !given.includes(holder) && !counted.has(holder) ? [holder] : [];
+    }),
   };
+}
+
+function keptOnHost(name: string): TraceError {
+  return new TraceError(`${name} uses a number that something keeps on the host, like a scale`, {
+    op: 'dump',
+    hint: 'a program has tensors: leave scalers of losses out of it',
+  });
 }
 
 /** What is assigned must be read as well: otherwise there is no weight that it could become. */
@@ -226,28 +201,44 @@ function rewind(scalars: readonly Node[]): void {
 function namer(
   module: WeightNames | undefined,
   made: readonly Assignment[],
+  counted: ReadonlyMap<Tensor, string>,
   weights: Map<string, Tensor>,
 ): (leaf: Node) => string {
   // What was assigned to has its new value now, which is not stored yet.
   const assigned = new Map(made.map(({ node, storage }) => [node, storage]));
   const known = new Map<unknown, string>();
+  const taken = new Set<string>();
+  const give = ({ node }: Tensor, name: string): void => {
+    const storage = node.storage ?? assigned.get(node);
+    taken.add(name);
+    if (storage !== undefined) known.set(storage, name);
+  };
   if (module !== undefined) {
-    for (const [name, { node }] of [...module.namedParameters(), ...module.namedBuffers()]) {
-      const storage = node.storage ?? assigned.get(node);
-      if (storage !== undefined) known.set(storage, name);
-    }
+    for (const [name, tensor] of module.namedParameters()) give(tensor, name);
+    for (const [name, tensor] of module.namedBuffers()) give(tensor, name);
+  }
+  for (const [tensor, name] of counted) {
+    give(tensor, taken.has(name) ? numbered(name, taken, 2) : name);
   }
   const used = new Set<unknown>();
   return (leaf) => {
     let name = known.get(leaf.storage);
     if (name === undefined) {
-      name = `weight${used.size}`;
+      name = numbered('weight', taken, used.size);
+      taken.add(name);
       known.set(leaf.storage, name);
     }
     used.add(leaf.storage);
     weights.set(name, tensorOn(leaf));
     return name;
   };
+}
+
+/** A name that nobody has: with the first such number from `first` on. */
+function numbered(name: string, taken: ReadonlySet<string>, first: number): string {
+  let number = first;
+  while (taken.has(`${name}${number}`)) number++;
+  return `${name}${number}`;
 }
 
 // ---- names ------------------------------------------------------------------------------------

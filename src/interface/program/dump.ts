@@ -21,6 +21,7 @@ import {
   formatHeader,
   HEADER_KEY,
   type ModelHeader,
+  type PortRecord,
   RESERVED_PREFIX,
   type StoredRecord,
   type TestRecord,
@@ -31,6 +32,7 @@ import { evaluate } from '../transform/controls.ts';
 import { settings } from '../transform/settings.ts';
 import { flattenTree, treeLeaves } from '../transform/tree.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
+import { unchanged } from './host-watch.ts';
 import {
   captureAtAllSizes,
   ProgramInputs,
@@ -158,55 +160,71 @@ function storePrograms(
   });
 }
 
-/** Runs the function on each test case, as it is compiled and without optimisation. */
+/** Runs the function on the test cases, one after the other, as it is compiled and without optimisation. */
 async function writeTests(
-  { fn, captured: { inputs, outputs }, testCases, sizesOf }: Recorded,
+  { fn, captured, testCases, sizesOf }: Recorded,
   { tolerance = TOLERANCE }: Pick<DumpOptions, 'tolerance'>,
   tensors: PendingTensor[],
 ): Promise<{ tests: TestRecord[]; difference: number | null }> {
-  const tests: TestRecord[] = [];
-  let difference: number | null = null;
-  for (const [i, args] of testCases.entries()) {
-    const given = flattenTree(args, { numbers: false }).tensors;
-    const sizes = sizesOf(args, given);
-    const fits =
-      given.length === inputs.length &&
-      given.every(({ dtype, shape }, k) => {
-        const port = inputs[k];
-        return dtype === port?.dtype && String(shape) === String(shapeAt(port?.shape ?? [], sizes));
-      });
-    if (!fits) {
-      const list = given.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
-      throw new ArgumentError(
-        `test case ${i} is of ${list || 'no tensors'}, not of the inputs' form`,
-        { op: 'dump' },
-      );
-    }
-    const results = await valuesOf(fn, args);
-    const plain = await withoutPasses(() => valuesOf(fn, args));
-    results.forEach((values, k) => {
-      difference = Math.max(difference ?? 0, differenceOf(values, plain[k] as TypedArray));
+  const { inputs, outputs, states } = captured;
+  const given = testCases.map((args) => flattenTree(args, { numbers: false }).tensors);
+  const sizes = testCases.map((args, i) => sizesOf(args, given[i] as readonly Tensor[]));
+  given.forEach((list, i) => checkCase(i, list, inputs, sizes[i] as Sizes));
+  // Both begin with the state that the file begins with, and leave it as it is.
+  const runAll = (): Promise<TypedArray[][]> =>
+    unchanged(testCases.length === 0 ? [] : states, async (call) => {
+      const all: TypedArray[][] = [];
+      for (const args of testCases) all.push(await valuesOf(() => call(() => fn(...args))));
+      return all;
     });
-    const nameOf = (kind: string, name: string): string =>
-      `${RESERVED_PREFIX}test.${i}.${kind}.${name}`;
+  const results = await runAll();
+  const plain = (await withoutPasses(runAll)).flat();
+  let difference: number | null = null;
+  results.flat().forEach((values, k) => {
+    difference = Math.max(difference ?? 0, differenceOf(values, plain[k] as TypedArray));
+  });
+  const tests: TestRecord[] = [];
+  for (const i of testCases.keys()) {
+    const at = sizes[i] as Sizes;
+    const write = (kind: string, { name, shape, dtype }: PortRecord, data: TypedArray): string => {
+      const tensor = `${RESERVED_PREFIX}test.${i}.${kind}.${name}`;
+      tensors.push(pendingTensor(tensor, { data, shape: shapeAt(shape, at), dtype }));
+      return tensor;
+    };
     const record = { inputs: [] as string[], outputs: [] as string[] };
-    for (const [k, port] of [...inputs, ...outputs].entries()) {
-      const { name, dtype } = port;
-      const isInput = k < inputs.length;
-      const tensor = nameOf(isInput ? 'input' : 'output', name);
-      const data = isInput
-        ? await (given[k] as Tensor).data()
-        : (results[k - inputs.length] as TypedArray);
-      tensors.push(pendingTensor(tensor, { data, shape: shapeAt(port.shape, sizes), dtype }));
-      (isInput ? record.inputs : record.outputs).push(tensor);
+    for (const [k, tensor] of (given[i] ?? []).entries()) {
+      record.inputs.push(write('input', inputs[k] as PortRecord, await tensor.data()));
     }
-    tests.push({ ...record, sizes, tolerance });
+    for (const [k, port] of outputs.entries()) {
+      record.outputs.push(write('output', port, results[i]?.[k] as TypedArray));
+    }
+    tests.push({ ...record, sizes: at, tolerance });
   }
   return { tests, difference };
 }
 
-async function valuesOf(fn: Fn, args: readonly unknown[]): Promise<TypedArray[]> {
-  const results = treeLeaves('dump', 'output', fn(...args)).map(({ tensor }) => tensor);
+/** Throws ArgumentError for a test case of another form than the inputs. */
+function checkCase(
+  i: number,
+  given: readonly Tensor[],
+  inputs: readonly PortRecord[],
+  sizes: Sizes,
+): void {
+  const fits =
+    given.length === inputs.length &&
+    given.every(({ dtype, shape }, k) => {
+      const port = inputs[k];
+      return dtype === port?.dtype && String(shape) === String(shapeAt(port?.shape ?? [], sizes));
+    });
+  if (fits) return;
+  const list = given.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
+  throw new ArgumentError(`test case ${i} is of ${list || 'no tensors'}, not of the inputs' form`, {
+    op: 'dump',
+  });
+}
+
+async function valuesOf(call: () => unknown): Promise<TypedArray[]> {
+  const results = treeLeaves('dump', 'output', call()).map(({ tensor }) => tensor);
   evaluate(...results);
   return Promise.all(results.map((result) => result.data()));
 }

@@ -32,9 +32,16 @@ export interface ExportableOptions {
   readonly name?: string;
   /**
    * Numbers in the program that become inputs: `{ learningRate: 0.1 }` makes an input of every float32
-   * number that is 0.1.
+   * number that is 0.1, or, if there is none, of every float64 one.
    */
   readonly numbers?: Readonly<Record<string, number>>;
+}
+
+/** Numbers of the program that are one input. */
+interface NumberInput {
+  readonly name: string;
+  readonly dtype: 'float32' | 'float64';
+  readonly slots: readonly number[];
 }
 
 /** Bytes of a tensor, with its form. */
@@ -47,7 +54,7 @@ export class ExportableProgram {
   readonly #sizes: Sizes;
   readonly #graph: GraphRecord;
   readonly #tests: readonly (readonly Uint8Array[])[];
-  readonly #numbers: readonly { readonly name: string; readonly slots: readonly number[] }[];
+  readonly #numbers: readonly NumberInput[];
   /** Limits of inputs, which replace the guards of these numbers. */
   readonly #limits = new Map<number, ExportedLimits>();
   readonly #ahead = new Set<number>();
@@ -108,15 +115,18 @@ export class ExportableProgram {
     return this.header.leaves.some(isState);
   }
 
-  #numberInput(name: string, value: number) {
+  #numberInput(name: string, value: number): NumberInput {
     const nodes = this.#graph.nodes.filter(({ op }) => op === 'scalar');
-    const slots = this.header.scalars.flatMap((scalar, slot) =>
-      scalar.kind === 'number' && scalar.value === value && nodes[slot]?.dtype === 'float32'
-        ? [slot]
-        : [],
-    );
-    if (slots.length > 0) return { name, slots };
-    throw new ArgumentError(`no float32 number of ${this.name} is ${value} (for '${name}')`, {
+    // Rates that are divided by a correction are float64.
+    for (const dtype of ['float32', 'float64'] as const) {
+      const slots = this.header.scalars.flatMap((scalar, slot) =>
+        scalar.kind === 'number' && scalar.value === value && nodes[slot]?.dtype === dtype
+          ? [slot]
+          : [],
+      );
+      if (slots.length > 0) return { name, dtype, slots };
+    }
+    throw new ArgumentError(`no float number of ${this.name} is ${value} (for '${name}')`, {
       op: 'export',
     });
   }
@@ -230,7 +240,7 @@ export class ExportableProgram {
   }
 
   #numberInputs(): ExportedInput[] {
-    return this.#numbers.map(({ name, slots }) => ({ name, slots, dtype: 'float32', shape: [] }));
+    return this.#numbers.map((each) => ({ ...each, shape: [] }));
   }
 
   /**
@@ -245,8 +255,9 @@ export class ExportableProgram {
     for (const { binding, bytes } of request.weights) {
       if (binding !== undefined) state.set(binding, bytes);
     }
-    const numbers = this.#numbers.map(({ slots }) => {
-      return Float32Array.of(request.scalars[slots[0] as number] as number);
+    const numbers = this.#numbers.map(({ slots, dtype }) => {
+      const value = request.scalars[slots[0] as number] as number;
+      return dtype === 'float64' ? Float64Array.of(value) : Float32Array.of(value);
     });
     let block = 0;
     const cases: ExportedCase[] = [];

@@ -247,9 +247,13 @@ export function captureAtAllSizes(
   try {
     const unified = unify(
       names,
-      captures.map(({ weights: _weights, ...value }, i) => ({ sizes: samples[i] as Sizes, value })),
+      captures.map(({ weights: _weights, states: _states, ...value }, i) => ({
+        sizes: samples[i] as Sizes,
+        value,
+      })),
     );
-    return { ...(unified as Omit<SizedCapture, 'weights'>), weights: base.weights };
+    const { weights, states } = base;
+    return { ...(unified as Omit<SizedCapture, 'weights' | 'states'>), weights, states };
   } catch (error) {
     if (!(error instanceof SizeConflict)) throw error;
     const where = describe(base, error.path);

@@ -16,6 +16,9 @@ export interface AssignOptions {
   readonly inPlace?: boolean;
 }
 
+/** Puts back what an action has changed on the host; its counts only if they are not to `stay`. */
+export type RestoreHost = (counts: 'back' | 'stay') => void;
+
 /** Something on the host that tensors do not show: a count of steps, a rate, a place in a stream. */
 export interface HostAction<T> {
   /** For messages. */
@@ -26,6 +29,11 @@ export interface HostAction<T> {
   readonly once?: boolean;
   /** It may use nothing else of the function around it. */
   readonly strict?: boolean;
+  /**
+   * Takes down what it changes on the host. Present if a program that runs without this host can do the
+   * action itself: what it counts, it counts in tensors (counting.ts).
+   */
+  snapshot?(): RestoreHost;
   /** Does it, on such tensors. */
   run(inputs: readonly Tensor[]): T;
 }

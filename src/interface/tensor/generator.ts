@@ -1,6 +1,6 @@
 // Generators of random numbers: a seed and how many Philox blocks were drawn from it.
 import { ArgumentError } from '../../base/errors.ts';
-import { philoxBits, uniformFromBits } from '../../base/philox.ts';
+import { blocksFor, philoxBits, uniformFromBits } from '../../base/philox.ts';
 import { act } from './engine.ts';
 
 /** What a checkpoint saves of a generator. */
@@ -44,7 +44,7 @@ export class Generator {
   /** Takes `count` 32-bit words from the stream: returns the number of their first block. */
   reserve(count: number): number {
     const first = this.#offset;
-    this.#offset += Math.ceil(count / 4);
+    this.#offset += blocksFor(count);
     return first;
   }
 

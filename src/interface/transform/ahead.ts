@@ -1,9 +1,9 @@
 // What a plan has computed ahead of its runs (`CompiledProgram.prepared`): the memory that keeps it, and
 // of which values it is, so that it is computed again when one of them has changed.
-import type { Prepared } from '../../compile/memory/prepared.ts';
 import type { CompiledProgram } from '../../compile/program.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Device, DeviceBuffer, Executable } from '../../runtime/device.ts';
+import type { PreparedPlan } from '../../runtime/plan.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { settings } from './settings.ts';
 
@@ -12,7 +12,7 @@ const keepers = new Set<Ahead>();
 let keptBytes = 0;
 
 export class Ahead {
-  readonly #prepared: Prepared;
+  readonly #prepared: PreparedPlan;
   readonly #device: Device;
   readonly #executable: Executable;
   /** Empty where it has given way to others. */
@@ -26,7 +26,7 @@ export class Ahead {
   readonly #numbers: Float64Array;
   #ran = false;
 
-  private constructor(prepared: Prepared, device: Device) {
+  private constructor(prepared: PreparedPlan, device: Device) {
     const { plan, kept, scalars } = prepared;
     this.#numbers = new Float64Array(scalars.length);
     this.#prepared = prepared;

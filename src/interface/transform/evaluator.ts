@@ -86,6 +86,12 @@ export class Evaluator implements Engine {
     if (node.storage === null) this.#keep.push(node);
   }
 
+  /** Nodes from number `id` on are computed only if somebody asks for them. */
+  forget(id: number): void {
+    for (const node of this.#pending) if (node.id >= id) node.consumed = true;
+    this.#keep = this.#keep.filter((node) => node.id < id);
+  }
+
   act<T>(action: HostAction<T>): T {
     return unseen(this.observers, action, 'acting');
   }

@@ -2,6 +2,7 @@
 // read on the way, values that plans learned to keep. What was given up is computed again from its graph.
 // Which one to give up is the rule of Kirisame et al. 2020, "Dynamic Tensor Rematerialization": the least
 // cost of computing it again, with what was given up around it, per byte and time since its last use.
+import { nanosecondsOf } from '../../compile/lower/cost.ts';
 import type { CompiledProgram } from '../../compile/program.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Storage } from '../../runtime/storage.ts';
@@ -29,6 +30,9 @@ interface Held {
   /** While it is given up. */
   component: Component | null;
 }
+
+/** Of a usual core: what is given up must not depend on the device. */
+const FLOPS_PER_NANOSECOND = 32;
 
 /** Values of fewer bytes are not worth a thought. */
 const SMALL_BYTES = 64;
@@ -78,10 +82,7 @@ export class HeldValues {
   #costOf(compiled: Kernels): number {
     let cost = this.#costs.get(compiled);
     if (cost === undefined) {
-      cost = 0;
-      for (const { flops, bytesRead, bytesWritten } of compiled.kernels) {
-        cost += 1500 + flops / 32 + (bytesRead + bytesWritten) / 12;
-      }
+      cost = nanosecondsOf(compiled.kernels, FLOPS_PER_NANOSECOND);
       this.#costs.set(compiled, cost);
     }
     return cost;
@@ -166,7 +167,7 @@ export class HeldValues {
     if (node === undefined || stays.has(node) || this.#pinned.has(node)) return false;
     const storage = node.storage as Storage | null;
     // Others may read the same memory: a detached alias, a recorded graph.
-    return storage !== null && storage.aliased !== true && node.inputs.length > 0;
+    return storage !== null && !storage.aliased && node.inputs.length > 0;
   }
 
   #evict(held: Held): void {

@@ -20,8 +20,11 @@ export interface EvaluationObserver {
   stepping?(): boolean;
   /** A plan has run. */
   ran?(entry: Entry, device: Device): void;
-  /** An action on the host begins, which this observer does not see; the function is called at its end. */
-  acting?(action: HostAction<unknown>): (result: unknown) => void;
+  /**
+   * An action on the host begins, which this observer does not see; the function is called at its end.
+   * Undefined: it sees the action.
+   */
+  acting?(action: HostAction<unknown>): ((result: unknown) => void) | undefined;
   /** As `acting`, for what is no part of the program. */
   leaving?(action: HostAction<unknown>): (result: unknown) => void;
 }

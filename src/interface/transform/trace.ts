@@ -20,8 +20,8 @@ import { Recent } from './tracing/recent.ts';
 import { type RecordedCall, recordCall, type Replay } from './tracing/replay.ts';
 import { signatureOf } from './tracing/signature.ts';
 import { observed } from './tracing/tape.ts';
-import { type Program, Refusal, Watch } from './tracing/watch.ts';
-import { fillTree, flattenTree, treeWithHoles } from './tree.ts';
+import { Postponed, type Program, Refusal, Watch } from './tracing/watch.ts';
+import { fillTree, tensorsOf, treeWithHoles } from './tree.ts';
 
 export interface TraceOptions {
   /** Compute nothing before the function returns, and refuse reads inside it. Default false. */
@@ -157,7 +157,7 @@ class TracedFunction<A extends readonly unknown[], R> {
       const result = this.#call(args, enabled);
       // What is computed after it returned would not know of the budget. A trace around it decides.
       if (evaluator().observers.length === 0) {
-        engine().evaluate(flattenTree(result, { numbers: false }).tensors.map(({ node }) => node));
+        engine().evaluate(tensorsOf(result).map(({ node }) => node));
       }
       return result;
     });
@@ -213,7 +213,7 @@ class TracedFunction<A extends readonly unknown[], R> {
     });
     if (watch.fresh !== null) this.#learn(signature, sizes, watch, family);
     for (const [entry, device] of watch.plans) this.plans.ran(entry, device);
-    this.plans.follow(flattenTree(result, { numbers: false }).tensors);
+    this.plans.follow(tensorsOf(result));
     return result;
   }
 
@@ -288,7 +288,7 @@ class TracedFunction<A extends readonly unknown[], R> {
     const result = observed(this.plans, () =>
       known === null ? this.#record(args, form, families, family) : known.run(form.tensors),
     ) as R;
-    this.plans.follow(flattenTree(result, { numbers: false }).tensors);
+    this.plans.follow(tensorsOf(result));
     return result;
   }
 
@@ -350,16 +350,6 @@ function isPure({ recorded }: Replay): boolean {
 
 /** Programs for one form of the arguments, by which gradients there are. */
 const MAX_VARIANTS = 4;
-
-/** Puts off steps while a symbolic function is recorded. */
-class Postponed implements EvaluationObserver {
-  stepWanted = false;
-
-  stepping(): boolean {
-    this.stepWanted = true;
-    return true;
-  }
-}
 
 function checkOptions(options: TraceOptions): void {
   checkKeys('trace', options, OPTIONS);
@@ -480,7 +470,7 @@ export function excludeFromTrace<A extends readonly unknown[], R>(
   ...args: A
 ): R {
   checkFunction('excludeFromTrace', fn);
-  const { tensors } = flattenTree(args, { numbers: false });
+  const tensors = tensorsOf(args);
   const template = treeWithHoles(args);
   return evaluator().outside({
     name: fn.name === '' ? 'an excluded function' : fn.name,

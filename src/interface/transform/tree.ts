@@ -22,6 +22,33 @@ export interface SignatureOptions {
   readonly shape?: (tensor: Tensor, index: number) => string;
 }
 
+/**
+ * The tensors of a tree, in the order of `mapTree`.
+ *
+ * @throws ArgumentError for a tree that contains itself.
+ */
+export function tensorsOf(value: unknown): Tensor[] {
+  const tensors: Tensor[] = [];
+  const open = new Set<object>();
+  const visit = (item: unknown): void => {
+    if (isTensor(item)) tensors.push(item);
+    else if (isBranch(item)) within(open, item, () => Object.values(item).forEach(visit));
+  };
+  visit(value);
+  return tensors;
+}
+
+/** What `body` gives, if it is not called for the same branch already. */
+function within<T>(open: Set<object>, branch: Branch, body: () => T): T {
+  if (open.has(branch)) {
+    throw new ArgumentError('an argument or result contains itself', { op: 'trace' });
+  }
+  open.add(branch);
+  const result = body();
+  open.delete(branch);
+  return result;
+}
+
 /** Tensors of a tree in order, and a text that two trees share if only their tensors' values differ. */
 export function flattenTree(
   value: unknown,
@@ -41,17 +68,13 @@ export function flattenTree(
   const visit = (item: unknown): string => {
     if (isTensor(item)) return describeTensor(item);
     if (!isBranch(item)) return leafText(item, numbers);
-    if (open.has(item)) {
-      throw new ArgumentError('an argument or result contains itself', { op: 'trace' });
-    }
-    open.add(item);
-    const text = Array.isArray(item)
-      ? `(${item.map(visit).join(';')})`
-      : `{${Object.entries(item)
-          .map(([name, child]) => `${JSON.stringify(name)}:${visit(child)}`)
-          .join(';')}}`;
-    open.delete(item);
-    return text;
+    return within(open, item, () => {
+      if (Array.isArray(item)) return `(${item.map(visit).join(';')})`;
+      const fields = Object.entries(item).map(
+        ([name, child]) => `${JSON.stringify(name)}:${visit(child)}`,
+      );
+      return `{${fields.join(';')}}`;
+    });
   };
   return { tensors, signature: visit(value) };
 }
@@ -95,14 +118,17 @@ export function treeLeaves(op: string, name: string, value: unknown): TreeLeaf[]
 const identities = new WeakMap<object, number>();
 let nextIdentity = 1;
 
-/** Other objects (modules, functions) are told apart by identity. */
-function describe(value: unknown): string {
-  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) {
-    return String(value);
-  }
+/** A number that no other object has. */
+export function identityOf(value: object): number {
   const known = identities.get(value) ?? nextIdentity++;
   identities.set(value, known);
-  return String(known);
+  return known;
+}
+
+/** Other objects (modules, functions) are told apart by identity. */
+function describe(value: unknown): string {
+  const isObject = (typeof value === 'object' && value !== null) || typeof value === 'function';
+  return String(isObject ? identityOf(value) : value);
 }
 
 /** The same tree with other things in place of tensors, in the order of `flattenTree`. */
@@ -170,11 +196,5 @@ export function treeWithHoles(value: unknown): unknown {
 
 /** The tree with tensors in its holes. */
 export function fillTree(template: unknown, fill: (index: number) => unknown): unknown {
-  const visit = (item: unknown): unknown => {
-    if (item instanceof Hole) return fill(item.index);
-    if (Array.isArray(item)) return item.map(visit);
-    if (!isBranch(item)) return item;
-    return Object.fromEntries(Object.entries(item).map(([name, child]) => [name, visit(child)]));
-  };
-  return visit(template);
+  return mapLeaves(template, (leaf) => (leaf instanceof Hole ? fill(leaf.index) : leaf));
 }

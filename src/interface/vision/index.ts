@@ -1,4 +1,5 @@
 // Image models. Parameters and buffers have torchvision's names and shapes: state dicts exchange.
+export * from './augment/index.ts';
 export type { ClassifierOptions } from './blocks.ts';
 export * from './efficientnet.ts';
 export * from './mobilenet-v2.ts';

@@ -1,7 +1,15 @@
 // Prints kernels as C; vectors in the extensions of gcc and clang.
 import { byteSize } from '../../base/dtype.ts';
 import { CompileError, internalError } from '../../base/errors.ts';
-import type { Binary, Buffer, Expression, Unary, ValueType, Variable } from '../expression.ts';
+import {
+  isFloatType,
+  type Binary,
+  type Buffer,
+  type Expression,
+  type Unary,
+  type ValueType,
+  type Variable,
+} from '../expression.ts';
 import type { For, Kernel, Statement, Store } from '../kernel.ts';
 import { forEachExpression } from '../walk.ts';
 import type { CDialect } from './dialect.ts';
@@ -282,7 +290,7 @@ export class KernelRenderer {
     };
     switch (op) {
       case 'neg':
-        if (this.#fused && (type === 'f32' || type === 'f64')) {
+        if (this.#fused && isFloatType(type)) {
           return `${this.#helpers.flipSign(type, lanes)}(${this.#text(operand)})`;
         }
         if (this.#mayOverflow(e)) {
@@ -315,7 +323,7 @@ export class KernelRenderer {
   #binary(e: Binary): string {
     const { op, left, right } = e;
     const type = left.type;
-    const float = type === 'f32' || type === 'f64';
+    const float = isFloatType(type);
     const infix = INFIX[op];
     if (this.#fused && op === 'sub' && left.kind === 'constant' && Object.is(left.value, -0)) {
       if (float) return `${this.#helpers.flipSign(type, e.lanes)}(${this.#text(right)})`;
@@ -359,7 +367,7 @@ export class KernelRenderer {
       }
       case 'min':
       case 'max':
-        return type === 'f32' || type === 'f64'
+        return isFloatType(type)
           ? this.#extremum(e, op, type)
           : this.#call(
               `${op}_${type}`,
@@ -444,8 +452,8 @@ export class KernelRenderer {
     if (to === 'bool') return call((a) => `(${a} != 0)`);
     if (from === 'bool') return call((a) => `(${a} != 0)`);
     const target = this.#dialect.register[to];
-    const float = from === 'f32' || from === 'f64';
-    if (!float || to === 'f32' || to === 'f64') return call((a) => `(${target})${a}`);
+    const float = isFloatType(from);
+    if (!float || isFloatType(to)) return call((a) => `(${target})${a}`);
     if (to === 'u32') {
       return call((a) => `(${a} > 0 ? ${a} >= 4294967296.0 ? 4294967295u : (${target})${a} : 0u)`);
     }
@@ -468,7 +476,6 @@ export class KernelRenderer {
   }
 }
 
-/** Whether a variable is an index: it cannot wrap, and as a long it needs no extension in addresses. */
 /** What `lanes` chooses of one or two vectors as long as its own: numbers of low's lanes, then high's. */
 function laneChoice(
   operands: readonly Expression[],
@@ -489,6 +496,7 @@ function laneChoice(
   return { low, high, lanes };
 }
 
+/** Whether a variable is an index: it cannot wrap, and as a long it needs no extension in addresses. */
 function isIndex({ type, lanes, min, max }: Expression): boolean {
   return type === 'i32' && lanes === 1 && min >= -(2 ** 31) && max < 2 ** 31;
 }
@@ -503,7 +511,7 @@ function isPositive(divisor: Expression): boolean {
 }
 
 function floatOf(type: ValueType): 'f32' | 'f64' {
-  if (type === 'f32' || type === 'f64') return type;
+  if (isFloatType(type)) return type;
   throw internalError(`a function of ${type} in C`);
 }
 

@@ -1,6 +1,6 @@
 // Attention in blocks, which exists for memory's sake, as the plain graph that it stands for: a function
 // makes one or the other by the number of queries, and a file is to have the same at all sizes.
-import type { Shape } from '../../../base/shape.ts';
+import { sameShape, type Shape } from '../../../base/shape.ts';
 import { Node } from '../../../graph/node.ts';
 import { type Attrs, withoutTracking } from '../../../graph/op.ts';
 import * as ops from '../../../graph/ops/index.ts';
@@ -29,7 +29,14 @@ function isOp(node: Node, name: string): boolean {
 
 /** Scores plus a mask; one that was made of a bool chooses, as it was meant. */
 function masked(scores: Node, given: Node): Node {
-  const mask = isOp(given, 'expand') ? (operands(given)[0] as Node) : given;
+  let mask = given;
+  if (isOp(mask, 'expand')) mask = operands(mask)[0] as Node;
+  if (isOp(mask, 'reshape')) {
+    // Axes of size 1 in front, which broadcasting adds anyway.
+    const [inner] = operands(mask) as [Node];
+    const more = mask.shape.length - inner.shape.length;
+    if (more >= 0 && sameShape(mask.shape.slice(more), inner.shape)) mask = inner;
+  }
   const [condition, seen, hidden] = operands(mask);
   const isChoice =
     isOp(mask, 'select') &&

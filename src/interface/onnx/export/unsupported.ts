@@ -10,6 +10,7 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   lgamma: 'ONNX has no gamma function',
   digamma: 'ONNX has no gamma function',
   attentionBackward: 'it is the gradient of attention in blocks, which ONNX has no op for',
+  attentionMaskGradient: 'it is the gradient of attention in blocks, which ONNX has no op for',
   cholesky: DECOMPOSITION,
   luFactor: DECOMPOSITION,
   luSolve: DECOMPOSITION,

@@ -1,6 +1,4 @@
 // Closed-over tensors as constants of a program: copies that nobody can change.
-import { sizeOf } from '../../../base/shape.ts';
-import { byteSize } from '../../../base/dtype.ts';
 import type { Node } from '../../../graph/node.ts';
 import { input } from '../../../graph/ops/leaf.ts';
 import { Storage } from '../../../runtime/storage.ts';
@@ -9,9 +7,7 @@ import { evaluator } from '../install.ts';
 /** A leaf with a copy of the value of a stored node. What depends on such leaves alone is computed once. */
 export function constantOf(node: Node): Node {
   const { shape, dtype, device } = node;
-  const bytes = evaluator()
-    .viewSync(node)
-    .slice(0, sizeOf(shape) * byteSize(dtype));
+  const bytes = evaluator().readSync(node);
   const storage = new Storage(bytes.byteLength, bytes);
   storage.persistent = true;
   storage.label = 'a constant of a traced function';

@@ -6,7 +6,7 @@ import { formatShape } from '../../../base/shape.ts';
 import { formatSizes, type Sizes } from '../../../base/size-expression.ts';
 import { isTensor, standIn } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { mapTree } from '../tree.ts';
+import { isBranch, mapTree } from '../tree.ts';
 
 export interface DimOptions {
   /** Least size; default 1. */
@@ -192,10 +192,7 @@ export class DeclaredInputs {
         return;
       }
       if (given instanceof TensorSpec) throw misplaced(op, path, describeValue(value), given);
-      if (typeof value !== 'object' || value === null) return;
-      const isList = Array.isArray(value);
-      const prototype: unknown = Object.getPrototypeOf(value);
-      if (!isList && prototype !== Object.prototype && prototype !== null) return;
+      if (!isBranch(value)) return;
       const specs = (given ?? {}) as Readonly<Record<string, unknown>>;
       for (const [key, item] of Object.entries(value)) {
         visit(item, specs[key], path === '' ? key : `${path}.${key}`);

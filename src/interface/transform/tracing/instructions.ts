@@ -20,7 +20,7 @@ import { hostValueOf, withHostValue } from '../../tensor/host-value.ts';
 import { type Draw, placeWords } from '../../tensor/random.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { evaluator } from '../install.ts';
-import { flattenTree } from '../tree.ts';
+import { tensorsOf } from '../tree.ts';
 import { nextNodeId } from './tape.ts';
 
 /** A tensor that outlives the call: its own, or an argument of it. */
@@ -247,7 +247,7 @@ export class Run {
         evaluator().computeBefore(this.#firstId);
         const again = { ...action, inputs, run: action.run };
         const result = outside ? engine().outside(again) : engine().act(again);
-        this.#given.set(position, flattenTree(result, { numbers: false }).tensors);
+        this.#given.set(position, tensorsOf(result));
         return;
       }
       case 'skip':

@@ -6,7 +6,7 @@ import { evaluate } from '../controls.ts';
 import type { Entry, Measured } from '../entry.ts';
 import { evaluator } from '../install.ts';
 import { settings } from '../settings.ts';
-import { flattenTree } from '../tree.ts';
+import { tensorsOf } from '../tree.ts';
 import { observed } from './tape.ts';
 
 export interface ProfileOptions {
@@ -63,7 +63,7 @@ export async function profileOf(
   const { runs = RUNS, warmup = WARMUP, file } = options;
   checkInteger('profile', 'runs', runs, 1);
   checkInteger('profile', 'warmup', warmup, 0);
-  const once = (): void => evaluate(...flattenTree(call(), { numbers: false }).tensors);
+  const once = (): void => evaluate(...tensorsOf(call()));
   for (let i = 0; i < warmup; i++) once();
   const plans = new Map<Entry, Device>();
   const ran = (entry: Entry, device: Device): void => void plans.set(entry, device);
@@ -83,11 +83,14 @@ export async function profileOf(
     settings.profiling = profiling;
   }
   const msPerCall = (performance.now() - start) / runs;
-  const programs = [...plans].map(([entry, device]) =>
-    programOf(entry, device, known.get(entry) ?? null, runs),
-  );
+  const programs: ProfiledProgram[] = [];
   // As a text at once: the profile must not keep plans.
-  const tables = programs.map((program, i) => tableOf(program, [...plans.keys()][i] as Entry, i));
+  const tables: string[] = [];
+  for (const [entry, device] of plans) {
+    const program = programOf(entry, device, known.get(entry) ?? null, runs);
+    tables.push(tableOf(program, entry, programs.length));
+    programs.push(program);
+  }
   const title = `${name}: ${msPerCall.toFixed(3)} ms a call`;
   const profile = new MeasuredProfile([title, ...tables].join('\n\n'), msPerCall, programs);
   if (file !== undefined) {

@@ -1,10 +1,8 @@
-// A map that forgets what was used longest ago, and counts.
+// A map that forgets what was used longest ago, and counts that.
 
 export class Recent<V> {
   readonly #entries = new Map<string, V>();
   readonly #size: number;
-  hits = 0;
-  misses = 0;
   evictions = 0;
 
   constructor(size: number) {
@@ -13,11 +11,7 @@ export class Recent<V> {
 
   get(key: string): V | undefined {
     const value = this.#entries.get(key);
-    if (value === undefined) {
-      this.misses++;
-      return undefined;
-    }
-    this.hits++;
+    if (value === undefined) return undefined;
     this.#entries.delete(key);
     this.#entries.set(key, value);
     return value;
@@ -30,10 +24,6 @@ export class Recent<V> {
     if (this.#entries.size <= this.#size || oldest === undefined) return;
     this.#entries.delete(oldest);
     this.evictions++;
-  }
-
-  values(): V[] {
-    return [...this.#entries.values()];
   }
 
   clear(): void {

@@ -12,7 +12,7 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { Assignment } from '../entry.ts';
 import type { EvaluationObserver } from '../observers.ts';
 import { evaluator } from '../install.ts';
-import { flattenTree } from '../tree.ts';
+import { tensorsOf } from '../tree.ts';
 import { userLine } from '../user-line.ts';
 import type { Instruction, Target } from './instructions.ts';
 import { constantOf } from './constants.ts';
@@ -340,7 +340,7 @@ export class Recorder extends Tape implements EvaluationObserver, HostObserver {
     const act = this.#push({ kind: 'act', action: kept, inputs, outside }, null);
     return (result) => {
       this.leaveOut(first);
-      flattenTree(result, { numbers: false }).tensors.forEach(({ node }, index) => {
+      tensorsOf(result).forEach(({ node }, index) => {
         if (this.positions.has(node)) return;
         const given: Instruction = { kind: 'given', act, index, form: formOf(node) };
         this.positions.set(node, this.#push(given, node));

@@ -6,7 +6,7 @@ import { ownerOf, tensorOn } from '../../tensor/handle.ts';
 import { watched } from '../../tensor/engine.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { EvaluationObserver } from '../observers.ts';
-import { checkReplayable, fillTree, flattenTree, mapTree, treeWithHoles } from '../tree.ts';
+import { checkReplayable, fillTree, tensorsOf, mapTree, treeWithHoles } from '../tree.ts';
 import { hasEffect, type Instruction, operandsOf, Run, type Target } from './instructions.ts';
 import { type Guard, Recorder, type RecorderOptions } from './recorder.ts';
 import { observed } from './tape.ts';
@@ -124,7 +124,7 @@ function aliasOf(tensor: Tensor): Tensor {
 }
 
 function recordedOf(recorder: Recorder, result: unknown, args: readonly Tensor[]): Recorded {
-  const tensors = flattenTree(result, { numbers: false }).tensors;
+  const tensors = tensorsOf(result);
   const outputs = tensors.map((tensor) => outputOf(recorder, tensor, args));
   const { instructions, nodes, lines, guards } = recorder;
   const results = new Set<number>();

@@ -1,12 +1,12 @@
 // Recordings as plain data, so that those of several sizes can be laid over each other, and back.
-import { viewTypedArray } from '../../../base/dtype.ts';
-import { TraceError } from '../../../base/errors.ts';
+import { internalError, TraceError } from '../../../base/errors.ts';
+import { hashBytes } from '../../../base/hash.ts';
 import { formatShape } from '../../../base/shape.ts';
 import { type AttrRecord, attrsOf, recordAttrs } from '../../../graph/record.ts';
 import { SizeConflict } from '../../../graph/symbolic.ts';
 import type { Node } from '../../../graph/node.ts';
 import { evaluator } from '../install.ts';
-import { fillTree } from '../tree.ts';
+import { fillTree, identityOf, isBranch } from '../tree.ts';
 import type { Instruction, Target } from './instructions.ts';
 import type { Recorded } from './replay.ts';
 import { EntryKey, type Program } from './watch.ts';
@@ -27,15 +27,6 @@ interface Bone {
   readonly attrs: Readonly<Record<string, AttrRecord>>;
   readonly shape: readonly number[];
   readonly number: number;
-}
-
-const identities = new WeakMap<object, number>();
-let nextIdentity = 1;
-
-function identityOf(value: object): number {
-  const known = identities.get(value) ?? nextIdentity++;
-  identities.set(value, known);
-  return known;
 }
 
 function targetText(target: Target): string {
@@ -106,17 +97,14 @@ function boneOf(instruction: Instruction): Bone {
       return { ...NONE, kind };
     default:
       instruction satisfies never;
-      throw new Error('internal: unknown instruction');
+      throw internalError('unknown instruction');
   }
 }
 
 /** A stored value by what it holds: a function may make the same constant anew at each size. */
 function storedText(leaf: Node): string {
-  const bytes = evaluator().viewSync(leaf).slice();
-  const words = viewTypedArray('uint8', bytes.buffer, 0, bytes.length);
-  let hash = 0x811c9dc5 | 0;
-  for (let i = 0; i < words.length; i++) hash = Math.imul(hash ^ (words[i] as number), 0x01000193);
-  return `${leaf.dtype} ${formatShape(leaf.shape)} of ${bytes.length} bytes ${hash}`;
+  const bytes = evaluator().viewSync(leaf);
+  return `${leaf.dtype} ${formatShape(leaf.shape)} of ${bytes.length} bytes ${hashBytes(bytes)}`;
 }
 
 export function skeletonOf({ instructions, outputs, template }: Recorded): Skeleton {
@@ -159,15 +147,10 @@ function mergeTemplate(values: unknown, template: unknown): unknown {
   if (Array.isArray(template)) {
     return template.map((item, i) => mergeTemplate((values as readonly unknown[])[i], item));
   }
-  const prototype: unknown =
-    typeof template === 'object' && template !== null ? Object.getPrototypeOf(template) : undefined;
-  if (prototype !== Object.prototype && !(typeof template === 'object' && prototype === null)) {
-    return template;
-  }
-  if (template === null) return null;
+  if (!isBranch(template)) return template;
   const named = values as Readonly<Record<string, unknown>>;
   return Object.fromEntries(
-    Object.entries(template as object).map(([key, item]) => [key, mergeTemplate(named[key], item)]),
+    Object.entries(template).map(([key, item]) => [key, mergeTemplate(named[key], item)]),
   );
 }
 

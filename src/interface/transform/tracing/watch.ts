@@ -11,7 +11,7 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { Assignment, Entry } from '../entry.ts';
 import type { EvaluationObserver } from '../observers.ts';
 import { evaluator } from '../install.ts';
-import { flattenTree } from '../tree.ts';
+import { tensorsOf } from '../tree.ts';
 import { userLine } from '../user-line.ts';
 import { nextNodeId, Tape } from './tape.ts';
 import { placeText, stepText } from './words.ts';
@@ -132,7 +132,7 @@ export class Watch extends Tape implements EvaluationObserver {
 
   /** After the call: the results, and nothing that was recorded may be missing. */
   finish(value: unknown): void {
-    const { tensors } = flattenTree(value, { numbers: false });
+    const tensors = tensorsOf(value);
     this.#event('result', this.#takeAll(tensors.map(({ node }) => node)));
   }
 
@@ -241,12 +241,22 @@ export class Watch extends Tape implements EvaluationObserver {
   }
 }
 
-/** Refuses to compute inside a symbolic call, and puts off its step. */
-export class Refusal implements EvaluationObserver {
-  readonly #name: string;
+/** Puts off steps until a call has ended. */
+export class Postponed implements EvaluationObserver {
   stepWanted = false;
 
+  stepping(): boolean {
+    this.stepWanted = true;
+    return true;
+  }
+}
+
+/** Refuses to compute inside a symbolic call, and puts off its step. */
+export class Refusal extends Postponed {
+  readonly #name: string;
+
   constructor(name: string) {
+    super();
     this.#name = name;
   }
 
@@ -255,11 +265,6 @@ export class Refusal implements EvaluationObserver {
       this.#name,
       'symbolic functions compute nothing: return the tensor and read it outside, or trace without { symbolic: true }',
     );
-  }
-
-  stepping(): boolean {
-    this.stepWanted = true;
-    return true;
   }
 
   /** What is left out may compute. */

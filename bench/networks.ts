@@ -1,5 +1,6 @@
 // W5: inference of image networks, batch 1; W6: a training step of ResNet-18 with the CIFAR stem.
-import { F, nn, noGrad, optim, tensor, type Tensor } from 'tengen';
+import { F, nn, noGrad, optim, tensor, type Tensor, trace } from 'tengen';
+import { load } from 'tengen/lite';
 import { mobilenetV2, resnet18, resnet50, shufflenetV2_x1_0 } from 'tengen/vision';
 import { noise, type Row, rowOf, time } from './harness.ts';
 
@@ -23,18 +24,50 @@ const NETWORKS = {
 
 export const NETWORK_NAMES = Object.keys(NETWORKS) as readonly (keyof typeof NETWORKS)[];
 
-/** Scores of one image, read. */
-export function inference(name: keyof typeof NETWORKS): () => void {
+const pixels = (): Float32Array => noise(3 * 224 * 224, 3);
+
+function network(name: keyof typeof NETWORKS): { forward(image: Tensor): Tensor } {
   const model = filled<nn.Module & { forward(image: Tensor): Tensor }>(NETWORKS[name]);
   model.eval();
-  const image = tensor(noise(3 * 224 * 224, 3), { shape: [1, 3, 224, 224] });
+  return model;
+}
+
+const imageOf = (data: Float32Array): Tensor => tensor(data, { shape: [1, 3, 224, 224] });
+
+/** Scores of one image, read: the graph is built anew each time. */
+export function inference(name: keyof typeof NETWORKS): () => void {
+  const model = network(name);
+  const image = imageOf(pixels());
   return () => void noGrad(() => model.forward(image)).dataSync();
 }
 
-export function benchInference(threads: number): Row[] {
-  return NETWORK_NAMES.map((name) =>
-    rowOf(`W5 ${name} b1`, threads, time(inference(name), { warmup: 10, milliseconds: 3000 })),
-  );
+/** The same by a program file, as it is deployed, and as onnxruntime is given its model. */
+export async function deployed(
+  name: keyof typeof NETWORKS,
+  device: string,
+  threads: number,
+): Promise<() => void> {
+  const model = network(name);
+  const scores = trace((image: Tensor) => noGrad(() => ({ scores: model.forward(image) })));
+  const { bytes } = await scores.dump(null, {
+    inputs: [imageOf(pixels())],
+    names: { inputs: ['image'] },
+  });
+  if (bytes === null) throw new Error('written to a path');
+  const program = await load(bytes, { device, threads });
+  const image = pixels();
+  return () => void program.runSync({ image });
+}
+
+export async function benchInference(device: string, threads: number): Promise<Row[]> {
+  const rows: Row[] = [];
+  const options = { warmup: 10, milliseconds: 3000 };
+  for (const name of NETWORK_NAMES) {
+    const run = await deployed(name, device, threads);
+    rows.push(rowOf(`W5 ${name} b1`, threads, time(run, options)));
+    rows.push(rowOf(`W5 ${name} b1, dynamic`, threads, time(inference(name), options)));
+  }
+  return rows;
 }
 
 export function benchResNetStep(threads: number): Row[] {

@@ -10,9 +10,10 @@ import { median, type Row } from './harness.ts';
 const HELP = `npm run bench -- [options]
 
   --only W1,W4      workloads (all by default): W1 matrix products, W2 convolutions, W3 memory and
-                    mathematics, W4 MNIST CNN training step, W5 inference of image networks, W6
-                    ResNet-18 training step, W7 transformer: training step and forward, W9 peak
-                    memory of a ResNet-18 step at batch 128, W10 first results of a new process
+                    mathematics, W4 MNIST CNN training step, W5 inference of image networks (by
+                    program files; "dynamic" builds the graph each time), W6 ResNet-18 training step,
+                    W7 transformer: training step and forward, W9 peak memory of a ResNet-18 step at
+                    batch 128, W10 first results of a new process
   --device NAME     native or wasm (the preferred one)
   --threads N       threads, ours and the peers' (2)
   --versus DIR      run the peers that are installed in DIR in turn with ours, print ratios
@@ -51,7 +52,7 @@ const WORKLOADS: Readonly<Record<string, () => Promise<Row[]>>> = {
   W2: async () => (await import('./convolutions.ts')).benchConvolutions(threads),
   W3: async () => (await import('./memory.ts')).benchMemory(threads),
   W4: async () => (await import('./mnist-step.ts')).benchMnistStep(threads),
-  W5: async () => (await import('./networks.ts')).benchInference(threads),
+  W5: async () => (await import('./networks.ts')).benchInference(values.device, threads),
   W6: async () => (await import('./networks.ts')).benchResNetStep(threads),
   W7: async () => (await import('./text.ts')).benchText(threads),
   W9: async () => (await import('./cold.ts')).benchPeakMemory(values.device, threads),

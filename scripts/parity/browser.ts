@@ -1,39 +1,19 @@
 // Headless Chromium as a place to run models: a worker with `tengen/lite`, as an application bundles it.
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import { build } from 'tsdown';
+import { bundleForBrowser, installedBrowser } from '../browser-bundle.ts';
 import { root } from '../entries.ts';
 import { base64 } from './answer.ts';
 import type { Place } from './places.ts';
 
-const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking'];
 
-async function bundle(): Promise<string> {
-  const bundles = await build({
-    config: false,
-    entry: { worker: `${root}scripts/parity/worker.ts` },
-    format: 'esm',
-    platform: 'browser',
-    target: 'es2022',
-    outExtensions: () => ({ js: '.js' }),
-    minify: true,
-    dts: false,
-    write: false,
-    clean: false,
-    report: false,
-    logLevel: 'error',
-    hash: false,
-    outputOptions: { codeSplitting: false },
-  });
-  for (const { chunks } of bundles) {
-    for (const chunk of chunks) {
-      if (chunk.type === 'chunk' && chunk.fileName === 'worker.js') return chunk.code;
-    }
-  }
-  throw new Error('the bundle has no worker.js');
+/** The worker, as one file `/worker.js`. */
+function bundle(): Promise<Map<string, string>> {
+  const entry = { worker: `${root}scripts/parity/worker.ts` };
+  return bundleForBrowser(entry, { outputOptions: { codeSplitting: false } });
 }
 
 /** Serves the worker and the models on the loopback, cross-origin isolated: threads share memory. */
@@ -63,7 +43,7 @@ interface Session {
 }
 
 async function open(executablePath: string): Promise<Session> {
-  const files = new Map<string, string | Uint8Array>([['/worker.js', await bundle()]]);
+  const files = new Map<string, string | Uint8Array>(await bundle());
   const server = await serve(files);
   const browser = await chromium.launch({ executablePath, args: ARGUMENTS });
   const page = await browser.newPage();
@@ -84,7 +64,7 @@ function ask(page: Page, question: object): Promise<{ answer?: string; error?: s
 
 /** Chromium with one thread and with two; both use one browser, which the first closes. */
 export function browserPlaces(): Place[] {
-  const path = BROWSERS.find((each) => existsSync(each));
+  const path = installedBrowser();
   let session: Promise<Session> | null = null;
   const place = (threads: number): Place => ({
     name: `Chromium, wasm, ${threads === 1 ? '1 thread' : `${threads} threads`}`,

@@ -111,12 +111,15 @@ export class WorkerPool {
   #deaths: string[] = [];
   #startFailure: string | undefined;
   readonly #spins: PoolSpins;
+  readonly #options: WorkerPoolOptions;
+  #started = false;
   #running = false;
   #closed = false;
 
   private constructor(options: WorkerPoolOptions, threads: number) {
     const { memory, barrierAddress } = options;
     this.threads = threads;
+    this.#options = options;
     this.#spins = { ...DEFAULT_SPINS, ...options.spins };
     this.#barrier = new Int32Array(memory.buffer, barrierAddress, BARRIER_BYTES / 4);
     this.#resetBarrier();
@@ -127,8 +130,9 @@ export class WorkerPool {
   }
 
   /**
-   * Starts a pool. Returns at once; workers come up by themselves (in a page only once the caller
-   * returns to its event loop) and until then plans run on fewer threads.
+   * Makes a pool. Its workers start with the first module: a program that never has one pays for none. They
+   * come up by themselves (in a page only once the caller returns to its event loop) and until then plans
+   * run on fewer threads.
    *
    * @throws DeviceError if several threads are asked for where there are none.
    * @throws ArgumentError if the memory is not shared or the barrier block does not fit.
@@ -156,9 +160,18 @@ export class WorkerPool {
         op: 'WorkerPool',
       });
     }
-    const pool = new WorkerPool(options, threads);
-    for (let index = 0; index < threads - 1; index++) pool.#startWorker(index, options);
-    return pool;
+    return new WorkerPool(options, threads);
+  }
+
+  /**
+   * Starts the workers, unless they were. The first module does so as well; whoever knows of it earlier
+   * gains the time that they take to come up.
+   */
+  start(): void {
+    this.#checkOpen('start');
+    if (this.#started) return;
+    this.#started = true;
+    for (let index = 0; index < this.threads - 1; index++) this.#startWorker(index, this.#options);
   }
 
   #startWorker(index: number, options: WorkerPoolOptions): void {
@@ -193,7 +206,7 @@ export class WorkerPool {
    * @returns the module's id for `run` and `release`.
    */
   register(module: WebAssembly.Module): number {
-    this.#checkOpen('register');
+    this.start();
     const id = this.#nextModule++;
     this.#sequence.set(id, this.#post({ kind: 'module', module, id }));
     return id;

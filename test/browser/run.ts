@@ -1,17 +1,15 @@
 // npm run test:browser: trains the digit reader in headless Chromium, in a page with cross-origin
 // isolation (threads) and in one without, and reads what they saved in Node.
 //   npx tsx test/browser/run.ts [path of the browser]
-import { existsSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { type Browser, chromium } from 'playwright-core';
-import { build } from 'tsdown';
+import { bundleForBrowser, installedBrowser } from '../../scripts/browser-bundle.ts';
 import { entries, root } from '../../scripts/entries.ts';
 import type { PageResult } from './page.ts';
 import { scoresBySaved } from './task.ts';
 
-const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const ARGUMENTS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -44,33 +42,12 @@ const browserEntries = {
 };
 
 /** Script and worker of the page, bundled as an application would be. */
-async function bundle(): Promise<Map<string, string>> {
-  const bundles = await build({
-    config: false,
-    entry: {
-      page: `${root}test/browser/page.ts`,
-      worker: `${root}test/browser/worker.ts`,
-    },
-    plugins: [browserEntries],
-    format: 'esm',
-    platform: 'browser',
-    target: 'es2022',
-    outExtensions: () => ({ js: '.js' }),
-    minify: true,
-    dts: false,
-    write: false,
-    clean: false,
-    report: false,
-    logLevel: 'error',
-    hash: false,
-  });
-  const files = new Map<string, string>();
-  for (const { chunks } of bundles) {
-    for (const chunk of chunks) {
-      if (chunk.type === 'chunk') files.set(`/${chunk.fileName}`, chunk.code);
-    }
-  }
-  return files;
+function bundle(): Promise<Map<string, string>> {
+  const entry = {
+    page: `${root}test/browser/page.ts`,
+    worker: `${root}test/browser/worker.ts`,
+  };
+  return bundleForBrowser(entry, { plugins: [browserEntries] });
 }
 
 /** Serves the bundle on the loopback, cross-origin isolated or not. */
@@ -151,8 +128,8 @@ function countDifferent(a: Buffer, b: Buffer): number {
 }
 
 async function main(): Promise<void> {
-  const executablePath = process.argv[2] ?? BROWSERS.find((path) => existsSync(path));
-  if (executablePath === undefined) throw new Error(`no browser at ${BROWSERS.join(', ')}`);
+  const executablePath = process.argv[2] ?? installedBrowser();
+  if (executablePath === undefined) throw new Error('no browser is installed: name its path');
   const files = await bundle();
   const browser = await chromium.launch({ executablePath, args: ARGUMENTS });
   console.log(`Chromium ${browser.version()}`);

@@ -1,7 +1,8 @@
 // Dynamic axes: one file for all sizes, or a reason why not.
-import { F, nn, tensor } from 'tengen';
+import { F, grad, nn, tensor } from 'tengen';
 import type { Tensor } from 'tengen';
-import { toBytes } from 'tengen/onnx';
+import { inv } from 'tengen/linalg';
+import { load, toBytes } from 'tengen/onnx';
 import type { ExportOptions, ExportTarget } from 'tengen/onnx';
 import { GPT } from 'tengen/text';
 import { describe, expect, test } from 'vitest';
@@ -64,6 +65,26 @@ describe('functions at several sizes', () => {
       options,
       [1, 2, 3, 7].map((n) => numbers([n, 1, 8, 8])),
     );
+  });
+
+  test('a gradient, and an input that nothing reads', async () => {
+    const slope = (x: Tensor): Tensor => grad((a: Tensor) => a.exp().sum())(x);
+    await expectAgreement(slope, { inputs: [[2, 4]], ...batch }, [
+      numbers([1, 4]),
+      numbers([5, 4]),
+    ]);
+    // What is pending afterwards is not the placeholders' loss.
+    const inverse = (x: Tensor): Tensor => grad((a: Tensor) => inv(a).sum())(x);
+    const matrices = [1, 4].map((n) => numbers([n, 2, 2]));
+    await expectAgreement(inverse, { inputs: [[2, 2, 2]], ...batch }, matrices);
+    const bytes = await toBytes((_: Tensor, y: Tensor) => y.mul(2), {
+      inputs: [numbers([2, 3]), numbers([2])],
+      inputNames: ['unused', 'y'],
+      dynamicAxes: { unused: { 0: 'n' }, y: { 0: 'm' } },
+    });
+    const model = await load(bytes);
+    const { output } = model.run({ unused: numbers([4, 3]), y: numbers([3]) });
+    expect(output!.shape).toEqual([3]);
   });
 
   test('an example of size 1', async () => {

@@ -1,5 +1,6 @@
 // The worker pool: barriers, failures, module hand-over, and that nothing hangs.
 import { execFileSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ArgumentError, DeviceError, DisposedError } from '../../src/base/errors.ts';
@@ -266,12 +267,22 @@ describe('WorkerPool', () => {
     );
   });
 
+  it.runIf(process.platform === 'linux')('starts no thread before it has a module', () => {
+    const threads = (): number => readdirSync('/proc/self/task').length;
+    const before = threads();
+    const { pool } = bench(4);
+    const idle = threads();
+    const id = pool.register(addModule(1));
+    expect([idle, threads() >= before + 3]).toEqual([before, true]);
+    expect(pool.waitUntilReady(id, 10_000)).toBe(3);
+  });
+
   it('keeps no process alive', () => {
     const source = new URL('../../src/runtime/workers.ts', import.meta.url).href;
     const program = `
       import { WorkerPool } from ${JSON.stringify(source)};
       const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-      WorkerPool.create({ memory, barrierAddress: 64, threads: 3 });
+      WorkerPool.create({ memory, barrierAddress: 64, threads: 3 }).start();
       process.on('exit', () => console.log('ended by itself'));
     `;
     const flags = ['--import', 'tsx', '--input-type=module', '-e', program];

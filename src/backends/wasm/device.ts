@@ -220,6 +220,8 @@ export class WasmDevice implements Device {
           ? undefined
           : { barrierAddress: BARRIER_ADDRESS, threads: this.threads },
     });
+    // They come up while the module is compiled.
+    if (program.parallel) this.#pool?.start();
     const module = compile(program.code, plan.kernels);
     const instance = new WebAssembly.Instance(
       module,

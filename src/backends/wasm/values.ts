@@ -432,8 +432,26 @@ function emitVectorDivision(context: Context, expression: Binary, op: 'div' | 'r
   });
 }
 
+/**
+ * `a < b ? a : b` of vectors, and so on, as one instruction, which does exactly this: pmin(x, y) is
+ * `y < x ? y : x`, and pmax `x < y ? y : x`.
+ */
+function emitBetter(context: Context, { condition, whenTrue, whenFalse }: Select): boolean {
+  const { lanes, type } = whenTrue;
+  if ((type !== 'f32' || lanes !== 4) && (type !== 'f64' || lanes !== 2)) return false;
+  if (condition.kind !== 'binary' || (condition.op !== 'lt' && condition.op !== 'gt')) return false;
+  const { left, right, op } = condition;
+  const same = left === whenTrue && right === whenFalse;
+  if (!same && (left !== whenFalse || right !== whenTrue)) return false;
+  context.emit(whenFalse);
+  context.emit(whenTrue);
+  context.f.op(`${type === 'f64' ? 'f64x2' : 'f32x4'}.${(op === 'lt') === same ? 'pmin' : 'pmax'}`);
+  return true;
+}
+
 function emitSelect(context: Context, expression: Select): void {
   const { f } = context;
+  if (emitBetter(context, expression)) return;
   const { condition, whenTrue, whenFalse, lanes, type } = expression;
   context.emit(whenTrue);
   context.emit(whenFalse);

@@ -4,6 +4,7 @@
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import { type Buffer, type Expression, valueTypeOf } from '../../ir/expression.ts';
+import type { Builder } from '../../ir/builder.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
@@ -34,33 +35,40 @@ import { padRows } from './padded-rows.ts';
 
 /** Products of one result that are written out one after the other. */
 const MOST_PRODUCTS = 64;
+/** Lines that are computed side by side: a row of the source that several of them read is loaded once. */
+const LINES_TOGETHER = 4;
+/** Groups of one item at most, if they are small: what was just stored is not read at once, which stalls. */
+const GROUPS_TOGETHER = 4;
 /** Elements of the source that one grid item reads, about. */
 const ITEM_ELEMENTS = 4096;
+
+/** What an item computes of a group: one of its groups, or a part of its lines. */
+interface Item {
+  readonly image: Expression;
+  readonly group: Expression;
+  /** Which of the item's groups this is. */
+  readonly within: Expression;
+  /** The item's number among those of its channel. */
+  readonly part: Expression;
+}
 
 /** How an item reads the windows of its lines. */
 interface Reader {
   readonly buffer: Buffer;
-  /** What makes it readable. */
-  readonly before: readonly Statement[];
-  readonly start: Expression;
+  /** What makes a group readable. */
+  before(item: Item): readonly Statement[];
+  /** Where the window of a position begins; `line` is its number in the item. */
+  start(item: Item, line: Expression, position: readonly Expression[]): Expression;
   /** From there to an element of a channel at a tap. */
   offset(channel: number, tap: number): number;
-}
-
-/** Which lines of which channel an item computes, and where one of them is. */
-interface Line {
-  readonly image: Expression;
-  readonly group: Expression;
-  /** The item's number among those of its channel, and the line's in the item. */
-  readonly part: Expression;
-  readonly within: Expression;
-  readonly position: readonly Expression[];
 }
 
 /** How a stage reads, and how many lines an item has: as it likes, or a multiple of something. */
 interface Access {
   readonly lines: number;
-  reader(kernel: ContractionKernel, line: Line): Reader;
+  /** Groups of one item: the rows of all are made before any is read. */
+  readonly groups: number;
+  reader(kernel: ContractionKernel): Reader;
 }
 
 /** From memory: rows padded beforehand, or the operand itself. */
@@ -70,10 +78,12 @@ function memoryAccess(plan: WindowPlan, windows: Windows, source: Source): Acces
   const lines = Math.floor(ITEM_ELEMENTS / (results.at(-1) as number));
   return {
     lines: Math.max(1, Math.min(sizeOf(results.slice(0, -1)), lines)),
-    reader: (kernel, line) => ({
+    groups: 1,
+    reader: (kernel) => ({
       buffer: source.buffer(kernel),
-      before: [],
-      start: startInSource(kernel.builder, plan, source, step, line),
+      before: () => [],
+      start: ({ image, group }, _, position) =>
+        startInSource(kernel.builder, plan, source, step, { image, group, position }),
       offset: (channel, tap) => channel * source.channel + (offsets[tap] as number),
     }),
   };
@@ -100,39 +110,53 @@ function ownAccess(plan: WindowPlan, windows: Windows, before: readonly number[]
   const length = sizeOf(step) * sizeOf(sizes);
   if (length > 4 * ITEM_ELEMENTS) return null;
   const offsets = phaseOffsets(tapCounts(windows), along, step, sizes);
+  const groups = parts === 1 ? groupsTogether(d.groups, length) : 1;
   return {
     lines: rows * sizeOf(results.slice(1, -1)),
-    reader(kernel, { image, group, part, within, position }) {
+    groups,
+    reader(kernel) {
       const { builder } = kernel;
-      const buffer = kernel.privateArray('window', dtype, length);
-      const own = unflatten(builder, within, [rows, ...results.slice(1, -1)]);
+      const buffer = kernel.privateArray('window', dtype, groups * length);
       const ones = step.map(() => 1);
-      const zero = builder.constant(0);
+      const padding = { before, padded: sizes, step };
       return {
         buffer,
-        before: padRows(
-          kernel,
-          backward ? d.result : d.space,
-          { before, padded: sizes, step },
-          {
+        before: ({ image, group, within, part }) =>
+          padRows(kernel, backward ? d.result : d.space, padding, {
             operand: 0,
             image,
             channel: group,
             buffer,
-            start: zero,
+            start: builder.scale(within, length),
             first: builder.scale(part, rows * scale),
-          },
-        ),
-        start: windowStart(builder, zero, [...own, position.at(-1)!], ones, stridesOf(sizes)),
+          }),
+        start: ({ within }, line, position) => {
+          const own = unflatten(builder, line, [rows, ...results.slice(1, -1)]);
+          const at = [...own, position.at(-1) as Expression];
+          return windowStart(builder, builder.scale(within, length), at, ones, stridesOf(sizes));
+        },
         offset: (_, tap) => offsets[tap] as number,
       };
     },
   };
 }
 
-/** One grid item: some rows of one channel of one image. */
+/** Groups whose rows of `length` elements are made before any is read. */
+function groupsTogether(groups: number, length: number): number {
+  let together = 1;
+  while (
+    groups % (2 * together) === 0 &&
+    2 * together <= GROUPS_TOGETHER &&
+    2 * together * length <= ITEM_ELEMENTS
+  ) {
+    together *= 2;
+  }
+  return together;
+}
+
+/** One grid item: some rows of one channel of one image, or all of a few channels. */
 function rowsStage(plan: WindowPlan, windows: Windows, access: Access, suffix: string): Stage {
-  const { context, d, depth, outputs } = plan;
+  const { context, d, outputs } = plan;
   const kernel = context.newKernel(`${context.name}_rows${suffix}`);
   const { builder } = kernel;
   const outer = windows.results.slice(0, -1);
@@ -140,48 +164,91 @@ function rowsStage(plan: WindowPlan, windows: Windows, access: Access, suffix: s
   const lines = sizeOf(outer);
   const linesPerItem = access.lines;
   const parts = Math.ceil(lines / linesPerItem);
-  const items = d.images * d.groups * outputs * parts;
+  const sets = d.groups / access.groups;
+  const items = d.images * sets * outputs * parts;
   const grid = loopIndex(builder, 'item', items);
-  const part = builder.rem(grid, builder.constant(parts));
-  const channels = builder.div(grid, builder.constant(parts));
-  const output = builder.rem(channels, builder.constant(outputs));
-  const imageGroup = builder.div(channels, builder.constant(outputs));
-  const group = builder.rem(imageGroup, builder.constant(d.groups));
-  const image = builder.div(imageGroup, builder.constant(d.groups));
-  const within = loopIndex(builder, 'line', linesPerItem);
+  const [image, set, output, part] = unflatten(builder, grid, [d.images, sets, outputs, parts]) as [
+    Expression,
+    Expression,
+    Expression,
+    Expression,
+  ];
   const firstLine = builder.scale(part, linesPerItem);
-  const column = loopIndex(builder, 'column', length);
-  const position = [...unflatten(builder, builder.add(firstLine, within), outer), column];
-  const reader = access.reader(kernel, { image, group, part, within, position });
+  const end = bounded(builder, firstLine, linesPerItem, lines);
+  const reader = access.reader(kernel);
+  const eachGroup = (body: (item: Item) => readonly Statement[]): readonly Statement[] => {
+    const within = loopIndex(builder, 'group', access.groups);
+    const group = builder.add(builder.scale(set, access.groups), within);
+    const statements = body({ image, group, within, part });
+    return statements.length === 0 ? [] : [loop(builder, within, access.groups, statements)];
+  };
+  const compute = (item: Item): readonly Statement[] =>
+    inBlocks(builder, LINES_TOGETHER, linesPerItem, end, (block) => {
+      const column = loopIndex(builder, 'column', length);
+      const stores = block.flatMap((line) => {
+        const position = [...unflatten(builder, builder.add(firstLine, line), outer), column];
+        const start = reader.start(item, line, position);
+        const sum = windowSum(plan, windows, kernel, reader, { ...item, output, start });
+        const channel = builder.add(builder.scale(item.group, outputs), output);
+        return kernel.writeElement(
+          [image, channel, ...resultIndices(builder, windows, position)],
+          sum,
+        );
+      });
+      return { ...loop(builder, column, length, stores, true), repeatable: context.mayRepeat };
+    });
+  return kernel.finish(grid, items, [...eachGroup(reader.before), ...eachGroup(compute)]);
+}
+
+/** The sum over the channels and taps of a window that begins at `start`. */
+function windowSum(
+  plan: WindowPlan,
+  windows: Windows,
+  kernel: ContractionKernel,
+  reader: Reader,
+  at: { readonly group: Expression; readonly output: Expression; readonly start: Expression },
+): Expression {
+  const { builder } = kernel;
   const type = valueTypeOf(plan.dtype);
-  let sum: Expression = builder.constant(0, type);
   const taps = sizeOf(tapCounts(windows));
-  for (let channel = 0; channel < depth; channel++) {
+  let sum: Expression = builder.constant(0, type);
+  for (let channel = 0; channel < plan.depth; channel++) {
     for (let tap = 0; tap < taps; tap++) {
       const indices = weightIndices(builder, plan, windows, {
-        group,
-        output,
+        group: at.group,
+        output: at.output,
         channel: builder.constant(channel),
         tap: builder.constant(tap),
       });
       const weight = builder.convert(kernel.read(1, indices), type);
-      const x = builder.load(
-        reader.buffer,
-        builder.offset(reader.start, reader.offset(channel, tap)),
-      );
-      sum = multiplyAdd(builder, context.target, x, weight, sum);
+      const x = builder.load(reader.buffer, builder.offset(at.start, reader.offset(channel, tap)));
+      sum = multiplyAdd(builder, plan.context.target, x, weight, sum);
     }
   }
-  const to = [
-    image,
-    builder.add(builder.scale(group, outputs), output),
-    ...resultIndices(builder, windows, position),
-  ];
-  const write = loop(builder, column, length, kernel.writeElement(to, sum), true);
-  const row: Statement = { ...write, repeatable: context.mayRepeat };
-  const end = bounded(builder, firstLine, linesPerItem, lines);
-  const body = loopBetween(within, builder.constant(0), end, [row]);
-  return kernel.finish(grid, items, [...reader.before, body]);
+  return sum;
+}
+
+/** Lines 0 to `end` in blocks of `together`, and the rest of them one by one. */
+function inBlocks(
+  builder: Builder,
+  together: number,
+  most: number,
+  end: Expression,
+  body: (lines: readonly Expression[]) => Statement,
+): readonly Statement[] {
+  const statements: Statement[] = [];
+  let first: Expression = builder.constant(0);
+  if (most >= together) {
+    const blocks = builder.div(end, builder.constant(together));
+    const block = loopIndex(builder, 'block', Math.floor(most / together));
+    const start = builder.scale(block, together);
+    const lines = Array.from({ length: together }, (_, i) => builder.offset(start, i));
+    statements.push(loopBetween(block, first, blocks, [body(lines)]));
+    first = builder.scale(blocks, together);
+  }
+  if (first === end) return statements;
+  const line = loopIndex(builder, 'line', most);
+  return [...statements, loopBetween(line, first, end, [body([line])])];
 }
 
 function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): Stage[] {

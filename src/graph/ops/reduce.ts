@@ -112,6 +112,21 @@ function extremeSamples(): Sample<ReduceAttrs>[] {
   ];
 }
 
+/**
+ * The better of two values; a NaN on either side stays. Of zeros the first is kept whatever its sign,
+ * which takes half of the instructions that `max` does, where a processor has none for all of it.
+ */
+function joinExtremes(
+  builder: Builder,
+  minimum: boolean,
+  a: Expression,
+  b: Expression,
+): Expression {
+  if (a.type !== 'f32' && a.type !== 'f64') return builder.binary(minimum ? 'min' : 'max', a, b);
+  const wins = builder.compare(minimum ? 'lt' : 'gt', b, a);
+  return builder.select(builder.or(wins, builder.compare('ne', b, b)), b, a);
+}
+
 function defineExtreme(name: 'max' | 'min') {
   const minimum = name === 'min';
   return defineOp({
@@ -136,7 +151,7 @@ function defineExtreme(name: 'max' | 'min') {
           keepdims,
           accumulators: [{ type, identity: lowest(type, minimum) }],
           map: (builder, value) => [builder.convert(value, type)],
-          combine: (builder, [a], [b]) => [builder.binary(name, a!, b!)],
+          combine: (builder, [a], [b]) => [joinExtremes(builder, minimum, a!, b!)],
           finish: (builder, [value]) =>
             node.dtype === 'bool'
               ? builder.compare('ne', value!, constantLike(builder, value!, 0))

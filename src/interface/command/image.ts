@@ -1,5 +1,6 @@
 // Pictures as inputs, decoded by the package sharp where it is installed.
 import { FormatError, TengenError } from '../../base/errors.ts';
+import { sizeOf } from '../../base/shape.ts';
 import type { PortRecord } from '../lite/header.ts';
 import { describePort } from '../lite/values.ts';
 import { CallError } from './call.ts';
@@ -44,7 +45,7 @@ async function openSharp(): Promise<(path: string) => Picture> {
 /** Where width, height and channels are in a shape. */
 export function pictureLayout(port: PortRecord, shape: readonly number[]) {
   const [channels, height, width] = shape.slice(-3);
-  const before = shape.slice(0, -3).reduce((product, size) => product * size, 1);
+  const before = sizeOf(shape.slice(0, -3));
   const isColour = (size: number | undefined): boolean => size === 1 || size === 3;
   if (shape.length >= 3 && before === 1) {
     if (isColour(channels)) return { channels, height, width, first: true };

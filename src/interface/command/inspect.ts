@@ -3,6 +3,7 @@ import { compileModel } from '../lite/compile.ts';
 import type { ModelHeader } from '../lite/header.ts';
 import { describePort } from '../lite/values.ts';
 import { flopsOf } from '../../compile/explain.ts';
+import { sizeOf } from '../../base/shape.ts';
 import type { Sizes } from '../../base/size-expression.ts';
 import { getDevice, listBackends } from '../../runtime/registry.ts';
 import { formatBytes, formatCount, table } from '../terminal/index.ts';
@@ -114,7 +115,7 @@ function reportOf(model: ModelSource, sizes: Sizes): InspectReport {
   for (const name of weights) {
     const tensor = tensors.get(name);
     bytes += tensor?.bytes ?? 0;
-    elements += tensor?.shape.reduce((product, size) => product * size, 1) ?? 0;
+    elements += tensor === undefined ? 0 : sizeOf(tensor.shape);
   }
   return {
     file: model.path,

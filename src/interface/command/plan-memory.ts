@@ -2,6 +2,7 @@
 // any result or intermediate value out.
 import type { TypedArray } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
+import { blocksFor } from '../../base/philox.ts';
 import { type Sizes, sizeAt } from '../../base/size-expression.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
 import type { Plan } from '../../runtime/plan.ts';
@@ -38,7 +39,7 @@ function numbersOf({ scalars, draws }: ModelHeader, sizes: Sizes): Float64Array 
   let block = 0;
   const starts = draws.map((count) => {
     const start = block;
-    block += Math.ceil(sizeAt(count, sizes) / 4);
+    block += blocksFor(sizeAt(count, sizes));
     return [0, 0, start >>> 0, Math.floor(start / 2 ** 32)];
   });
   return Float64Array.from(scalars, (each) =>

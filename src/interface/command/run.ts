@@ -1,5 +1,6 @@
 // `tengen run`: computes the results of a model, and how long that takes.
 import { TengenError } from '../../base/errors.ts';
+import { sizeOf } from '../../base/shape.ts';
 import { listBackends } from '../../runtime/registry.ts';
 import { writeNpy } from '../io/npy.ts';
 import { load, type Model, type Outputs } from '../lite/model.ts';
@@ -191,7 +192,7 @@ function textOf({ device, threads, numerics, outputs, files, timing, kernels }: 
   const plural = threads === 1 ? 'thread' : 'threads';
   const lines = [`device ${device}, ${threads} ${plural}, ${numerics} numerics`];
   const rows = outputs.map(({ name, dtype, shape, min, max, mean, first }) => {
-    const more = shape.reduce((product, size) => product * size, 1) > first.length ? ' ..' : '';
+    const more = sizeOf(shape) > first.length ? ' ..' : '';
     const values = first.map(formatNumber).join(' ') + more;
     return [name, dtype, `[${shape.join(',')}]`, min, max, mean, values];
   });

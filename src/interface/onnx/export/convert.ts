@@ -10,6 +10,7 @@ import { inOrder, isNumber, numberIn, operands, resolve, type TracedGraph } from
 import { INDEXING } from './indexing.ts';
 import { LOGIC } from './logic.ts';
 import type { Match } from './pattern.ts';
+import { MATRICES } from './matrices.ts';
 import { POOLING } from './pooling.ts';
 import { type GraphScope, isResult, planRegion } from './region.ts';
 import { REDUCTION } from './reduction.ts';
@@ -32,6 +33,7 @@ export const CONVERSIONS: Conversions = {
   ...POOLING,
   ...TAPS,
   ...RUNNING,
+  ...MATRICES,
 };
 
 /** Constants with at most this many elements are computed by the export, not by the file's reader. */

@@ -259,6 +259,14 @@ export class TracedGraph {
       const images = others.map((other) => (other === null ? node : other.images.get(node)?.image));
       this.#images.set(node, images as readonly Image[]);
     }
+    // An input may be read under another node, as by a gradient, or not at all.
+    this.main.inputs.forEach((input, i) => {
+      if (this.#images.has(input)) return;
+      this.#images.set(
+        input,
+        traces.map(({ inputs }) => inputs[i] as Node),
+      );
+    });
   }
 
   /** What the bodies that are being written are given, the innermost last. */

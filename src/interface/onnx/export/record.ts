@@ -248,6 +248,7 @@ export function recordGraph(
     Object.assign(settings, { eager, checkNaN });
     // Nobody is to compute them.
     for (const node of watch.made) node.consumed = true;
+    evaluator().forget(firstId);
     assigned = undoAssignments();
   }
   if (assigned > 0) {

@@ -1,6 +1,7 @@
 // The primitives that no node of ONNX computes, with the reason that users are told.
 
-const DECOMPOSITION = 'ONNX has no linear algebra beyond products';
+const DECOMPOSITION =
+  'ONNX has no such decomposition. hint: inverses, systems, determinants and cholesky can be exported';
 
 export const UNSUPPORTED: Readonly<Record<string, string>> = {
   randomBits:
@@ -11,16 +12,11 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   digamma: 'ONNX has no gamma function',
   attentionBackward: 'it is the gradient of attention in blocks, which ONNX has no op for',
   attentionMaskGradient: 'it is the gradient of attention in blocks, which ONNX has no op for',
-  cholesky: DECOMPOSITION,
-  luFactor: DECOMPOSITION,
-  luSolve: DECOMPOSITION,
-  luDeterminant: DECOMPOSITION,
   qr: DECOMPOSITION,
   qrComplete: DECOMPOSITION,
   singularValues: DECOMPOSITION,
   symmetricEigen: DECOMPOSITION,
   generalEigen: DECOMPOSITION,
-  triangularSolve: DECOMPOSITION,
   matrixExponential: DECOMPOSITION,
   costVolume: 'ONNX has no cost volume',
   costVolumeFirst: 'ONNX has no cost volume',
@@ -31,6 +27,4 @@ export const UNSUPPORTED: Readonly<Record<string, string>> = {
   regionAdd: 'it is the gradient of region pooling, which ONNX has no op for',
   regionBest: 'RoiAlign of ONNX takes its maxima of other values',
   regionPositions: 'ONNX has no positions of maxima of regions',
-  runningExtreme: 'ONNX has no running maximum',
-  logCumSumExp: 'ONNX has no running logarithm of sums',
 };

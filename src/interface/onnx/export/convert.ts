@@ -16,6 +16,7 @@ import { type GraphScope, isResult, planRegion } from './region.ts';
 import { REDUCTION } from './reduction.ts';
 import { RUNNING } from './running.ts';
 import { SHAPING } from './shaping.ts';
+import { SPECIAL } from './special.ts';
 import { TAPS } from './taps.ts';
 import { UNARY } from './unary.ts';
 import { UNSUPPORTED } from './unsupported.ts';
@@ -34,6 +35,7 @@ export const CONVERSIONS: Conversions = {
   ...TAPS,
   ...RUNNING,
   ...MATRICES,
+  ...SPECIAL,
 };
 
 /** Constants with at most this many elements are computed by the export, not by the file's reader. */

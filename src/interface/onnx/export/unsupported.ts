@@ -6,10 +6,6 @@ const DECOMPOSITION =
 export const UNSUPPORTED: Readonly<Record<string, string>> = {
   randomBits:
     'it draws random numbers, which a file cannot repeat. hint: call model.eval() first, so that dropout is off',
-  erfc: 'ONNX has no complementary error function, and 1 - Erf(x) loses its digits for large x',
-  erfinv: 'ONNX has no inverse error function',
-  lgamma: 'ONNX has no gamma function',
-  digamma: 'ONNX has no gamma function',
   attentionBackward: 'it is the gradient of attention in blocks, which ONNX has no op for',
   attentionMaskGradient: 'it is the gradient of attention in blocks, which ONNX has no op for',
   qr: DECOMPOSITION,

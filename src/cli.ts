@@ -66,8 +66,8 @@ async function openExporters(): Promise<Exporters> {
 async function install(): Promise<void> {
   const [{ installEvaluator }, { algorithmFile }, { installAlgorithmFile }] = await Promise.all([
     import('./interface/transform/install.ts'),
-    import('./interface/transform/algorithm-file.ts'),
-    import('./interface/transform/algorithm-store.ts'),
+    import('./interface/tuning/algorithm-file.ts'),
+    import('./interface/tuning/algorithm-store.ts'),
   ]);
   installEvaluator();
   installAlgorithmFile(algorithmFile());

@@ -1,8 +1,8 @@
 // Entry 'tengen/native': kernels as C, compiled by the system's compiler. Importing it registers the
 // device 'native', which is then preferred to WebAssembly.
 import { nativeBackend } from './backends/native/index.ts';
-import { algorithmFile } from './interface/transform/algorithm-file.ts';
-import { installAlgorithmFile } from './interface/transform/algorithm-store.ts';
+import { algorithmFile } from './interface/tuning/algorithm-file.ts';
+import { installAlgorithmFile } from './interface/tuning/algorithm-store.ts';
 import { installEvaluator } from './interface/transform/install.ts';
 import { registerBackend } from './runtime/registry.ts';
 

@@ -2,8 +2,8 @@
 // C compiler and koffi.
 import { nativeBackend } from './backends/native/index.ts';
 import { wasmBackend } from './backends/wasm/index.ts';
-import { algorithmFile } from './interface/transform/algorithm-file.ts';
-import { installAlgorithmFile } from './interface/transform/algorithm-store.ts';
+import { algorithmFile } from './interface/tuning/algorithm-file.ts';
+import { installAlgorithmFile } from './interface/tuning/algorithm-store.ts';
 import { installDumper } from './interface/transform/dumping.ts';
 import { installEvaluator } from './interface/transform/install.ts';
 import { registerBackend } from './runtime/registry.ts';

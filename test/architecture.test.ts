@@ -23,7 +23,8 @@ const TYPES_ONLY: Record<string, readonly string[]> = { compile: ['runtime'] };
 /** Folder of the interface -> its siblings that it may import. */
 const INTERFACE: Record<string, readonly string[]> = {
   tensor: [],
-  transform: ['tensor'],
+  tuning: [],
+  transform: ['tensor', 'tuning'],
   amp: ['tensor'],
   functional: ['tensor', 'transform'],
   nn: ['tensor', 'transform', 'functional'],
@@ -36,10 +37,10 @@ const INTERFACE: Record<string, readonly string[]> = {
   extend: ['tensor', 'transform', 'functional'],
   linalg: ['tensor', 'transform', 'functional'],
   fft: ['tensor', 'transform', 'functional'],
-  lite: ['io'],
+  lite: ['io', 'tuning'],
   program: ['tensor', 'transform', 'functional', 'nn', 'io', 'lite'],
   onnx: ['tensor', 'transform', 'functional', 'nn', 'io', 'linalg', 'vision'],
-  command: ['tensor', 'transform', 'io', 'lite', 'program', 'onnx', 'terminal'],
+  command: ['tensor', 'tuning', 'transform', 'io', 'lite', 'program', 'onnx', 'terminal'],
 };
 
 interface Import {

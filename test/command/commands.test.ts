@@ -90,6 +90,20 @@ describe('run', () => {
     expect(text).toMatch(
       /best: load\(file, \{ device: 'wasm', threads: 1, numerics: '(fast|strict)/,
     );
+    for (const strategy of ['heuristic', 'profile']) {
+      for (const numerics of ['fast', 'strict']) {
+        expect(text).toMatch(new RegExp(`wasm +1 +${numerics} +${strategy} +[\\d.]+`));
+      }
+    }
+    const one = ['--strategy', 'profile', '--reproducible', '--workspace', '65536'];
+    const json = await call(run, file, '--device', 'wasm', ...words.slice(2), ...one, '--json');
+    const { best, tried } = JSON.parse(json.text);
+    expect(tried).toHaveLength(2);
+    expect(best.algorithms).toEqual({
+      strategy: 'profile',
+      reproducible: true,
+      workspaceLimit: 65536,
+    });
   });
 
   test('what it refuses', async () => {
@@ -100,6 +114,8 @@ describe('run', () => {
     await expect(on('--repeat', '1.5')).rejects.toThrow('--repeat is a whole number from 0');
     await expect(on('--threads', '0')).rejects.toThrow('--threads is a whole number from 1');
     await expect(on('--numerics', 'exact')).rejects.toThrow('fast or strict');
+    await expect(on('--strategy', 'guess')).rejects.toThrow('heuristic or profile');
+    await expect(on('--workspace=-1')).rejects.toThrow('--workspace is a number from 0');
     await expect(on('--size', 'batch=2')).rejects.toThrow("no dimension 'batch'");
     await expect(call(run, file, '--device', 'tpu')).rejects.toThrow("no device 'tpu'");
     await expect(call(run, file, 'more')).rejects.toThrow('one word too many');

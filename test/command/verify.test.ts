@@ -7,7 +7,7 @@ import { InterpDevice } from '../../src/backends/interp/index.ts';
 import { verify } from '../../src/interface/command/verify.ts';
 import { crc32 } from '../../src/interface/io/crc32.ts';
 import { formatHeader, HEADER_KEY, parseHeader } from '../../src/interface/lite/header.ts';
-import { parseSafetensors, serializeSafetensors } from '../../src/io.ts';
+import { parseSafetensors, serializeSafetensors, writeNpy } from '../../src/io.ts';
 import type { Expression } from '../../src/ir/expression.ts';
 import { branch, type Kernel, type Statement } from '../../src/ir/kernel.ts';
 import type { Plan } from '../../src/runtime/plan.ts';
@@ -73,6 +73,14 @@ interface Report {
     readonly kernels: { readonly first: { readonly kernel: string } | null } | null;
   }[];
 }
+
+test('NaN agrees with NaN', async () => {
+  const nan = join(folder, 'nan.npy');
+  await writeNpy(nan, { data: new Float32Array(72).fill(NaN), shape: [1, 2, 6, 6] });
+  const { code, text } = await call(verify, file, '--device', 'wasm', '--input', `image=${nan}`);
+  expect(text).toContain('strict');
+  expect(code).toBe(0);
+});
 
 test('a sound model agrees everywhere, kernel by kernel too', async () => {
   const { code, text } = await call(verify, file, '--device', 'wasm', '--kernels', '--json');

@@ -19,8 +19,8 @@ import {
 import { compile } from '../../src/compile/compiler.ts';
 import type { Tuner } from '../../src/compile/tune/algorithms.ts';
 import { convolution } from '../../src/graph/ops/convolution.ts';
-import { algorithmFile } from '../../src/interface/transform/algorithm-file.ts';
-import { installAlgorithmFile } from '../../src/interface/transform/algorithm-store.ts';
+import { algorithmFile } from '../../src/interface/tuning/algorithm-file.ts';
+import { installAlgorithmFile } from '../../src/interface/tuning/algorithm-store.ts';
 import type { Trial } from '../../src/compile/tune/trial.ts';
 import { leafFor } from '../support/graphs.ts';
 import { programOf, targetOf } from './harness.ts';

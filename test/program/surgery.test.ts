@@ -10,9 +10,12 @@ import {
   optim,
   scan,
   ShapeError,
+  spec,
+  stats,
   tensor,
   type Tensor,
   trace,
+  whileLoop,
   zeros,
 } from 'tengen';
 import { load } from 'tengen/lite';
@@ -375,5 +378,22 @@ describe('what surgery refuses', () => {
       'head.bias',
       'head.weight',
     ]);
+  });
+});
+
+describe('recording', () => {
+  test('leaves nothing to compute', () => {
+    // On stand-ins, which are zeros, this would never end.
+    const fn = (t: Tensor): Tensor =>
+      whileLoop(
+        (v) => v.lt(100),
+        (v) => v.mul(3),
+        t,
+      );
+    const { runs } = stats();
+    const program = programOf(fn, [spec([])]);
+    programOf((t: Tensor) => t.exp().add(1), [spec([2])]);
+    expect(stats().runs).toBe(runs);
+    expect(program.call(tensor(2)).itemSync()).toBe(162);
   });
 });

@@ -114,6 +114,8 @@ export interface LoopSpec {
 export interface Loop {
   final(carry: number): Node;
   each(value: number): Node;
+  /** What each iteration began with. */
+  begin(carry: number): Node;
 }
 
 /**
@@ -132,7 +134,7 @@ export function loop(spec: LoopSpec, actual: ReadonlyMap<Node, Node> = new Map()
     [
       ...carries.map(({ init }) => init),
       ...slices.map(({ of }) => of),
-      ...captured.map((value) => actual.get(value) ?? value),
+      ...onActual(captured, actual),
     ],
     {
       body: new Subgraph([...explicit, ...captured], outputs, spec.guards),
@@ -147,6 +149,7 @@ export function loop(spec: LoopSpec, actual: ReadonlyMap<Node, Node> = new Map()
   return {
     final: (carry) => resultOf(node, carry),
     each: (value) => resultOf(node, carries.length + value),
+    begin: (carry) => resultOf(node, outputs.length + carry),
   };
 }
 
@@ -159,6 +162,22 @@ function capturedBy(
   const { boundary } = interiorOf(outputs, isOutside);
   for (const node of given) boundary.delete(node);
   return [...boundary];
+}
+
+/** What values are, and what was computed of them, where others stand for some. */
+function onActual(values: readonly Node[], actual: ReadonlyMap<Node, Node>): Node[] {
+  const made = new Map(actual);
+  // What is older than all of those cannot depend on them.
+  const oldest = Math.min(...[...actual.keys()].map(({ id }) => id));
+  const { nodes } = interiorOf(values, (node) => node.id < oldest || actual.has(node));
+  for (const node of nodes) {
+    if (!node.inputs.some((input) => made.has(input))) continue;
+    const inputs = node.inputs.map((input) => made.get(input) ?? input);
+    if (inputs.some((input, i) => input !== node.inputs[i])) {
+      made.set(node, makeNode(node.op, inputs, node.attrs));
+    }
+  }
+  return values.map((value) => made.get(value) ?? value);
 }
 
 /** An input of the loop by which a gradient is asked for. */
@@ -388,18 +407,19 @@ function choiceGradient({
   const known = grads.flatMap((grad, index) =>
     grad === null || grad === undefined ? [] : [{ grad, index }],
   );
-  const formals = new Set(parameters);
-  const found = [whenTrue, whenFalse].map(({ outputs }) =>
+  // Bodies that were read from files have parameters of their own.
+  const found = [whenTrue, whenFalse].map((body) =>
     inBody({ iteration: null }, () =>
       gradients(
-        known.map(({ index }) => outputs[index] as Node),
+        known.map(({ index }) => body.outputs[index] as Node),
         known.map(({ grad }) => grad),
-        wanted.map(({ target }) => target),
-        formals,
+        wanted.map(({ input }) => body.parameters[input] as Node),
+        new Set(body.parameters),
       ),
     ),
   );
-  const given = new Set([...parameters, ...known.map(({ grad }) => grad)]);
+  const formals = [...parameters, ...whenFalse.parameters];
+  const given = new Set([...formals, ...known.map(({ grad }) => grad)]);
   const isOutside = outsideOfBranch(-1, given);
   const reached = wanted.filter((_, k) => found.some((list) => list[k] !== null));
   const result: (Node | null)[] = inputs.map(() => null);
@@ -409,7 +429,7 @@ function choiceGradient({
     isOutside,
   });
   const [first, second] = found as [(Node | null)[], (Node | null)[]];
-  const actual = new Map(parameters.map((value, i) => [value, inputs[i] as Node]));
+  const actual = new Map(formals.map((value, i) => [value, inputs[i % inputs.length] as Node]));
   const chosen = choice(parameters[0] as Node, [branchOf(first), branchOf(second)], actual);
   reached.forEach(({ input }, k) => (result[input] = chosen(k)));
   return result;

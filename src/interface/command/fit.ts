@@ -3,6 +3,7 @@ import { TengenError } from '../../base/errors.ts';
 import { listBackends } from '../../runtime/registry.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { load, type LoadOptions, type Model } from '../lite/model.ts';
+import type { AlgorithmOptions } from '../tuning/algorithms.ts';
 import { table } from '../terminal/index.ts';
 import { type Call, CallError, type Terminal, toJson } from './call.ts';
 import type { Values } from './inputs.ts';
@@ -12,6 +13,22 @@ export interface Candidate {
   readonly device: string;
   readonly threads: number;
   readonly numerics: 'fast' | 'strict';
+  /** What is said of schedules; none: what the file holds ready, or estimates. */
+  readonly algorithms?: AlgorithmOptions;
+}
+
+/** Ways to choose schedules: those of a call, or both of those that there are. */
+export function strategiesOf(call: Call, all: boolean): readonly (AlgorithmOptions | undefined)[] {
+  const strategy = call.choice('strategy', ['heuristic', 'profile'] as const);
+  const limit = call.number('workspace', Infinity);
+  const limits: AlgorithmOptions = {
+    ...(call.flag('reproducible') && { reproducible: true }),
+    ...(limit < Infinity && { workspaceLimit: limit }),
+  };
+  const isLimited = Object.keys(limits).length > 0;
+  if (strategy !== undefined) return [{ strategy, ...limits }];
+  const usual = isLimited ? limits : undefined;
+  return all ? [usual, { strategy: 'profile', ...limits }] : [usual];
 }
 
 /** A set of options with what it took, or why it could not run. */
@@ -27,6 +44,7 @@ export async function candidatesOf(
   call: Call,
   numerics: readonly ('fast' | 'strict')[],
   everyThreads: boolean,
+  strategies: readonly (AlgorithmOptions | undefined)[] = [undefined],
 ): Promise<Candidate[]> {
   const asked = call.list('device');
   const known = listBackends();
@@ -45,7 +63,14 @@ export async function candidatesOf(
   const threads = only === undefined ? [...steps, cores] : [only];
   return usable.flatMap(({ name: device }) =>
     threads.flatMap((count) =>
-      numerics.map((each) => ({ device, threads: count, numerics: each })),
+      numerics.flatMap((each) =>
+        strategies.map((algorithms) => ({
+          device,
+          threads: count,
+          numerics: each,
+          ...(algorithms === undefined ? {} : { algorithms }),
+        })),
+      ),
     ),
   );
 }
@@ -95,8 +120,12 @@ export async function tryAll(
   return tried;
 }
 
-const nameOf = ({ device, threads, numerics }: Candidate): string =>
-  `${device}, ${threads} thread${threads === 1 ? '' : 's'}, ${numerics}`;
+const nameOf = ({ device, threads, numerics, algorithms }: Candidate): string =>
+  `${device}, ${threads} thread${threads === 1 ? '' : 's'}, ${numerics}, ${strategyOf(algorithms)}`;
+
+function strategyOf(algorithms: AlgorithmOptions | undefined): string {
+  return algorithms?.strategy ?? 'heuristic';
+}
 
 /** The sets of options, the fastest first, with what could not run last. */
 export function ranked(tried: readonly Tried[]): Tried[] {
@@ -108,16 +137,19 @@ export function ranked(tried: readonly Tried[]): Tried[] {
 export function formatTried(tried: readonly Tried[]): string {
   const [best] = ranked(tried);
   const least = best?.timing?.p50 ?? NaN;
-  const rows = ranked(tried).map(({ device, threads, numerics, timing, startMs, failure }) => {
-    if (timing === null) return [device, threads, numerics, failure];
+  const rows = ranked(tried).map(({ timing, startMs, failure, ...candidate }) => {
+    const { device, threads, numerics } = candidate;
+    const options = [device, threads, numerics, strategyOf(candidate.algorithms)];
+    if (timing === null) return [...options, failure];
     const { p50, p90, min } = timing;
     const ratio = `${(p50 / least).toFixed(2)}x`;
-    return [device, threads, numerics, ms(p50), ms(p90), ms(min), ratio, startMs.toFixed(0)];
+    return [...options, ms(p50), ms(p90), ms(min), ratio, startMs.toFixed(0)];
   });
   const head = [
     'device',
     'threads',
     'numerics',
+    'algorithms',
     'median ms',
     'p90',
     'least',
@@ -135,15 +167,33 @@ export async function fit(
   terminal: Terminal,
 ): Promise<string> {
   const asked = call.choice('numerics', ['fast', 'strict'] as const);
-  const candidates = await candidatesOf(call, asked ? [asked] : ['fast', 'strict'], true);
+  const candidates = await candidatesOf(
+    call,
+    asked ? [asked] : ['fast', 'strict'],
+    true,
+    strategiesOf(call, true),
+  );
   const repeat = call.count('repeat', 20, 1);
   const tried = await tryAll(source, values, candidates, call.count('warmup', 3), repeat, terminal);
   const [best] = ranked(tried);
   if (best === undefined || best.timing === null) {
     throw new TengenError(`no set of options can run it: ${best?.failure ?? 'there is none'}`);
   }
-  const { device, threads, numerics } = best;
-  if (call.flag('json')) return toJson({ best: { device, threads, numerics }, tried });
-  const options = `{ device: '${device}', threads: ${threads}, numerics: '${numerics}' }`;
-  return `${formatTried(tried)}\n\nbest: load(file, ${options})`;
+  const { device, threads, numerics, algorithms } = best;
+  const options = {
+    device,
+    threads,
+    numerics,
+    ...(algorithms === undefined ? {} : { algorithms }),
+  };
+  if (call.flag('json')) return toJson({ best: options, tried });
+  return `${formatTried(tried)}\n\nbest: load(file, ${literal(options)})`;
+}
+
+/** Plain data as it is written in a program. */
+function literal(value: unknown): string {
+  if (typeof value === 'string') return `'${value}'`;
+  if (typeof value !== 'object' || value === null) return String(value);
+  const fields = Object.entries(value).map(([name, item]) => `${name}: ${literal(item)}`);
+  return `{ ${fields.join(', ')} }`;
 }

@@ -19,29 +19,50 @@ const escaped = (text: string): string =>
 /** `layer1.0.conv1.weight` is of the module `layer1.0.conv1`. */
 const moduleOf = (weight: string): string => weight.slice(0, Math.max(weight.lastIndexOf('.'), 0));
 
+/** Rows of nodes, by position: below what they read. What no input leads to stands above who reads it. */
+function rowsOf(ops: readonly OpFacts[], isInput: (op: OpFacts) => boolean): Map<number, number> {
+  const rows = new Map<number, number>();
+  const fed = new Set<number>();
+  for (const op of ops) {
+    const before = op.inputs.filter((input) => rows.has(input));
+    rows.set(op.position, Math.max(-1, ...before.map((at) => rows.get(at) as number)) + 1);
+    if (isInput(op) || before.some((at) => fed.has(at))) fed.add(op.position);
+  }
+  const readers = new Map<number, number>();
+  for (const op of ops.toReversed()) {
+    const least = readers.get(op.position);
+    if (least !== undefined && !fed.has(op.position)) rows.set(op.position, least - 1);
+    const row = rows.get(op.position) as number;
+    for (const at of op.inputs) readers.set(at, Math.min(readers.get(at) ?? Infinity, row));
+  }
+  return rows;
+}
+
 /** Inputs of the model, and all that is computed; weights and numbers stand in the boxes that read them. */
 function place(header: ModelHeader, ops: readonly OpFacts[]): Placed[] {
-  const row = new Map<number, number>();
-  const filled: number[] = [];
-  const groups = new Map<number, string>();
-  const placed: Placed[] = [];
   let leaf = -1;
-  for (const op of ops) {
+  const titles = new Map<number, string>();
+  const shown = ops.filter((op) => {
     if (op.op === 'input') leaf++;
     const record = op.op === 'input' ? header.leaves[leaf] : undefined;
-    if (op.op === 'scalar' || record?.kind === 'weight') continue;
-    const before = op.inputs.filter((input) => row.has(input));
-    const y = Math.max(-1, ...before.map((input) => row.get(input) as number)) + 1;
+    if (record?.kind !== 'input') return op.op !== 'input' && op.op !== 'scalar';
+    titles.set(op.position, header.inputs[record.input]?.name ?? op.op);
+    return true;
+  });
+  const rows = rowsOf(shown, ({ position }) => titles.has(position));
+  const filled: number[] = [];
+  const groups = new Map<number, string>();
+  const placed = shown.map((op): Placed => {
+    const y = rows.get(op.position) as number;
     const x = filled[y] ?? 0;
     filled[y] = x + 1;
-    row.set(op.position, y);
     // What reads no weight belongs to what it follows.
     const own = op.weights.map(moduleOf).find((name) => name !== '');
-    const group = own ?? groups.get(before.at(-1) ?? -1) ?? '';
+    const before = op.inputs.findLast((input) => groups.has(input));
+    const group = own ?? groups.get(before ?? -1) ?? '';
     groups.set(op.position, group);
-    const port = record?.kind === 'input' ? header.inputs[record.input]?.name : undefined;
-    placed.push({ ...op, title: port ?? op.op, x, y, group });
-  }
+    return { ...op, title: titles.get(op.position) ?? op.op, x, y, group };
+  });
   const widest = Math.max(1, ...filled);
   return placed.map((op) => ({ ...op, x: op.x + (widest - (filled[op.y] as number)) / 2 }));
 }
@@ -86,7 +107,7 @@ input{width:100%;padding:7px 10px;border:1px solid var(--edge);border-radius:7px
 button{display:block;width:100%;text-align:left;border:0;background:none;color:inherit;font:inherit;padding:3px 4px;border-radius:5px;cursor:pointer;overflow:hidden;text-overflow:ellipsis}
 button:hover,button[aria-pressed=true]{background:var(--edge)}button i{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:8px;background:hsl(var(--hue) 60% 55%)}
 main{flex:1;overflow:hidden;position:relative}svg{width:100%;height:100%;cursor:grab;touch-action:none}svg:active{cursor:grabbing}
-path{fill:none;stroke:var(--line);stroke-width:1.5}rect{fill:var(--box);stroke:var(--edge)}.of rect{stroke:hsl(var(--hue) 55% 55%);fill:hsl(var(--hue) 60% 55%/.13)}
+path{fill:none;stroke:var(--line);stroke-width:1.5}rect{fill:var(--box);stroke:var(--edge)}.of rect{stroke:hsl(var(--hue) 55% 55%);fill:color-mix(in srgb,hsl(var(--hue) 60% 55%) 13%,var(--box))}
 .end rect{stroke:var(--ink);stroke-width:1.6}text{font-size:11px;fill:var(--soft)}.name{font-size:13px;font-weight:600;fill:var(--ink)}.pale{opacity:.15}
 `;
 

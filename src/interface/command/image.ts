@@ -1,5 +1,5 @@
 // Pictures as inputs, decoded by the package sharp where it is installed.
-import { TengenError } from '../../base/errors.ts';
+import { FormatError, TengenError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import type { PortRecord } from '../lite/header.ts';
 import { describePort } from '../lite/values.ts';
@@ -7,6 +7,7 @@ import { CallError } from './call.ts';
 
 /** What is used of sharp. */
 interface Picture {
+  rotate(): Picture;
   resize(width: number, height: number, options: { readonly fit: string }): Picture;
   removeAlpha(): Picture;
   toColourspace(space: string): Picture;
@@ -20,9 +21,19 @@ interface Picture {
 async function openSharp(): Promise<(path: string) => Picture> {
   // By a variable: it is no dependency, and bundlers leave it alone.
   const name = 'sharp';
+  const at = async (place: string) =>
+    ((await import(place)) as { readonly default: (path: string) => Picture }).default;
   try {
-    const module = (await import(name)) as { readonly default: (path: string) => Picture };
-    return module.default;
+    return await at(name).catch(async () => {
+      // Beside the command it is not: of the folder that the call is made in.
+      const [{ createRequire }, { join }, { pathToFileURL }] = await Promise.all([
+        import('node:module'),
+        import('node:path'),
+        import('node:url'),
+      ]);
+      const require = createRequire(join(process.cwd(), 'package.json'));
+      return at(pathToFileURL(require.resolve(name)).href);
+    });
   } catch (cause) {
     throw new TengenError('pictures are decoded by sharp, which is not installed', {
       hint: 'npm install sharp, or give a .npy file',
@@ -50,11 +61,17 @@ export async function readImage(path: string, port: PortRecord, shape: readonly 
   const { channels, height, width, first } = pictureLayout(port, shape);
   const sharp = await openSharp();
   const { data, info } = await sharp(path)
+    // As cameras say that they were held.
+    .rotate()
     .resize(width as number, height as number, { fit: 'cover' })
     .removeAlpha()
     .toColourspace(channels === 1 ? 'b-w' : 'srgb')
     .raw()
-    .toBuffer({ resolveWithObject: true });
+    .toBuffer({ resolveWithObject: true })
+    .catch((cause: unknown) => {
+      const [why] = String(cause instanceof Error ? cause.message : cause).split('\n');
+      throw new FormatError(`'${path}' is no picture that can be decoded: ${why}`, { cause });
+    });
   const pixels = (width as number) * (height as number);
   const scale = port.dtype.includes('float') ? 1 / 255 : 1;
   const values = new Float32Array(pixels * (channels as number));

@@ -6,7 +6,7 @@ import { writeNpy } from '../io/npy.ts';
 import { load, type Model, type Outputs } from '../lite/model.ts';
 import { formatNumber, table } from '../terminal/index.ts';
 import { type Call, CallError, type Command, parseCall, type Terminal, toJson } from './call.ts';
-import { fit } from './fit.ts';
+import { fit, strategiesOf } from './fit.ts';
 import { INPUT_HELP, INPUT_OPTIONS, readInputs, type Values } from './inputs.ts';
 import { openModel } from './model-source.ts';
 import { ms, timeByTurns, type Timing, timingOf } from './timing.ts';
@@ -23,7 +23,11 @@ ${INPUT_HELP}
   --warmup N          runs before time is taken; default 3 where there are repeats
   --repeat N          runs whose times are shown; default 0
   --profile           time of each kernel, where the device can tell (native)
-  --fit               tries devices, threads and numerics and prints the best
+  --fit               tries devices, threads, numerics and algorithms and prints the best
+  --strategy WORD     how algorithms are chosen: heuristic (by estimate, default) or profile (by
+                      measuring them on this device first)
+  --reproducible      only algorithms whose results do not depend on the sizes around
+  --workspace BYTES   most memory of one product or convolution beside its operands
   --json              as JSON`;
 
 /** Options of every command that takes time. */
@@ -46,6 +50,9 @@ export const run: Command = {
         output: { type: 'string' },
         profile: { type: 'boolean' },
         fit: { type: 'boolean' },
+        strategy: { type: 'string' },
+        reproducible: { type: 'boolean' },
+        workspace: { type: 'string' },
       },
       [1, 1],
     );
@@ -53,6 +60,7 @@ export const run: Command = {
     const warmup = call.count('warmup', repeat > 0 ? 3 : 0);
     const numerics = call.choice('numerics', ['fast', 'strict'] as const) ?? 'fast';
     const threads = call.count('threads', undefined, 1);
+    const [algorithms] = strategiesOf(call, false);
     const source = await openModel(call.words[0] as string, call.pairs('size'));
     const values = await readInputs(source, call);
     const device = await chosenDevice(call, terminal);
@@ -64,6 +72,7 @@ export const run: Command = {
       device,
       numerics,
       ...(threads === undefined ? {} : { threads }),
+      ...(algorithms === undefined ? {} : { algorithms }),
     });
     try {
       const outputs = await model.run(values);

@@ -4,6 +4,7 @@ import { FormatError } from '../../base/errors.ts';
 import { type Sizes, substituteSizes } from '../../base/size-expression.ts';
 import { compile } from '../../compile/compiler.ts';
 import type { CompiledProgram, Root } from '../../compile/program.ts';
+import type { AlgorithmPolicy } from '../../compile/tune/algorithms.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import type { Node } from '../../graph/node.ts';
 import { input, scalar } from '../../graph/ops/index.ts';
@@ -19,6 +20,8 @@ export interface ModelCompileOptions {
    * guards, weights are overwritten in their place.
    */
   readonly without?: ReadonlySet<number>;
+  /** How schedules of products and convolutions are chosen; default by estimate. */
+  readonly algorithms?: AlgorithmPolicy;
   /** Whether what follows from weights that do not change is a plan of its own; default true. */
   readonly prepared?: boolean;
 }

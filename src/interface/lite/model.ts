@@ -9,6 +9,7 @@ import { headerOf, ModelFile, tensorIn } from './file.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { crc32 } from '../io/crc32.ts';
 import { bytesOf, type TypedHostArray } from '../io/host-array.ts';
+import type { AlgorithmOptions } from '../tuning/algorithms.ts';
 import { deviceFor, type DeviceChoice } from './devices.ts';
 import { completeSizes, isState, type ModelHeader, type PortRecord } from './header.ts';
 import { Loaded } from './loaded.ts';
@@ -26,7 +27,15 @@ export interface LoadOptions extends DeviceChoice {
   readonly numerics?: 'fast' | 'strict';
   /** Seed of the model's own random stream, if it draws. Default 0. */
   readonly seed?: number;
+  /**
+   * How schedules of products and convolutions are chosen, as `setAlgorithms` says. The graph is then
+   * compiled on this device, whatever the file holds ready.
+   */
+  readonly algorithms?: AlgorithmOptions;
 }
+
+/** Options of a model, with null where nothing is said of algorithms. */
+type Ready = Omit<LoadOptions, 'algorithms'> & { readonly algorithms?: AlgorithmOptions | null };
 
 /** Inputs by name, or the value of the only one. */
 export type Inputs = Readonly<Record<string, InputValue>> | InputValue;
@@ -58,9 +67,14 @@ async function compileFor(
   sizes: Sizes,
   device: Device,
   numerics: 'fast' | 'strict',
+  algorithms: AlgorithmOptions | null,
 ): Promise<RunnableProgram> {
   const { compileModel } = await import('./compile.ts');
-  return compileModel(header, sizes, device.target(numerics));
+  const target = device.target(numerics);
+  if (algorithms === null) return compileModel(header, sizes, target);
+  const { completeAlgorithms, policyFor } = await import('../tuning/algorithms.ts');
+  const policy = policyFor(device, completeAlgorithms('load', algorithms));
+  return compileModel(header, sizes, target, { algorithms: policy });
 }
 
 /**
@@ -80,6 +94,7 @@ export class Model {
   /** By sizes; the one used last stands last. */
   readonly #loaded = new Map<string, Loaded>();
   readonly #seed: readonly [number, number];
+  readonly #algorithms: AlgorithmOptions | null;
   #block = 0;
   #disposed = false;
 
@@ -88,7 +103,7 @@ export class Model {
     file: ModelFile,
     weights: Weights,
     device: Device,
-    { numerics = 'fast', seed = 0 }: LoadOptions,
+    { numerics = 'fast', seed = 0, algorithms = null }: Ready,
   ) {
     if (!Number.isSafeInteger(seed) || seed < 0) {
       throw new ArgumentError(`the seed is a whole number from 0, got ${seed}`, { op: 'load' });
@@ -98,6 +113,7 @@ export class Model {
     this.numerics = numerics;
     this.#file = file;
     this.#weights = weights;
+    this.#algorithms = algorithms;
     this.#seed = [seed >>> 0, Math.floor(seed / 2 ** 32)];
   }
 
@@ -124,7 +140,7 @@ export class Model {
     file: ModelFile,
     weights: Weights,
     device: Device,
-    options: LoadOptions,
+    options: Ready,
   ): Promise<Model> {
     try {
       const model = new Model(header, file, weights, device, options);
@@ -163,10 +179,12 @@ export class Model {
     const key = keyOf(all);
     if (this.#loaded.has(key)) return;
     const parts = [this.header, all, this.device, this.#weights] as const;
-    const stored = await this.#stored(all);
+    const { device, numerics } = this;
+    const algorithms = this.#algorithms;
+    const stored = algorithms === null ? await this.#stored(all) : null;
     const loaded =
       stored === null
-        ? Loaded.of(await compileFor(this.header, all, this.device, this.numerics), ...parts)
+        ? Loaded.of(await compileFor(this.header, all, device, numerics, algorithms), ...parts)
         : Loaded.stored(stored, ...parts);
     this.#keep(key, loaded);
   }
@@ -344,6 +362,7 @@ export class Model {
     const { header, device, numerics } = this;
     return Model.#ready(header, this.#file, this.#weights.share(), device, {
       numerics,
+      algorithms: this.#algorithms,
       ...options,
     });
   }

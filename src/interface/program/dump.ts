@@ -78,7 +78,7 @@ export async function dump(
   }
   const given = new ProgramInputs('dump', inputs);
   const { declared, sizes } = given;
-  const captured = captureAtAllSizes(fn, sizes, (at) => given.at(at), {
+  const captured = captureAtAllSizes(sizes, (at) => ({ fn, args: given.at(at) }), {
     name,
     module: options.module,
     inputNames: options.names?.inputs,

@@ -81,9 +81,8 @@ export function programOf<A extends readonly unknown[]>(
   const name = options.name ?? (fn.name || 'program');
   const given = new ProgramInputs(op, inputs);
   const captured = captureAtAllSizes(
-    fn as (...args: readonly unknown[]) => unknown,
     given.sizes,
-    (sizes) => given.at(sizes),
+    (sizes) => ({ fn: fn as (...args: readonly unknown[]) => unknown, args: given.at(sizes) }),
     {
       name,
       op,
@@ -102,6 +101,7 @@ export function programOf<A extends readonly unknown[]>(
     outputs: captured.outputs.map((port, i) => ({ name: port.name, value: outputs[i] as Value })),
     updates,
     dims: given.sizes.dims,
+    body: null,
     weightNames,
     nodeNames: new Map(),
   });
@@ -189,6 +189,7 @@ function programFrom(
         : [],
     ),
     dims,
+    body: null,
     weightNames: new Map([...tensors].map(([name, tensor]) => [tensor, name])),
     nodeNames: new Map(),
   });

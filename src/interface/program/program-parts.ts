@@ -3,14 +3,25 @@ import { describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { isTensor } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { type ProgramDim, ProgramSizes, SizesIn } from './sizes.ts';
-import { checkForm } from './splice.ts';
+import type { PortRecord } from '../lite/header.ts';
+import type { ProgramNode } from './program-node.ts';
+import { type ProgramDim, ProgramSizes, readableShape, SizesIn } from './sizes.ts';
+import { checkForm, formOf } from './splice.ts';
 import { clone, endValue, orderOf, rewire, type Update, type Value } from './value-graph.ts';
 
 /** An input or result. */
 export interface NamedValue {
   readonly name: string;
   readonly value: Value;
+}
+
+/** An input or output: its name, dtype and shape. */
+export type ProgramPort = Pick<ProgramNode, 'name' | 'dtype' | 'shape'>;
+
+/** Where a body stands. */
+export interface BodyPlace {
+  /** The numbers of the iterations of the loops around it, uint32 of shape [], the innermost last. */
+  readonly iterations: readonly Value[];
 }
 
 /** What a program is made of. Names are wishes: who has one that is taken gets another. */
@@ -21,6 +32,8 @@ export interface ProgramParts {
   readonly updates: readonly Update[];
   /** Those that any size follows, and maybe more. */
   readonly dims: readonly ProgramDim[];
+  /** Of the body of a loop or choice; null for a program on its own. */
+  readonly body: BodyPlace | null;
   readonly weightNames: ReadonlyMap<Tensor, string>;
   readonly nodeNames: ReadonlyMap<number, string>;
 }
@@ -63,9 +76,70 @@ export function unknownEnd(
   return new ArgumentError(`there is no ${what} '${name}'; there are: ${names}`, { op });
 }
 
+export function portOf({ name, value: { dtype, shape } }: NamedValue): ProgramPort {
+  return { name, dtype, shape: readableShape(shape) };
+}
+
+export function portRecordOf({ name, value: { dtype, shape } }: NamedValue): PortRecord {
+  return { name, dtype, shape };
+}
+
+/** The sizes of a call must follow from its inputs; bodies get them from around. */
+export function checkTold({ name, inputs, body }: ProgramParts, sizes: ProgramSizes): void {
+  if (sizes.dims.length === 0 || body !== null) return;
+  const [untold] = sizes.untold(inputs.map(portRecordOf));
+  if (untold === undefined) return;
+  throw new ArgumentError(`no input tells how large '${untold}' is`, {
+    op: name,
+    hint: 'keep an input that has it, or cut where a node has it as a size',
+  });
+}
+
 /** Every value of a program, inputs first. */
 export function orderOfParts({ inputs, outputs, updates }: ProgramParts): Value[] {
   return orderOf([...inputs, ...outputs, ...updates].map(valueIn));
+}
+
+/** A program as text, a line for each of its `nodes`. */
+export function printed(
+  { name, outputs, updates, nodeNames }: ProgramParts,
+  weights: ReadonlyMap<string, Tensor>,
+  nodes: readonly ProgramNode[],
+): string {
+  const weightNames = new Map([...weights].map(([weight, tensor]) => [tensor, weight]));
+  return [
+    `program ${name}`,
+    ...nodes.map(String),
+    ...updates.map(
+      (each) => `${weightNames.get(each.tensor)} becomes ${nodeNames.get(each.value.id)}`,
+    ),
+    ...outputs.map((each) => `return ${each.name} = ${nodeNames.get(each.value.id)}`),
+  ].join('\n  ');
+}
+
+/** The input of a value that can stand in its place: the only one of its form, or the one to `keep`. */
+export function keptInput(
+  op: string,
+  name: string,
+  value: Value,
+  sizes: ProgramSizes,
+  keep: number | undefined,
+): Value {
+  const fits = (input: Value | undefined): boolean =>
+    input?.dtype === value.dtype && sizes.same(input.shape, value.shape);
+  const fitting = [...value.inputs.keys()].filter((i) => fits(value.inputs[i]));
+  const [first] = fitting;
+  const isClear = new Set(fitting.map((i) => value.inputs[i])).size === 1;
+  const chosen = keep ?? (isClear ? first : undefined);
+  if (chosen !== undefined && fitting.includes(chosen)) return value.inputs[chosen] as Value;
+  const list = value.inputs.map((input) => formOf(input)).join(', ') || 'none';
+  throw new ArgumentError(
+    `one input of '${name}' must be ${formOf(value)}, as it is; its inputs: ${list}`,
+    {
+      op,
+      hint: fitting.length > 1 ? `say which: one of ${fitting.join(', ')}` : 'use replace',
+    },
+  );
 }
 
 /** The same with other values in the place of some that are computed, or weights. */
@@ -203,6 +277,7 @@ export function mergeParts(
     outputs,
     updates: [...before, ...updates],
     dims,
+    body: mine.body,
     weightNames: new Map([...its.weightNames, ...mine.weightNames]),
     nodeNames,
   };

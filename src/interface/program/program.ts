@@ -3,49 +3,45 @@
 import { checkKeys, describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import type { Sizes } from '../../base/size-expression.ts';
-import type { PortRecord } from '../lite/header.ts';
+import { constant } from '../../graph/ops/index.ts';
 import { isTensor, notTensor, standIn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
+import type { DumpReport } from '../transform/dumping.ts';
 import type { WeightNames } from '../transform/dumping.ts';
+import { type Around, type BodyView, type BranchName, regionSplice, viewOf } from './bodies.ts';
 import { writeProgramFile } from './dump.ts';
+import { nameNodes, nameWeights } from './names.ts';
+import type { Ends, ProgramDumpOptions, ReplaceOptions } from './options.ts';
 import { matcher, type Pattern } from './patterns.ts';
 import { ProgramNode } from './program-node.ts';
 import {
   checkRecord,
+  checkTold,
   cutParts,
-  freeName,
+  keptInput,
   mergeParts,
   type NamedValue,
   orderOfParts,
+  portOf,
+  portRecordOf,
+  printed,
   type ProgramParts,
+  type ProgramPort,
   renameParts,
   rewireParts,
   sizesOfParts,
   unknownEnd,
 } from './program-parts.ts';
-import { captureAtAllSizes, type ProgramSizes, readableShape, shapeAt } from './sizes.ts';
-import { checkForm, formOf, type Replacement, splice } from './splice.ts';
+import { captureAtAllSizes, type ProgramSizes, shapeAt } from './sizes.ts';
+import {
+  checkForm,
+  formOf,
+  type Replacement,
+  replacementIn,
+  splice,
+  type Splice,
+} from './splice.ts';
 import { nodesOf, orderOf, type Value } from './value-graph.ts';
-
-export interface ReplaceOptions {
-  /** What the function is given; default: the inputs of the node. Nothing that is computed from it. */
-  readonly inputs?: readonly ProgramNode[];
-  /** Tells the names of weights that the function brings along. */
-  readonly module?: WeightNames;
-}
-
-/** Nodes with the names they get, or a list of nodes, which keep theirs. */
-export type Ends = readonly ProgramNode[] | Readonly<Record<string, ProgramNode>>;
-
-/** All options of `dump` but those that the program knows. */
-export type ProgramDumpOptions = Omit<DumpOptions, 'inputs' | 'module' | 'names'> & {
-  /** Tensors of a call, whose results are kept in the file: the only test case unless `testCases` are given. */
-  readonly inputs?: readonly Tensor[];
-};
-
-/** An input or output: its name, dtype and shape. */
-export type ProgramPort = Pick<ProgramNode, 'name' | 'dtype' | 'shape'>;
 
 /**
  * A function of tensors as a graph. Surgery gives new programs and leaves the old one as it is; they
@@ -65,10 +61,11 @@ export class Program {
   readonly #parts: ProgramParts;
   readonly #order: readonly Value[];
   readonly #byId = new Map<number, Value>();
-  readonly #names = new Map<number, string>();
+  readonly #names: ReadonlyMap<number, string>;
   readonly #handles = new Map<Value, ProgramNode>();
   readonly #users = new Map<Value, Value[]>();
   readonly #sizes: ProgramSizes;
+  readonly #bodies = new Map<string, { readonly view: BodyView; readonly program: Program }>();
 
   /** Internal: `programOf` and `loadProgram` make programs. */
   constructor(parts: ProgramParts) {
@@ -76,10 +73,10 @@ export class Program {
     this.#order = orderOfParts(parts);
     this.#sizes = sizesOfParts(parts.name, parts.dims, this.#order);
     const { dims } = this.#sizes;
+    this.weights = nameWeights(this.#order, parts.weightNames);
+    this.#names = nameNodes(this.#order, this.weights, parts.nodeNames);
     this.#parts = { ...parts, dims, nodeNames: this.#names };
     checkTold(this.#parts, this.#sizes);
-    this.weights = this.#nameWeights();
-    this.#nameNodes(parts.nodeNames);
     const owner = {
       nameOf: (value: Value) => this.#names.get(value.id) as string,
       handleOf: (value: Value) => this.#handles.get(value) as ProgramNode,
@@ -95,43 +92,6 @@ export class Program {
       }
     }
     this.nodes = [...this.#handles.values()];
-  }
-
-  #nameWeights(): Map<string, Tensor> {
-    const weights = new Map<string, Tensor>();
-    for (const { source } of this.#order) {
-      if (source?.kind !== 'weight' || [...weights.values()].includes(source.tensor)) continue;
-      weights.set(
-        freeName(this.#parts.weightNames.get(source.tensor) ?? 'weight', weights),
-        source.tensor,
-      );
-    }
-    return weights;
-  }
-
-  #nameNodes(nodeNames: ReadonlyMap<number, string>): void {
-    const taken = new Set<string>();
-    const give = ({ id }: Value, wish: string): void => {
-      const name = freeName(wish, taken);
-      taken.add(name);
-      this.#names.set(id, name);
-    };
-    const weightNames = new Map([...this.weights].map(([name, tensor]) => [tensor, name]));
-    const rest: Value[] = [];
-    for (const value of this.#order) {
-      const { source } = value;
-      if (source?.kind === 'input') give(value, source.name);
-      else if (source?.kind === 'weight') give(value, weightNames.get(source.tensor) as string);
-      else rest.push(value);
-    }
-    // Names that were given before stay.
-    for (const value of rest) {
-      const known = nodeNames.get(value.id);
-      if (known !== undefined) give(value, known);
-    }
-    for (const value of rest) {
-      if (!this.#names.has(value.id)) give(value, value.source?.kind ?? value.op?.name ?? '');
-    }
   }
 
   get inputs(): readonly ProgramPort[] {
@@ -212,6 +172,8 @@ export class Program {
       }),
     );
     const sizes = this.#sizesOf(this.name, inputs);
+    // A body that is called on its own is in its first iteration.
+    for (const value of this.#parts.body?.iterations ?? []) given.set(value, constant(0, 'uint32'));
     const nodes = nodesOf(this.#order, given, sizes);
     const results = [...outputs, ...updates].map(({ value }) => {
       const node = nodes.get(value);
@@ -223,7 +185,7 @@ export class Program {
 
   #sizesOf(op: string, inputs: readonly Tensor[]): Sizes {
     const shapes = inputs.map(({ shape }) => shape);
-    return this.#sizes.sizesOf(op, this.#parts.inputs.map(recordOf), shapes);
+    return this.#sizes.sizesOf(op, this.#parts.inputs.map(portRecordOf), shapes);
   }
 
   /** The weights that are trained: what optimizers take. */
@@ -262,9 +224,11 @@ export class Program {
     const ports = this.#parts.inputs;
     const fn = (...args: readonly unknown[]): Tensor[] => this.#compute(args as readonly Tensor[]);
     const captured = captureAtAllSizes(
-      fn,
       this.#sizes,
-      (sizes) => ports.map(({ value }) => standIn(shapeAt(value.shape, sizes), value.dtype)),
+      (sizes) => ({
+        fn,
+        args: ports.map(({ value }) => standIn(shapeAt(value.shape, sizes), value.dtype)),
+      }),
       {
         name: this.name,
         module: this,
@@ -314,14 +278,7 @@ export class Program {
 
   /** The program as text, a line for each node. */
   print(): string {
-    const outputs = this.#parts.outputs.map(
-      ({ name, value }) => `return ${name} = ${this.#names.get(value.id)}`,
-    );
-    const weightNames = new Map([...this.weights].map(([name, tensor]) => [tensor, name]));
-    const updates = this.#parts.updates.map(
-      ({ tensor, value }) => `${weightNames.get(tensor)} becomes ${this.#names.get(value.id)}`,
-    );
-    return [`program ${this.name}`, ...this.nodes.map(String), ...updates, ...outputs].join('\n  ');
+    return printed(this.#parts, this.weights, this.nodes);
   }
 
   toString(): string {
@@ -355,22 +312,18 @@ export class Program {
     return new Program(rewireParts(this.#parts, standIns));
   }
 
-  /** Puts what `fn` makes of some values in the place of others. */
+  /** Puts what a function makes of some values in the place of others. */
   #spliced(
     op: string,
-    fn: Replacement,
-    given: readonly Value[],
-    like: Value,
-    module: WeightNames | undefined,
-    place: (made: Value) => ReadonlyMap<Value, Value>,
+    what: Splice,
+    place: (made: readonly Value[]) => ReadonlyMap<Value, Value>,
   ): Program {
     const known = new Map(
       this.#order.flatMap((value) =>
         value.source?.kind === 'weight' ? [[value.source.tensor, value] as const] : [],
       ),
     );
-    const made = splice(op, fn, given, known, this.#sizes, module);
-    checkForm(op, 'the result of the function', made.value, like, this.#sizes);
+    const made = splice(op, what, known, this.#sizes);
     const again = made.updates.find(({ tensor }) =>
       this.#parts.updates.some((update) => update.tensor === tensor),
     );
@@ -379,11 +332,26 @@ export class Program {
         op,
       });
     }
-    const program = this.#rewired(place(made.value));
+    const program = this.#rewired(place(made.values));
     return program.#with({
       updates: [...program.#parts.updates, ...made.updates],
       weightNames: new Map([...made.weightNames, ...this.#parts.weightNames]),
     });
+  }
+
+  /** Puts what `fn` makes of `given` in the place of a value of the form of `like`. */
+  #replaced(
+    op: string,
+    fn: Replacement,
+    given: readonly Value[],
+    like: Value,
+    module: WeightNames | undefined,
+    place: (made: Value) => ReadonlyMap<Value, Value>,
+  ): Program {
+    const iterations = this.#parts.body?.iterations ?? [];
+    const called = replacementIn(op, fn, iterations.length);
+    const what = { fnAt: () => called, given: [...given, ...iterations], like: [like], module };
+    return this.#spliced(op, what, ([made]) => place(made as Value));
   }
 
   /**
@@ -421,7 +389,7 @@ export class Program {
     if (given.some((input) => orderOf([input]).includes(value))) {
       throw new ArgumentError(`the function is given what is computed from '${node.name}'`, { op });
     }
-    return this.#spliced(op, fn, given, value, options.module, (made) => new Map([[value, made]]));
+    return this.#replaced(op, fn, given, value, options.module, (made) => new Map([[value, made]]));
   }
 
   /**
@@ -437,7 +405,7 @@ export class Program {
     const op = 'insertAfter';
     checkKeys(op, options, ['module']);
     const value = this.#at(op, node);
-    return this.#spliced(
+    return this.#replaced(
       op,
       fn,
       [value],
@@ -468,7 +436,7 @@ export class Program {
         { op },
       );
     }
-    return this.#spliced(op, fn, [input], input, options.module, (made) => {
+    return this.#replaced(op, fn, [input], input, options.module, (made) => {
       const inputs = value.inputs.map((each, i) => (i === inputIndex ? made : each));
       return new Map([[value, { ...value, inputs }]]);
     });
@@ -487,23 +455,80 @@ export class Program {
   delete(node: ProgramNode, keep?: number): Program {
     const op = 'delete';
     const value = this.#at(op, node);
-    const fits = (input: Value | undefined): boolean =>
-      input?.dtype === value.dtype && this.#sizes.same(input.shape, value.shape);
-    const fitting = [...value.inputs.keys()].filter((i) => fits(value.inputs[i]));
-    const [first] = fitting;
-    const isClear = new Set(fitting.map((i) => value.inputs[i])).size === 1;
-    const chosen = keep ?? (isClear ? first : undefined);
-    if (chosen !== undefined && fitting.includes(chosen)) {
-      return this.#rewired(new Map([[value, value.inputs[chosen] as Value]]));
+    const kept = keptInput(op, node.name, value, this.#sizes, keep);
+    return this.#rewired(new Map([[value, kept]]));
+  }
+
+  /** The program as bodies of its loops and choices see it. */
+  get #around(): Around {
+    const nameOf = (value: Value): string => this.#names.get(value.id) as string;
+    return { parts: this.#parts, order: this.#order, sizes: this.#sizes, nameOf };
+  }
+
+  /**
+   * The body of a loop (`scan`, `whileLoop`) or one of the two of a choice (`cond`), as a program: to look
+   * into, and to change for `replaceBody`. A loop's body takes what is carried (`carry`, or `carry0`,
+   * `carry1`...), parts of what is gone through (`x`), and values from around by their names; it gives what
+   * is carried on (`next`), what is kept of each iteration (`each`) and, in a `whileLoop`, the `condition`.
+   * A branch gives `result`s.
+   *
+   * @throws ArgumentError for a node that has no body, or if it has two and none is named.
+   */
+  body(node: ProgramNode, branch?: BranchName): Program {
+    return this.#bodyOf('body', node, branch).program;
+  }
+
+  #bodyOf(
+    op: string,
+    node: ProgramNode,
+    branch?: BranchName,
+  ): { view: BodyView; program: Program } {
+    const value = this.#at(op, node);
+    const key = `${value.id} ${branch ?? ''}`;
+    let known = this.#bodies.get(key);
+    if (known === undefined) {
+      const view = viewOf(op, this.#around, value, branch);
+      known = { view, program: new Program(view.parts) };
+      this.#bodies.set(key, known);
     }
-    const list = value.inputs.map((input) => formOf(input)).join(', ') || 'none';
-    throw new ArgumentError(
-      `one input of '${node.name}' must be ${formOf(value)}, as it is; its inputs: ${list}`,
-      {
+    return known;
+  }
+
+  /**
+   * The same program with another body in a loop or choice: what `edit` makes of `body(node, branch)`.
+   *
+   * @throws as `body`; ArgumentError, ShapeError or DTypeError if the new body takes or gives something
+   *   else than the old one, or assigns to a weight.
+   * @example
+   * import { programOf } from 'tengen/program';
+   * const sums = (x: Tensor) => scan((sum, row: Tensor) => [sum.add(row), null], tensor(0), x)[0];
+   * const program = programOf(sums, [zeros([3])]);
+   * const products = program.replaceBody(program.find('loop')[0]!, (body) =>
+   *   body.replace(body.find('add'), (sum, row) => sum.add(row.square())),
+   * );
+   * products.call(tensor([1, 2, 3])); // => 14
+   */
+  replaceBody(node: ProgramNode, edit: (body: Program) => Program, branch?: BranchName): Program {
+    const op = 'replaceBody';
+    if (typeof edit !== 'function') {
+      throw new ArgumentError(`expected a function of the body, got ${describeValue(edit)}`, {
         op,
-        hint: fitting.length > 1 ? `say which: one of ${fitting.join(', ')}` : 'use replace',
-      },
+      });
+    }
+    const { view, program } = this.#bodyOf(op, node, branch);
+    const edited = edit(program);
+    if (!(edited instanceof Program)) {
+      throw new ArgumentError(`the function gives ${describeValue(edited)}, not a program`, { op });
+    }
+    const body = { parts: edited.#parts, order: edited.#order };
+    const what = regionSplice(op, this.#around, this.#at(op, node), view, body, branch);
+    const replaced = this.#spliced(
+      op,
+      what,
+      (made) => new Map(what.like.map((value, i) => [value, made[i] as Value])),
     );
+    const { weightNames } = replaced.#parts;
+    return replaced.#with({ weightNames: new Map([...edited.#parts.weightNames, ...weightNames]) });
   }
 
   /**
@@ -569,25 +594,6 @@ export class Program {
     checkKeys('rename', names, ['inputs', 'outputs']);
     return new Program(renameParts(this.#parts, names));
   }
-}
-
-function portOf({ name, value: { dtype, shape } }: NamedValue): ProgramPort {
-  return { name, dtype, shape: readableShape(shape) };
-}
-
-function recordOf({ name, value: { dtype, shape } }: NamedValue): PortRecord {
-  return { name, dtype, shape };
-}
-
-/** The sizes of a call must follow from its inputs. */
-function checkTold({ name, inputs }: ProgramParts, sizes: ProgramSizes): void {
-  if (sizes.dims.length === 0) return;
-  const [untold] = sizes.untold(inputs.map(recordOf));
-  if (untold === undefined) return;
-  throw new ArgumentError(`no input tells how large '${untold}' is`, {
-    op: name,
-    hint: 'keep an input that has it, or cut where a node has it as a size',
-  });
 }
 
 function isTrained(tensor: Tensor): boolean {

@@ -222,18 +222,26 @@ function zerosOf({ shape, dtype }: TensorSpec) {
   return standIn(sizes, dtype);
 }
 
+/** A function and its arguments at some sizes. */
+export interface Call {
+  readonly fn: Fn;
+  readonly args: readonly unknown[];
+}
+
 /**
- * Takes down a function at all sizes of its dimensions, on the arguments that `argsAt` gives.
+ * Takes down at all sizes of its dimensions what `callAt` says to call.
  *
  * @throws TraceError if something follows a size in a way that is no formula of it.
  */
 export function captureAtAllSizes(
-  fn: Fn,
   { names, samples }: ProgramSizes,
-  argsAt: (sizes: Sizes) => readonly unknown[],
+  callAt: (sizes: Sizes) => Call,
   options: CaptureOptions,
 ): SizedCapture {
-  const captures = samples.map((sizes) => capture(fn, argsAt(sizes), options));
+  const captures = samples.map((sizes) => {
+    const { fn, args } = callAt(sizes);
+    return capture(fn, args, options);
+  });
   const [base] = captures as [Capture];
   if (names.length === 0) return base;
   try {

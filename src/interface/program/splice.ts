@@ -1,5 +1,7 @@
 // What functions add to programs: their graph, on values of the program, and the weights they bring.
 import { describeValue } from '../../base/checks.ts';
+import type { Sizes } from '../../base/size-expression.ts';
+import { inBody } from '../../graph/bodies.ts';
 import type { DType } from '../../base/dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
 import { Buffer, Parameter } from '../nn/parameter.ts';
@@ -89,30 +91,67 @@ export function valuesOfCapture(
   return { outputs: roots.slice(0, captured.outputs.length), updates, weightNames };
 }
 
-/** What `fn` computes of values of a program, whose weights are `known`. It runs once for each sample of sizes. */
+/** What is put into a program. */
+export interface Splice {
+  /** The function at some sizes of the dimensions. */
+  readonly fnAt: (sizes: Sizes) => (...given: Tensor[]) => unknown;
+  /** What it is given. */
+  readonly given: readonly Value[];
+  /** What it stands for: as many values, of the same forms. */
+  readonly like: readonly Value[];
+  readonly module?: WeightNames | undefined;
+}
+
+/**
+ * What a function computes of values of a program, whose weights are `known`. It runs once for each
+ * sample of sizes.
+ */
 export function splice(
   op: string,
-  fn: Replacement,
-  given: readonly Value[],
+  { fnAt, given, like, module }: Splice,
   known: ReadonlyMap<Tensor, Value>,
   sizes: ProgramSizes,
-  module: WeightNames | undefined,
-): { value: Value; updates: Update[]; weightNames: Map<Tensor, string> } {
-  if (typeof fn !== 'function') {
-    throw new ArgumentError(`expected a function of tensors, got ${describeValue(fn)}`, { op });
-  }
+): { values: Value[]; updates: Update[]; weightNames: Map<Tensor, string> } {
   const captured = captureAtAllSizes(
-    fn as (...args: readonly unknown[]) => unknown,
     sizes,
-    (at) => given.map(({ dtype, shape }) => standIn(shapeAt(shape, at), dtype)),
+    (at) => ({
+      fn: fnAt(at) as (...args: readonly unknown[]) => unknown,
+      args: given.map(({ dtype, shape }) => standIn(shapeAt(shape, at), dtype)),
+    }),
     { name: op, op, inputNames: given.map((_, i) => String(i)), module },
   );
-  if (captured.outputs.length !== 1) {
+  if (captured.outputs.length !== like.length) {
+    const wanted = like.length === 1 ? 'one' : `${like.length}`;
     throw new ArgumentError(
-      `the function gives ${captured.outputs.length} tensors instead of one`,
+      `the function gives ${captured.outputs.length} tensors instead of ${wanted}`,
       { op },
     );
   }
   const { outputs, ...rest } = valuesOfCapture(captured, given, known);
-  return { value: outputs[0] as Value, ...rest };
+  outputs.forEach((output, i) => {
+    checkForm(op, 'the result of the function', output, like[i] as Value, sizes);
+  });
+  return { values: outputs, ...rest };
+}
+
+/** A replacement as it is called in the body of loops, whose iterations stand behind its inputs. */
+export function replacementIn(
+  op: string,
+  fn: Replacement,
+  iterations: number,
+): (...given: Tensor[]) => unknown {
+  if (typeof fn !== 'function') {
+    throw new ArgumentError(`expected a function of tensors, got ${describeValue(fn)}`, { op });
+  }
+  if (iterations === 0) return fn;
+  // What it draws is another in each iteration, as in the function that the loop was made of.
+  return (...given) => {
+    const numbers = given.splice(given.length - iterations);
+    return numbers.reduceRight<() => unknown>(
+      (inner, { node }) =>
+        () =>
+          inBody({ iteration: () => node }, inner),
+      () => fn(...given),
+    )();
+  };
 }

@@ -12,7 +12,7 @@ import { formatSizes, type SizeRecord, type Sizes, sizeAt } from '../../base/siz
 import type { Node } from '../../graph/node.ts';
 import { type Attrs, makeNode, NO_ATTRS, type OpDef, opNamed } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
-import { type AttrRecord, attrsOf, type GraphRecord } from '../../graph/record.ts';
+import { type AttrRecord, attrsOf, type BodyRecord, type GraphRecord } from '../../graph/record.ts';
 import { instantiate, type SymbolicOf } from '../../graph/symbolic.ts';
 import type { LeafRecord, ScalarRecord } from '../lite/header.ts';
 import { sourceOf } from '../tensor/random.ts';
@@ -116,6 +116,16 @@ export function valuesOf(
     } else made.push(valueOf(record, made));
   }
   return graph.outputs.map((at) => bare(made[at as number] as Value));
+}
+
+/** The body of a loop or choice as data. */
+export type SizedBody = SymbolicOf<BodyRecord>;
+
+/** The values of a body, `given` for its parameters. */
+export function valuesOfBody({ nodes }: SizedBody, given: readonly Value[]): Value[] {
+  const made = [...given];
+  for (const record of nodes.slice(given.length)) made.push(valueOf(record, made));
+  return made;
 }
 
 /** Recording gives results that nothing computes a node of their own, which no program needs. */

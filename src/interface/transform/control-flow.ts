@@ -2,7 +2,7 @@
 // each, compiled into the plan around them. docs/control-flow.md is for users.
 import { checkFunction, checkInteger, checkKeys, describeValue } from '../../base/checks.ts';
 import { isFloat } from '../../base/dtype.ts';
-import { ArgumentError, ShapeError } from '../../base/errors.ts';
+import { ArgumentError, internalError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sameShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
@@ -128,6 +128,137 @@ function guardCarries(
   return { carries: all, guards };
 }
 
+// ---- loops and choices of nodes -----------------------------------------------------------------
+
+/** What a loop's body is given. */
+export interface LoopBodyInputs {
+  readonly carries: readonly Node[];
+  readonly parts: readonly Node[];
+  /** The number of the iteration, uint32 of shape []. */
+  iteration(): Node;
+  /** Of a loop with a condition: how many iterations there were, int32 of shape []. */
+  counter(): Node;
+}
+
+export interface LoopBody {
+  readonly next: readonly Node[];
+  readonly each: readonly Node[];
+  /** Whether there is another iteration; only of a loop with a condition. */
+  readonly still?: Node;
+}
+
+export interface NodeLoop {
+  readonly inits: readonly Node[];
+  /** What is gone through along the first axis. */
+  readonly wholes: readonly Node[];
+  /** Most iterations; -1 if only the condition ends it. */
+  readonly trips: number;
+  readonly backwards?: boolean;
+  /** Whether there is a first iteration; null if there is no condition. */
+  readonly condition: Node | null;
+  body(inputs: LoopBodyInputs): LoopBody;
+}
+
+/** Results of a loop, as those of `NodeLoop` count. */
+export interface LoopNodes {
+  final(carry: number): Node;
+  each(value: number): Node;
+  begin(carry: number): Node;
+  /** How many iterations there were. Only of a loop with a condition and a bound. */
+  counter(): Node;
+}
+
+/** A loop, with what is promised inside it kept in view. */
+export function loopOfNodes(spec: NodeLoop): LoopNodes {
+  const { inits, trips, condition } = spec;
+  const carried = inits.map((init) => ({ parameter: parameterLike(init), init }));
+  const slices = spec.wholes.map((of): Whole => ({ parameter: parameterLike(of, true), of }));
+  const parts = slices.map(({ parameter }) => parameter);
+  const zero = ops.constant(0, 'int32');
+  const count = parameterLike(zero);
+  // Gradients of a loop that may end early ask how far it came.
+  let isCounted = condition !== null && trips >= 0;
+  const counter = (): Node => {
+    isCounted = true;
+    return count;
+  };
+  let number: Node | null = null;
+  const iteration = (): Node => {
+    if (condition !== null) return castNode(counter(), 'uint32');
+    if (number === null) {
+      const of = ops.iota([trips], 0, 'uint32');
+      number = parameterLike(of, true);
+      slices.push({ parameter: number, of });
+    }
+    return number;
+  };
+  const carries = carried.map(({ parameter }) => parameter);
+  const made = inBody({ iteration }, () => spec.body({ carries, parts, iteration, counter }));
+  const all: ops.Carry[] = carried.map((carry, k) => ({ ...carry, next: made.next[k] as Node }));
+  if (condition !== null) {
+    const { still } = made;
+    if (still === undefined) throw internalError('a loop with a condition that says nothing');
+    all.push({ parameter: parameterLike(condition), init: condition, next: still });
+  }
+  const counterAt = isCounted ? all.length : -1;
+  if (isCounted) {
+    all.push({ parameter: count, init: zero, next: ops.add(count, ops.constant(1, 'int32')) });
+  }
+  const guarded = inBody({ iteration }, () => guardCarries(all, slices, made.each));
+  const loop = ops.loop({
+    ...guarded,
+    slices,
+    each: made.each,
+    trips,
+    backwards: spec.backwards === true,
+    condition: condition === null ? -1 : inits.length,
+    counter: counterAt,
+  });
+  return { ...loop, counter: () => loop.final(counterAt) };
+}
+
+/** The results of one of two branches, with what is promised inside them kept in view. */
+export function choiceOfNodes(
+  predicate: Node,
+  branches: readonly [() => readonly Node[], () => readonly Node[]],
+): Node[] {
+  const [first, second] = [buildBranch(branches[0]), buildBranch(branches[1])];
+  // The ends of what each branch promises; the other one has nothing to promise.
+  const all = [...first.promises, ...second.promises];
+  const branchOf = ({ outputs, isOutside, promises }: BuiltBranch): ops.Branch => ({
+    outputs: [
+      ...outputs,
+      ...all.flatMap((each) => (promises.includes(each) ? each.ends : endsOfNothing(each.ends[0]))),
+    ],
+    guards: promises.map((each): Guard => {
+      const at = outputs.length + 2 * all.indexOf(each);
+      return { results: [at, at + 1], promise: each.promise };
+    }),
+    isOutside,
+  });
+  const chosen = ops.choice(predicate, [branchOf(first), branchOf(second)]);
+  return first.outputs.map((_, k) => chosen(k));
+}
+
+function buildBranch(build: () => readonly Node[]): BuiltBranch {
+  const isOutside = outsideOfBranch(nextNodeId());
+  return inBody({ iteration: null }, () => {
+    const outputs = build();
+    const promises = promisesIn(outputs, isOutside);
+    return {
+      outputs,
+      isOutside,
+      promises: promises.map((promise) => ({ promise, ends: endsOf(promise) })),
+    };
+  });
+}
+
+interface BuiltBranch {
+  readonly outputs: readonly Node[];
+  readonly isOutside: (node: Node) => boolean;
+  readonly promises: readonly { readonly promise: Node; readonly ends: [Node, Node] }[];
+}
+
 // ---- scan -------------------------------------------------------------------------------------
 
 export interface ScanOptions {
@@ -193,49 +324,36 @@ export function scan<C, X, Y>(
   const inits = treeLeaves(op, 'carry', init);
   const whole = treeLeaves(op, 'xs', xs);
   const trips = lengthOf(whole, options.length);
-  const carried = nodesOf(inits).map((node) => ({ parameter: parameterLike(node), init: node }));
-  const slices = nodesOf(whole).map((of): Whole => ({ parameter: parameterLike(of, true), of }));
-  const parts = slices.map(({ parameter }) => parameter);
-  let number: Node | null = null;
-  const iteration = (): Node => {
-    if (number === null) {
-      const of = ops.iota([trips], 0, 'uint32');
-      number = parameterLike(of, true);
-      slices.push({ parameter: number, of });
-    }
-    return number;
-  };
-  const made: unknown = inBody({ iteration }, () =>
-    body(
-      onNodes(
-        init,
-        carried.map(({ parameter }) => parameter),
-      ),
-      onNodes(xs, parts),
-    ),
-  );
-  if (!Array.isArray(made) || made.length !== 2) {
-    throw new ArgumentError(`the function returned ${describeValue(made)}`, {
-      op,
-      hint: 'return [carry, value], with null where nothing is kept',
-    });
-  }
-  const [next, kept] = made as [C, Y];
-  const nexts = treeLeaves(op, 'carry', next);
-  checkAlike(op, inits, nexts, ['init', 'what the function returns'], CARRY_HINT);
-  const each = nodesOf(treeLeaves(op, 'value', kept));
-  const plain = carried.map((carry, k) => ({ ...carry, next: nodesOf(nexts)[k] as Node }));
-  const { carries, guards } = inBody({ iteration }, () => guardCarries(plain, slices, each));
-  const loop = ops.loop({
-    carries,
-    slices,
-    each,
+  let kept: Y | null = null;
+  let count = 0;
+  const loop = loopOfNodes({
+    inits: nodesOf(inits),
+    wholes: nodesOf(whole),
     trips,
     backwards: options.reverse === true,
-    guards,
+    condition: null,
+    body: ({ carries, parts }) => {
+      const made: unknown = body(onNodes(init, carries), onNodes(xs, parts));
+      if (!Array.isArray(made) || made.length !== 2) {
+        throw new ArgumentError(`the function returned ${describeValue(made)}`, {
+          op,
+          hint: 'return [carry, value], with null where nothing is kept',
+        });
+      }
+      const [next, value] = made as [C, Y];
+      const nexts = treeLeaves(op, 'carry', next);
+      checkAlike(op, inits, nexts, ['init', 'what the function returns'], CARRY_HINT);
+      const each = nodesOf(treeLeaves(op, 'value', value));
+      kept = value;
+      count = each.length;
+      return { next: nodesOf(nexts), each };
+    },
   });
-  const nodes = [...plain.map((_, k) => loop.final(k)), ...each.map((_, k) => loop.each(k))];
-  return results([init, kept], nodes) as [C, Y];
+  const nodes = [
+    ...inits.map((_, k) => loop.final(k)),
+    ...Array.from({ length: count }, (_, k) => loop.each(k)),
+  ];
+  return results([init, kept as Y], nodes) as [C, Y];
 }
 
 const CARRY_HINT = 'an iteration gives what the next one takes: cast or reshape it';
@@ -289,37 +407,17 @@ export function whileLoop<C>(
   const { maxIterations } = options;
   if (maxIterations !== undefined) checkInteger(op, 'maxIterations', maxIterations, 0);
   const inits = treeLeaves(op, 'value', init);
-  const carried = nodesOf(inits).map((node) => ({ parameter: parameterLike(node), init: node }));
-  const zero = ops.constant(0, 'int32');
-  const number = parameterLike(zero);
-  let counts = maxIterations !== undefined;
-  const iteration = (): Node => {
-    counts = true;
-    return castNode(number, 'uint32');
-  };
-  const holds = predicateNode(op, condition(init));
-  const parameters = carried.map(({ parameter }) => parameter);
-  const carries = inBody({ iteration }, () => {
-    const next = body(onNodes(init, parameters));
-    const nexts = treeLeaves(op, 'value', next);
-    checkAlike(op, inits, nexts, ['init', 'what the function returns'], CARRY_HINT);
-    const still = predicateNode(op, condition(next));
-    return [
-      ...carried.map((carry, k) => ({ ...carry, next: nodesOf(nexts)[k] as Node })),
-      { parameter: parameterLike(holds), init: holds, next: still },
-    ];
-  });
-  const isCounted = counts;
-  if (isCounted) {
-    const next = ops.add(number, ops.constant(1, 'int32'));
-    carries.push({ parameter: number, init: zero, next });
-  }
-  const guarded = inBody({ iteration }, () => guardCarries(carries, [], []));
-  const loop = ops.loop({
-    ...guarded,
+  const loop = loopOfNodes({
+    inits: nodesOf(inits),
+    wholes: [],
     trips: maxIterations ?? -1,
-    condition: inits.length,
-    counter: isCounted ? inits.length + 1 : -1,
+    condition: predicateNode(op, condition(init)),
+    body: ({ carries }) => {
+      const next = body(onNodes(init, carries));
+      const nexts = treeLeaves(op, 'value', next);
+      checkAlike(op, inits, nexts, ['init', 'what the function returns'], CARRY_HINT);
+      return { next: nodesOf(nexts), each: [], still: predicateNode(op, condition(next)) };
+    },
   });
   return results(
     init,
@@ -360,40 +458,19 @@ export function cond<A extends readonly unknown[], R>(
       hint: 'cond(predicate, then, otherwise, [x, y])',
     });
   }
-  const given = predicateNode(op, predicate);
-  const build = (branch: (...operands: A) => R) => {
-    const isOutside = outsideOfBranch(nextNodeId());
-    return inBody({ iteration: null }, () => {
-      const tree = branch(...(operands as A));
-      const leaves = treeLeaves(op, 'result', tree);
-      const promises = promisesIn(nodesOf(leaves), isOutside);
-      return {
-        tree,
-        leaves,
-        isOutside,
-        promises: promises.map((promise) => ({ promise, ends: endsOf(promise) })),
-      };
-    });
+  const trees: R[] = [];
+  const build = (branch: (...operands: A) => R) => (): Node[] => {
+    const tree = branch(...(operands as A));
+    const leaves = treeLeaves(op, 'result', tree);
+    const [first] = trees;
+    trees.push(tree);
+    if (first !== undefined) {
+      const hint = 'both give the same, whatever the predicate: cast or reshape one of them';
+      const names = ['the first branch', 'the second'] as const;
+      checkAlike(op, treeLeaves(op, 'result', first), leaves, names, hint);
+    }
+    return nodesOf(leaves);
   };
-  const [first, second] = [build(then), build(otherwise)];
-  const hint = 'both give the same, whatever the predicate: cast or reshape one of them';
-  checkAlike(op, first.leaves, second.leaves, ['the first branch', 'the second'], hint);
-  // The ends of what each branch promises; the other one has nothing to promise.
-  const all = [...first.promises, ...second.promises];
-  const branchOf = ({ leaves, isOutside, promises }: typeof first): ops.Branch => ({
-    outputs: [
-      ...nodesOf(leaves),
-      ...all.flatMap((each) => (promises.includes(each) ? each.ends : endsOfNothing(each.ends[0]))),
-    ],
-    guards: promises.map((each): Guard => {
-      const at = leaves.length + 2 * all.indexOf(each);
-      return { results: [at, at + 1], promise: each.promise };
-    }),
-    isOutside,
-  });
-  const chosen = ops.choice(given, [branchOf(first), branchOf(second)]);
-  return results(
-    first.tree,
-    first.leaves.map((_, k) => chosen(k)),
-  );
+  const nodes = choiceOfNodes(predicateNode(op, predicate), [build(then), build(otherwise)]);
+  return results(trees[0] as R, nodes);
 }

@@ -40,12 +40,12 @@ export {
   stats,
 } from './controls.ts';
 export type { PassName, Passes } from '../../compile/passes/switches.ts';
-export { type AlgorithmOptions, algorithms, setAlgorithms } from './algorithms.ts';
+export { type AlgorithmOptions, algorithms, setAlgorithms } from '../tuning/algorithms.ts';
 export {
   clearMeasuredAlgorithms,
   type MeasuredAlgorithm,
   measuredAlgorithms,
-} from './algorithm-store.ts';
+} from '../tuning/algorithm-store.ts';
 export { customGradient, type ValueWithGradient } from './custom-gradient.ts';
 export {
   excludeFromTrace,

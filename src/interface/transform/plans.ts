@@ -11,7 +11,7 @@ import type { Node } from '../../graph/node.ts';
 import type { Device, Executable } from '../../runtime/device.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { Ahead } from './ahead.ts';
-import { policyFor, policyKey } from './algorithms.ts';
+import { policyFor, policyKey } from '../tuning/algorithms.ts';
 import type { Entry, Results } from './entry.ts';
 import { guardsOf } from './promises.ts';
 import { settings, targetOf } from './settings.ts';

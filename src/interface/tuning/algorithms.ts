@@ -49,8 +49,16 @@ let spent = 0;
  * ```
  */
 export function setAlgorithms(options: AlgorithmOptions): void {
+  chosen = completeAlgorithms('setAlgorithms', options);
+  chosenKey = keyOf(chosen);
+}
+
+/** All options, with defaults for those left out. Throws ArgumentError if one is none of its values. */
+export function completeAlgorithms(
+  op: string,
+  options: AlgorithmOptions,
+): Required<AlgorithmOptions> {
   const next = { ...DEFAULTS, ...options };
-  const op = 'setAlgorithms';
   if (next.strategy !== 'heuristic' && next.strategy !== 'profile') {
     throw new ArgumentError(
       `the strategy is 'heuristic' or 'profile', got '${String(next.strategy)}'`,
@@ -62,8 +70,7 @@ export function setAlgorithms(options: AlgorithmOptions): void {
       throw new ArgumentError(`${name} is ${String(next[name])}, not a number from 0`, { op });
     }
   }
-  chosen = next;
-  chosenKey = keyOf(next);
+  return next;
 }
 
 /** How schedules are chosen now. */
@@ -80,20 +87,23 @@ function keyOf({ strategy, reproducible, workspaceLimit }: Required<AlgorithmOpt
   return `${strategy}:${reproducible ? 1 : 0}:${workspaceLimit}`;
 }
 
-/** The policy for compiling a plan for `device`. */
-export function policyFor(device: Device): AlgorithmPolicy {
-  const { reproducible, workspaceLimit } = chosen;
-  const tuner = chosen.strategy === 'profile' ? tunerFor(device) : undefined;
+/** The policy for compiling a plan for `device`, by default as `setAlgorithms` said. */
+export function policyFor(
+  device: Device,
+  options: Required<AlgorithmOptions> = chosen,
+): AlgorithmPolicy {
+  const { strategy, reproducible, workspaceLimit, timeLimit } = options;
+  const tuner = strategy === 'profile' ? tunerFor(device, timeLimit) : undefined;
   return { reproducible, workspaceLimit, tuner };
 }
 
-function tunerFor(device: Device): Tuner {
+function tunerFor(device: Device, timeLimit: number): Tuner {
   const store = openAlgorithmStore(device.fingerprint ?? device.name);
   return {
     lookup: (key) => store.get(key),
     remember: (key, times) => store.set(key, times),
     measure: (trial) => {
-      if (spent >= chosen.timeLimit) return null;
+      if (spent >= timeLimit) return null;
       const start = performance.now();
       const time = measureTrial(device, trial);
       spent += performance.now() - start;

@@ -201,11 +201,14 @@ describe('names and types', () => {
 
 describe('what is refused', () => {
   test('all ops that cannot be written, in one error', async () => {
-    const fn = (x: Tensor) => x.erfinv().add(x.lgamma()).relu().add(x.erfinv());
+    const fn = (x: Tensor) => {
+      const wide = x.to('float64');
+      return wide.erfinv().add(wide.lgamma()).relu().add(wide.erfinv());
+    };
     const attempt = toBytes(fn, rows);
     await expect(attempt).rejects.toThrow(UnsupportedError);
-    await expect(attempt).rejects.toThrow(/erfinv float32 \[3,4\].*inverse error function/s);
-    await expect(attempt).rejects.toThrow(/lgamma float32 \[3,4\].*gamma function/s);
+    await expect(attempt).rejects.toThrow(/erfinv float64 \[3,4\]/);
+    await expect(attempt).rejects.toThrow(/lgamma float64 \[3,4\]/);
   });
 
   test('random numbers, with the way out', async () => {

@@ -483,7 +483,7 @@ const GEOMETRIES: readonly Geometry[] = [
   { batch: [1], sizes: [70, 66, 3, 17], causal: true },
   { batch: [2], sizes: [6, 5, 4, 2], masked: true, dtype: 'float64' },
   { batch: [1], sizes: [3, 80, 2, 2], causal: true, dtype: 'float64' },
-  { batch: [0], sizes: [3, 4, 2, 2] },
+  { batch: [0], sizes: [3, 4, 2, 2], masked: true },
   { batch: [1], sizes: [2, 300, 2, 2] },
   { batch: [2], sizes: [5, 7, 4, 3], dropout: 0.3 },
   { batch: [1, 2], sizes: [18, 18, 3, 5], causal: true, dropout: 0.5, dtype: 'float64' },

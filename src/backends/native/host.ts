@@ -87,6 +87,9 @@ function openHost(): NativeHost {
   const wait = runtime.function('tengen_wait', signature);
   const waitAsync = foreign.asyncFunctionAt(runtime.address('tengen_wait'), signature);
   let pairUnit: 0 | 1 | 2 | undefined;
+  let last = 0;
+  // The end of the process takes memory away that a plan under way still reads.
+  process.once('exit', () => wait(last));
   return {
     toolchain: requireToolchain(),
     cache,
@@ -94,7 +97,7 @@ function openHost(): NativeHost {
     pairUnit: () => (pairUnit ??= findPairUnit(cache)),
     kernels: (kernels) => loadKernels(cache, kernels),
     run,
-    submit,
+    submit: (address) => (last = submit(address)),
     done: (ticket) => done(ticket) !== 0,
     wait,
     useLargePages,

@@ -28,7 +28,16 @@ export interface Toolchain extends Cpu {
 const IDENTIFY_TIMEOUT_MS = 10_000;
 
 /** What every library needs: position-independent code, and functions with POSIX's extensions. */
-const SHARED_FLAGS = ['-fPIC', '-shared', '-pthread', '-D_GNU_SOURCE', '-w', '-pipe'];
+const SHARED_FLAGS = [
+  '-fPIC',
+  '-shared',
+  '-pthread',
+  '-D_GNU_SOURCE',
+  '-w',
+  '-pipe',
+  // Threads of the pool still run code of a library when the end of the process closes it.
+  ...(process.platform === 'linux' ? ['-Wl,-z,nodelete'] : []),
+];
 
 /** How targets begin, by Node's name of the architecture. */
 const MACHINES: Readonly<Partial<Record<string, RegExp>>> = {

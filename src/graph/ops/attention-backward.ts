@@ -127,20 +127,7 @@ function backwardStep(
     weigh,
     ...(drop ?? []),
     addTo(b.valueGrad, drop === null ? scores : b.slopes, b.grad),
-    w.product({
-      rows: count,
-      depth: builder.constant(w.valueSize),
-      a: w.reader(2, firstKey),
-      b: b.gradColumns,
-      c: b.slopes,
-      columns: blockQueries,
-      start: () => w.number(0, lanes),
-      finish: (sum, row, at) => {
-        const left = factors === null ? sum : builder.mul(sum, w.load(factors, row, at, lanes));
-        const excess = builder.sub(left, w.load(b.share, zero, at, lanes));
-        return builder.mul(excess, w.load(scores, row, at, lanes));
-      },
-    }),
+    slopesOf(w, b, b.gradColumns, firstKey, count),
     addTo(b.keyGrad, b.slopes, b.query),
     w.loop('key', count, (row) => [
       w.loop('element', w.size, (column) => [w.store(b.key, row, column, key(row, column))], {
@@ -175,6 +162,35 @@ function writeRows(
       write(builder.offset(c, size), w.number(0)),
     );
     return size < width ? [columns, rest] : [columns];
+  });
+}
+
+/**
+ * Gradients of a block of scores by what becomes of them: values times `grad`, dropped as the weights
+ * were, less what rows share, times the weights that stand in the scores.
+ */
+export function slopesOf(
+  w: HeadWriter,
+  b: { readonly slopes: Block; readonly share: Block; readonly factors: Block | null },
+  grad: Block,
+  firstKey: Expression,
+  count: Expression,
+): Statement {
+  const { builder, lanes, scores, blockQueries } = w;
+  const { factors } = b;
+  return w.product({
+    rows: count,
+    depth: builder.constant(w.valueSize),
+    a: w.reader(2, firstKey),
+    b: grad,
+    c: b.slopes,
+    columns: blockQueries,
+    start: () => w.number(0, lanes),
+    finish: (sum, row, at) => {
+      const left = factors === null ? sum : builder.mul(sum, w.load(factors, row, at, lanes));
+      const excess = builder.sub(left, w.load(b.share, builder.constant(0), at, lanes));
+      return builder.mul(excess, w.load(scores, row, at, lanes));
+    },
   });
 }
 

@@ -5,7 +5,7 @@ import type { Expression } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { Node } from '../node.ts';
 import type { KernelBody, KernelContext } from '../op.ts';
-import { BACKWARD_MASK, GRAD, LOG_SUM, SHARE } from './attention-backward.ts';
+import { BACKWARD_MASK, GRAD, LOG_SUM, SHARE, slopesOf } from './attention-backward.ts';
 import type { Block } from './attention-blocks.ts';
 import { type AttentionAttrs, BLOCK, HeadWriter, queriesOfBlock } from './attention-head.ts';
 import { unflatten } from './emit.ts';
@@ -50,20 +50,7 @@ function addSlopes(
             w.store(factors, at, column, factor),
           ),
         ];
-  const slopes = w.product({
-    rows: count,
-    depth: builder.constant(w.valueSize),
-    a: w.reader(2, firstKey),
-    b: b.grad,
-    c: b.slopes,
-    columns: blockQueries,
-    start: () => w.number(0, lanes),
-    finish: (sum, row, at) => {
-      const left = factors === null ? sum : builder.mul(sum, w.load(factors, row, at, lanes));
-      const excess = builder.sub(left, w.load(b.share, zero, at, lanes));
-      return builder.mul(excess, w.load(scores, row, at, lanes));
-    },
-  });
+  const slopes = slopesOf(w, b, b.grad, firstKey, count);
   const add = w.loop('sumKey', count, (row) => [
     w.loop(
       'sumQuery',

@@ -41,6 +41,29 @@ export abstract class AdditiveElemwise extends Module {
   }
 }
 
+/** Noise around a mean, of some spread. */
+abstract class NoiseAround extends AdditiveElemwise {
+  readonly mean: number;
+  readonly std: number;
+  readonly #name: string;
+
+  constructor(
+    name: string,
+    options: NoiseOptions & { readonly mean?: number; readonly std?: number },
+  ) {
+    checkKeys(name, options, ['mean', 'std', 'perChannel', 'generator']);
+    super(options);
+    this.#name = name;
+    this.mean = checkNumber(name, 'mean', options.mean ?? 0, [-Infinity]);
+    this.std = checkNumber(name, 'std', options.std ?? 1);
+  }
+
+  override describe(): string {
+    const { mean, std, perChannel } = this;
+    return `${this.#name}(${describeOptions({ mean, std, perChannel })})`;
+  }
+}
+
 export interface GaussianNoiseOptions extends NoiseOptions {
   /** Default 0. */
   readonly mean?: number;
@@ -55,25 +78,13 @@ export interface GaussianNoiseOptions extends NoiseOptions {
  * const noise = new AdditiveGaussianNoise({ mean: 2, std: 0 });
  * noise.forward(tensor([[[[1, 254]]]], { dtype: 'uint8' })); // => [[[[3, 255]]]]
  */
-export class AdditiveGaussianNoise extends AdditiveElemwise {
-  readonly mean: number;
-  readonly std: number;
-
+export class AdditiveGaussianNoise extends NoiseAround {
   constructor(options: GaussianNoiseOptions = {}) {
-    const op = 'AdditiveGaussianNoise';
-    checkKeys(op, options, ['mean', 'std', 'perChannel', 'generator']);
-    super(options);
-    this.mean = checkNumber(op, 'mean', options.mean ?? 0, [-Infinity]);
-    this.std = checkNumber(op, 'std', options.std ?? 1);
+    super('AdditiveGaussianNoise', options);
   }
 
   sample(shape: Shape, dtype: DType): Tensor {
     return normal(this.mean, this.std, shape, { dtype, generator: this.generator });
-  }
-
-  override describe(): string {
-    const { mean, std, perChannel } = this;
-    return `AdditiveGaussianNoise(${describeOptions({ mean, std, perChannel })})`;
   }
 }
 
@@ -90,16 +101,9 @@ export interface LaplaceNoiseOptions extends NoiseOptions {
  * @example
  * new AdditiveLaplaceNoise({ std: 0.1 }).forward(zeros(2, 3, 4, 4)).shape; // => [2, 3, 4, 4]
  */
-export class AdditiveLaplaceNoise extends AdditiveElemwise {
-  readonly mean: number;
-  readonly std: number;
-
+export class AdditiveLaplaceNoise extends NoiseAround {
   constructor(options: LaplaceNoiseOptions = {}) {
-    const op = 'AdditiveLaplaceNoise';
-    checkKeys(op, options, ['mean', 'std', 'perChannel', 'generator']);
-    super(options);
-    this.mean = checkNumber(op, 'mean', options.mean ?? 0, [-Infinity]);
-    this.std = checkNumber(op, 'std', options.std ?? 1);
+    super('AdditiveLaplaceNoise', options);
   }
 
   sample(shape: Shape, dtype: DType): Tensor {
@@ -113,11 +117,6 @@ export class AdditiveLaplaceNoise extends AdditiveElemwise {
       .log()
       .neg();
     return unit.sign().mul(size).mul(this.std).add(this.mean);
-  }
-
-  override describe(): string {
-    const { mean, std, perChannel } = this;
-    return `AdditiveLaplaceNoise(${describeOptions({ mean, std, perChannel })})`;
   }
 }
 

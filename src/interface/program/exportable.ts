@@ -21,7 +21,7 @@ import { runOnceOn } from '../../runtime/run-once.ts';
 import { bytesOf } from '../io/host-array.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
-import { compileModel } from '../lite/compile.ts';
+import { compileFile } from '../lite/compile-file.ts';
 import { headerOf, tensorIn } from '../lite/file.ts';
 import { completeSizes, type GuardRecord, isState, type ModelHeader } from '../lite/header.ts';
 
@@ -154,7 +154,7 @@ export class ExportableProgram {
   /** @param prepared whether packed weights may take the place of those in the file. */
   planFor(target: Target, prepared: boolean): ExportedPlan {
     const options = { without: this.#ahead, prepared };
-    const compiled = compileModel(this.header, this.#sizes, target, options);
+    const compiled = compileFile(this.header, this.#sizes, target, options);
     return { target, plan: compiled.plan, prepared: compiled.prepared };
   }
 

@@ -21,7 +21,7 @@ import { type RecordedCall, recordCall, type Replay } from './tracing/replay.ts'
 import { signatureOf } from './tracing/signature.ts';
 import { observed } from './tracing/tape.ts';
 import { Postponed, type Program, Refusal, Watch } from './tracing/watch.ts';
-import { fillTree, tensorsOf, treeWithHoles } from './tree.ts';
+import { fillTree, mapTree, tensorsOf, treeWithHoles } from './tree.ts';
 
 export interface TraceOptions {
   /** Compute nothing before the function returns, and refuse reads inside it. Default false. */
@@ -103,7 +103,7 @@ export interface Traced<A extends readonly unknown[], R> {
    *
    * @throws TraceError if the function reads a value; ArgumentError for names or cases that do not fit.
    */
-  dump(path: string | URL | null, options: DumpOptions): Promise<DumpReport>;
+  dump(path: string | URL | null, options?: DumpOptions): Promise<DumpReport>;
   /** Forgets all recorded programs. */
   reset(): void;
 }
@@ -185,6 +185,23 @@ class TracedFunction<A extends readonly unknown[], R> {
     const shape = (tensor: Tensor, i: number): string => String(specs[i] ?? tensor.shape.join());
     const form = signatureOf(args, { numbers, shape });
     return { ...form, sizes: declared.sizesOf(this.name, form.tensors, specs) };
+  }
+
+  /**
+   * What is dumped: tensors of declared form stand for all sizes, and are a test case. Specs are as given.
+   */
+  dumpOptions(options: DumpOptions): DumpOptions {
+    const declared = this.#declared;
+    if (declared === null) return options;
+    const { inputs = this.#options.inputs as readonly unknown[], testCases } = options;
+    if (!Array.isArray(inputs) || !declared.isOpenIn(inputs)) return { ...options, inputs };
+    const specs = declared.specsOf('dump', inputs);
+    declared.sizesOf('dump', tensorsOf(inputs), specs);
+    return {
+      ...options,
+      inputs: mapTree(inputs, (tensor, i) => specs[i] ?? tensor) as readonly unknown[],
+      testCases: testCases ?? [inputs],
+    };
   }
 
   get #dims(): string[] {
@@ -375,8 +392,8 @@ function traceFunction<A extends readonly unknown[], R>(
       traced.plans.explain() || 'nothing was computed yet: call it, and read what it returns',
     profile: (args: A, profileOptions?: ProfileOptions) =>
       profileOf(traced.name, () => face(...args), profileOptions),
-    dump: (path: string | URL | null, dumpOptions: DumpOptions) =>
-      dumpFunction(traced.name, fn, path, dumpOptions),
+    dump: async (path: string | URL | null, dumpOptions: DumpOptions = {}) =>
+      dumpFunction(traced.name, fn, path, traced.dumpOptions(dumpOptions)),
     reset: () => traced.reset(),
   });
   return face;

@@ -1,7 +1,7 @@
 // `trace`: makes a function static. By default it still runs on every call, and what it builds is
 // compared with the recorded program (tracing/watch.ts); `withoutHost` replays the program alone
 // (tracing/recorder.ts, tracing/replay.ts). docs/trace.md follows the same order.
-import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
+import { checkFunction, checkInteger, checkKeys, describeValue } from '../../base/checks.ts';
 import { ArgumentError, TraceError } from '../../base/errors.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import type { Sizes } from '../../base/size-expression.ts';
@@ -263,8 +263,11 @@ class TracedFunction<A extends readonly unknown[], R> {
   }
 
   #checkSynchronous(value: unknown): void {
-    if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return;
-    throw new TraceError(`${this.name} is asynchronous: what it builds later would not be seen`, {
+    const face = value as { then?: unknown; next?: unknown } | null | undefined;
+    const isGenerator = typeof face?.next === 'function';
+    if (!isGenerator && typeof face?.then !== 'function') return;
+    const what = isGenerator ? 'a generator' : 'asynchronous';
+    throw new TraceError(`${this.name} is ${what}: what it builds later would not be seen`, {
       op: 'trace',
       hint: 'trace a function that returns its tensors at once, and await them outside',
     });
@@ -371,6 +374,13 @@ const MAX_VARIANTS = 4;
 function checkOptions(options: TraceOptions): void {
   checkKeys('trace', options, OPTIONS);
   if (options.cacheSize !== undefined) checkInteger('trace', 'cacheSize', options.cacheSize, 1);
+  const { inputs } = options;
+  if (inputs !== undefined && !Array.isArray(inputs)) {
+    throw new ArgumentError(`inputs are specs of the arguments, got ${describeValue(inputs)}`, {
+      op: 'trace',
+      hint: "inputs: [spec([dim('batch'), 10])]",
+    });
+  }
   if (options.captureAsConst === true && options.withoutHost === false) {
     throw new ArgumentError('captureAsConst replays: withoutHost cannot be false', {
       op: 'trace',

@@ -21,7 +21,7 @@ import { type RecordedCall, recordCall, type Replay } from './tracing/replay.ts'
 import { signatureOf } from './tracing/signature.ts';
 import { observed } from './tracing/tape.ts';
 import { Postponed, type Program, Refusal, Watch } from './tracing/watch.ts';
-import { fillTree, mapTree, tensorsOf, treeWithHoles } from './tree.ts';
+import { fillTree, isBranch, mapTree, tensorsOf, treeWithHoles } from './tree.ts';
 
 export interface TraceOptions {
   /** Compute nothing before the function returns, and refuse reads inside it. Default false. */
@@ -375,7 +375,7 @@ function checkOptions(options: TraceOptions): void {
   checkKeys('trace', options, OPTIONS);
   if (options.cacheSize !== undefined) checkInteger('trace', 'cacheSize', options.cacheSize, 1);
   const { inputs } = options;
-  if (inputs !== undefined && !Array.isArray(inputs)) {
+  if (inputs !== undefined && !isBranch(inputs)) {
     throw new ArgumentError(`inputs are specs of the arguments, got ${describeValue(inputs)}`, {
       op: 'trace',
       hint: "inputs: [spec([dim('batch'), 10])]",

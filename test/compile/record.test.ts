@@ -96,3 +96,54 @@ describe('what is refused', () => {
     expect(read).toThrow(message);
   });
 });
+
+test('a loop whose counts are not those of its body is refused', () => {
+  const dtype = 'float32';
+  const record = (attrs: object): unknown => ({
+    nodes: [
+      { op: 'input', dtype, shape: [2] },
+      {
+        op: 'loop',
+        inputs: [0],
+        dtype: 'bool',
+        shape: [0],
+        attrs: {
+          body: {
+            parameters: 1,
+            nodes: [
+              { op: 'parameter', dtype, shape: [2] },
+              { op: 'add', inputs: [0, 0], dtype, shape: [2] },
+            ],
+            outputs: [1],
+            guards: [],
+          },
+          carries: 1,
+          slices: 0,
+          trips: 3,
+          backwards: false,
+          condition: -1,
+          counter: -1,
+          ...attrs,
+        },
+      },
+      { op: 'result', inputs: [1], attrs: { index: 0 }, dtype, shape: [2] },
+    ],
+    outputs: [2],
+  });
+  const read = (attrs: object): unknown =>
+    graphOf(
+      parseGraphRecord(record(attrs)),
+      [ops.input({ storageId: -1 }, 0, [2], dtype, false, null)],
+      [],
+    );
+  expect(() => read({})).not.toThrow();
+  const wrong = [
+    { carries: 2 },
+    { carries: -1 },
+    { slices: 1 },
+    { trips: -1 },
+    { condition: 0 },
+    { counter: 4 },
+  ];
+  for (const attrs of wrong) expect(() => read(attrs), JSON.stringify(attrs)).toThrow(FormatError);
+});

@@ -8,6 +8,7 @@ const sources = '/app/node_modules/tengen/src';
 test.each([
   [
     'what was built',
+    `${built}/chunks/user-line-Bz8.js`,
     `Error: where
     at userLine (file://${built}/chunks/user-line-Bz8.js:18:26)
     at Array.map (<anonymous>)
@@ -18,6 +19,7 @@ test.each([
   ],
   [
     'source maps',
+    `${built}/chunks/user-line-Bz8.js`,
     `Error: where
     at userLine (${sources}/interface/transform/user-line.ts:18:26)
     at Watch.emit (${sources}/interface/transform/tracing/watch.ts:180:5)
@@ -25,7 +27,18 @@ test.each([
     '/app/src/interface/main.ts:3:30',
   ],
   [
+    'source maps that some files have',
+    `${built}/chunks/user-line-Bz8.js`,
+    `Error: where
+    at userLine (${sources}/interface/transform/user-line.ts:18:26)
+    at Watch.emit (${built}/chunks/trace-DhddDpKE.js:510:52)
+    at nms (${built}/vision.js:5:2)
+    at <anonymous> (/app/main.ts:3:30)`,
+    '/app/main.ts:3:30',
+  ],
+  [
     'a bundle with a source map',
+    '/app/bundle.js',
     `Error: where
     at userLine (/app/node_modules/tengen/src/interface/transform/user-line.ts:18:26)
     at async /app/main.ts:3:30`,
@@ -33,6 +46,7 @@ test.each([
   ],
   [
     'a bundle, which does not tell whose a line is',
+    'https://host/assets/index.js',
     `Error: where
     at userLine (https://host/assets/index.js:1:2600)
     at main (https://host/assets/index.js:1:30)`,
@@ -40,13 +54,14 @@ test.each([
   ],
   [
     'stacks without a first line',
+    'https://host/tengen/dist/chunks/user-line-Bz8.js',
     `userLine@https://host/tengen/dist/chunks/user-line-Bz8.js:18:26
 add@https://host/tengen/dist/index.js:1:2
 @https://host/main.js:3:30
 `,
     'https://host/main.js:3:30',
   ],
-  ['no stack', '', ''],
-])('%s', (_what, stack, place) => {
-  expect(placeOutside(stack)).toBe(place);
+  ['no stack', '/app/bundle.js', '', ''],
+])('%s', (_what, here, stack, place) => {
+  expect(placeOutside(stack, here)).toBe(place);
 });

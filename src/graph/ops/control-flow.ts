@@ -1,8 +1,8 @@
 // Loops and choices as nodes that hold other graphs, and their gradients.
 // docs/decisions/0009-control-flow.md has the reasons.
 import { type DType, isFloat } from '../../base/dtype.ts';
-import { TengenError } from '../../base/errors.ts';
-import type { Shape } from '../../base/shape.ts';
+import { ShapeError, TengenError } from '../../base/errors.ts';
+import { sameShape, type Shape } from '../../base/shape.ts';
 import { gradients } from '../autodiff/gradients.ts';
 import { inBody } from '../bodies.ts';
 import type { Node } from '../node.ts';
@@ -43,6 +43,65 @@ const LOOP = {
   counter: 'int',
 } as const;
 
+/** Throws unless a body's parameters are what the node is given: files may say anything. */
+function checkGiven(
+  op: string,
+  inputs: readonly Node[],
+  { parameters }: Subgraph,
+  isSlice: (k: number) => boolean,
+): void {
+  const like = (input: Node, parameter: Node, from: number): boolean =>
+    input.dtype === parameter.dtype && sameShape(input.shape.slice(from), parameter.shape);
+  const fits =
+    inputs.length === parameters.length &&
+    parameters.every((parameter, k) => like(inputs[k] as Node, parameter, isSlice(k) ? 1 : 0));
+  if (!fits) throw new ShapeError('the parameters of its body are not like its inputs', { op });
+}
+
+/** Whether a parameter may decide whether the body runs. */
+function isTruth(parameter: Node | undefined): boolean {
+  return parameter?.dtype === 'bool' && parameter.shape.length === 0;
+}
+
+function checkLoop(inputs: readonly Node[], attrs: AttrsOf<typeof LOOP>): void {
+  const { body, carries, slices, trips, condition, counter } = attrs;
+  const { parameters, outputs } = body;
+  const isSlice = (k: number): boolean => k >= carries && k < carries + slices;
+  const within = (k: number): boolean => k >= -1 && k < carries;
+  const counted =
+    carries >= 0 &&
+    slices >= 0 &&
+    carries + slices <= parameters.length &&
+    carries <= outputs.length &&
+    within(condition) &&
+    within(counter) &&
+    trips >= (condition < 0 || slices > 0 ? 0 : -1);
+  if (!counted) throw new ShapeError('its counts are not those of its body', { op: 'loop' });
+  checkGiven('loop', inputs, body, isSlice);
+  const goesOn = parameters.slice(0, carries).every(({ dtype, shape }, k) => {
+    const next = outputs[k] as Node;
+    return next.dtype === dtype && sameShape(next.shape, shape);
+  });
+  const isLong = inputs.every(({ shape }, k) => !isSlice(k) || (shape[0] as number) >= trips);
+  if (goesOn && isLong && (condition < 0 || isTruth(parameters[condition]))) return;
+  throw new ShapeError('its body does not go on from what it gives', { op: 'loop' });
+}
+
+function checkChoice(
+  inputs: readonly Node[],
+  { whenTrue, whenFalse }: AttrsOf<typeof CHOICE>,
+): void {
+  for (const body of [whenTrue, whenFalse]) checkGiven('choice', inputs, body, () => false);
+  const same =
+    whenTrue.outputs.length === whenFalse.outputs.length &&
+    whenTrue.outputs.every(({ dtype, shape }, k) => {
+      const other = whenFalse.outputs[k] as Node;
+      return other.dtype === dtype && sameShape(other.shape, shape);
+    });
+  if (same && isTruth(inputs[0])) return;
+  throw new ShapeError('its two bodies do not give the same', { op: 'choice' });
+}
+
 function loopResults({ body, carries }: AttrsOf<typeof LOOP>): RegionResult[] {
   const carry = body.parameters.slice(0, carries);
   return [
@@ -57,7 +116,10 @@ const loopOp = defineOp({
   name: 'loop',
   summary: 'a body that runs again and again on what it made',
   attrs: LOOP,
-  infer: () => NO_VALUE,
+  infer: (inputs, attrs) => {
+    checkLoop(inputs, attrs);
+    return NO_VALUE;
+  },
   gradient: (context) => new LoopGradient(context).run(),
   lower: {
     kind: 'region',
@@ -347,7 +409,10 @@ const choiceOp = defineOp({
   name: 'choice',
   summary: 'one of two computations',
   attrs: CHOICE,
-  infer: () => NO_VALUE,
+  infer: (inputs, attrs) => {
+    checkChoice(inputs, attrs);
+    return NO_VALUE;
+  },
   gradient: choiceGradient,
   lower: {
     kind: 'region',

@@ -1,8 +1,9 @@
 // What loops and choices give: nodes that stand for one of their results each, and for what is
 // promised inside them.
 import { type DType, isFloat } from '../../base/dtype.ts';
+import { ShapeError } from '../../base/errors.ts';
 import type { Node } from '../node.ts';
-import { defineOp, makeNode, type Region, type RegionResult } from '../op.ts';
+import { defineOp, makeNode, type Region } from '../op.ts';
 import { reshape } from './broadcast.ts';
 import { concat } from './slicing.ts';
 
@@ -16,8 +17,12 @@ const resultOp = defineOp({
   summary: 'one of the results of a loop or choice',
   attrs: { index: 'int' },
   infer: ([node], { index }) => {
-    const [{ body, trips, results }] = regionsOf(node!) as [Region];
-    const result = results[index] as RegionResult;
+    const [region] = node === undefined ? [] : regionsOf(node);
+    const result = region?.results[index];
+    if (region === undefined || result === undefined) {
+      throw new ShapeError(`there is no result ${index}`, { op: 'result' });
+    }
+    const { body, trips } = region;
     if (result.kind === 'final') return body.parameters[result.carry]!;
     const { shape, dtype } = result.value;
     return { shape: result.kind === 'once' ? shape : [trips, ...shape], dtype };

@@ -1,7 +1,8 @@
 // Compiles the graph of a program file for a device and sizes for which the file holds nothing. Loaded
 // only then: it brings the compiler with it.
 import { FormatError } from '../../base/errors.ts';
-import { type Sizes, substituteSizes } from '../../base/size-expression.ts';
+import { formatShape, sameShape, type Shape } from '../../base/shape.ts';
+import { type Sizes, sizeAt, substituteSizes } from '../../base/size-expression.ts';
 import { compile } from '../../compile/compiler.ts';
 import type { CompiledProgram, Root } from '../../compile/program.ts';
 import type { AlgorithmPolicy } from '../../compile/tune/algorithms.ts';
@@ -10,7 +11,7 @@ import type { Node } from '../../graph/node.ts';
 import { input, scalar } from '../../graph/ops/index.ts';
 import { type GraphRecord, graphOf, parseGraphRecord } from '../../graph/record.ts';
 import type { Target } from '../../ir/kernel.ts';
-import { isState, type ModelHeader } from './header.ts';
+import { isState, type ModelHeader, type PortRecord } from './header.ts';
 
 export interface ModelCompileOptions {
   /** Without, every operation is a kernel of its own and nothing is simplified. */
@@ -39,7 +40,7 @@ export function compileModel(
 ): CompiledProgram {
   const { without = new Set<number>(), prepared = true, ...more } = options;
   const record = parseGraphRecord(substituteSizes(header.graph, sizes));
-  const { nodes, leaves, scalars, outputs } = nodesOf(header, record);
+  const { nodes, leaves, scalars, outputs } = nodesOf(header, record, sizes);
   const guarded = header.guards.length > without.size;
   const first = outputs.length - 2 * header.guards.length;
   const roots = outputs.flatMap((node, i): Root[] => {
@@ -61,9 +62,11 @@ function leafThatBecomes({ leaves }: ModelHeader, i: number): number {
 }
 
 function nodesOf(
-  { leaves: leafRecords, scalars: scalarRecords, outputs, guards }: ModelHeader,
+  { leaves: leafRecords, scalars: scalarRecords, inputs, outputs, guards }: ModelHeader,
   record: GraphRecord,
+  sizes: Sizes,
 ) {
+  const at = (shape: PortRecord['shape']): Shape => shape.map((size) => sizeAt(size, sizes));
   const ends = (op: string) => record.nodes.filter((node) => node.op === op);
   const leaves = ends('input').map(({ shape, dtype }, i) =>
     input({ storageId: -1 - i }, 0, shape, dtype, false, null),
@@ -83,10 +86,34 @@ function nodesOf(
   }
   const graph = graphOf(record, leaves, scalars);
   checkOutputs(graph.outputs);
+  leafRecords.forEach((leaf, i) => {
+    if (leaf.kind === 'weight' && isState(leaf)) {
+      checkLike(`weight '${leaf.tensor}'`, graph.outputs[leaf.update], leaves[i] as Node);
+    } else if (leaf.kind === 'input') {
+      const { name, dtype, shape } = inputs[leaf.input] as PortRecord;
+      checkLike(`input '${name}'`, leaves[i], { dtype, shape: at(shape) });
+    }
+  });
+  outputs.forEach(({ name, dtype, shape }, i) => {
+    checkLike(`output '${name}'`, graph.outputs[i], { dtype, shape: at(shape) });
+  });
   const linear = new Linearization();
   linear.reset();
   for (const output of graph.outputs) linear.add(output);
   return { nodes: linear.nodes, leaves, scalars, outputs: graph.outputs };
+}
+
+/** Throws FormatError if the graph has something else in a place than the header says. */
+function checkLike(
+  what: string,
+  node: Node | undefined,
+  said: Pick<Node, 'dtype' | 'shape'>,
+): void {
+  if (node?.dtype === said.dtype && sameShape(node.shape, said.shape)) return;
+  const found = node === undefined ? 'nothing' : `${node.dtype} ${formatShape(node.shape)}`;
+  throw new FormatError(
+    `${what} is said to be ${said.dtype} ${formatShape(said.shape)}, the graph has ${found}`,
+  );
 }
 
 /** The compiler wants results that are computed, each once. */

@@ -4,7 +4,12 @@ import { type DType, isDType } from '../../base/dtype.ts';
 import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, FormatError, ShapeError } from '../../base/errors.ts';
 import { isCount, isJson, type Json } from '../../base/json.ts';
-import { isSizeExpression, type SizeRecord, type Sizes } from '../../base/size-expression.ts';
+import {
+  isSizeExpression,
+  type SizeRecord,
+  type Sizes,
+  substituteSizes,
+} from '../../base/size-expression.ts';
 
 /** Key of the text in the file's metadata. */
 export const HEADER_KEY = 'tengen.program';
@@ -254,6 +259,24 @@ function dimension(json: Json, where: string): DimensionRecord {
   return record;
 }
 
+/** Whether all sizes follow declared dimensions, and are whole at the recorded ones. */
+function checkExpressions({
+  dimensions,
+  inputs,
+  outputs,
+  graph,
+  scalars,
+  draws,
+}: ModelHeader): void {
+  const recorded = Object.fromEntries(dimensions.map(({ name, size: own }) => [name, own]));
+  try {
+    substituteSizes([inputs, outputs, graph, scalars, draws], recorded);
+  } catch (cause) {
+    if (!(cause instanceof ArgumentError || cause instanceof ShapeError)) throw cause;
+    throw new FormatError(`the program has a size that is none: ${cause.message}`, { cause });
+  }
+}
+
 /** Whether every position that leaves, scalars and tests name exists. */
 function checkReferences(header: ModelHeader): void {
   const { inputs, outputs, leaves, scalars, draws, tests } = header;
@@ -312,6 +335,7 @@ export function parseHeader(source: string): ModelHeader {
     metadata: isJson(metadata) ? metadata : {},
   };
   checkReferences(header);
+  checkExpressions(header);
   return header;
 }
 

@@ -112,6 +112,11 @@ export class Loaded {
       }) &&
       outputs.every((port, i) => {
         return plan.bindings[rootBindings[i] as number]?.bytes === bytesOf(port, this.#sizes);
+      }) &&
+      leaves.every((leaf) => {
+        if (!isState(leaf)) return true;
+        const next = plan.bindings[rootBindings[leaf.update] as number];
+        return next?.bytes === this.#weights.bytesOf(leaf.tensor);
       });
     if (!fits) throw new FormatError('the stored program is not of this file’s inputs and outputs');
   }

@@ -222,10 +222,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
     const steps = new Map(this.steps);
     const unseen = [...this.#masters].filter(([param, { seen }]) => seen !== param.node);
     return (counts) => {
-      if (counts === 'back') {
-        this.steps.clear();
-        for (const [param, step] of steps) this.steps.set(param, step);
-      }
+      if (counts === 'back') this.#setSteps(steps);
       for (const [param, master] of this.#masters) master.seen = param.node;
       for (const [param, { copy, seen }] of unseen) this.#masters.set(param, { copy, seen });
     };
@@ -248,7 +245,7 @@ export abstract class Optimizer<H extends Hyperparameters> {
   }
 
   #step(skipIf: Tensor | undefined): boolean {
-    const before = skipIf === undefined ? null : new Map(this.steps);
+    const before = new Map(this.steps);
     this.#skips = skipIf === undefined ? null : withoutTracking(() => skipIf.ne(0).reshape([]));
     // Settings may have been changed, by hand or by a schedule: before anything is computed with them.
     for (const group of this.paramGroups) this.#check(group);
@@ -267,12 +264,22 @@ export abstract class Optimizer<H extends Hyperparameters> {
     this.#skips = null;
     if (counting.current !== null) this.#counts.get(counting.current)?.end();
     if (skipIf !== undefined) engine().keep(skipIf.node);
-    engine().step();
+    try {
+      engine().step();
+    } catch (error) {
+      // Too little memory, an index out of range: nothing was assigned.
+      this.#setSteps(before);
+      throw error;
+    }
     for (const [param, master] of this.#masters) master.seen = param.node;
-    if (skipIf === undefined || before === null || skipIf.itemSync() === 0) return true;
-    this.steps.clear();
-    for (const [param, step] of before) this.steps.set(param, step);
+    if (skipIf === undefined || skipIf.itemSync() === 0) return true;
+    this.#setSteps(before);
     return false;
+  }
+
+  #setSteps(steps: ReadonlyMap<Tensor, number>): void {
+    this.steps.clear();
+    for (const [param, step] of steps) this.steps.set(param, step);
   }
 
   /** `value`, or what `target` is now where the step is skipped. */

@@ -158,7 +158,7 @@ export function checkTensorTree(op: string, value: unknown): void {
     return;
   }
   if (value === undefined || value === null) return;
-  throw new ArgumentError(`the result holds a ${typeof value}, which would never change`, {
+  throw new ArgumentError(`the result holds ${describeValue(value)}, which would never change`, {
     op,
     hint: 'return tensors, and read them outside',
   });

@@ -6,6 +6,7 @@ import { WasmDevice, wasmTarget } from './backends/wasm/device.ts';
 import { exportWasm } from './backends/wasm/export.ts';
 import { sameBytes } from './base/bytes.ts';
 import { ArgumentError } from './base/errors.ts';
+import type { Sizes } from './base/size-expression.ts';
 import type { ByteInput } from './interface/io/byte-source.ts';
 import { ExportableProgram, type ExportableOptions } from './interface/program/exportable.ts';
 import type { ExportedCase, ExportedPlan } from './runtime/export.ts';
@@ -66,11 +67,13 @@ export async function exportToC(
   const program = await ExportableProgram.read(
     source,
     train === undefined ? options : { ...options, numbers: {} },
+    train === undefined ? 'all' : 'some',
   );
   const step =
     train === undefined
       ? null
       : await readStep(train, program, { ...more, ...(numbers === undefined ? {} : { numbers }) });
+  if (step !== null) checkSizes(options.sizes ?? {}, [program, step]);
   const shared = step === null ? null : sharedWeights(program, step);
   const runOnce = runOnceOn(new InterpDevice());
   const models = [];
@@ -133,9 +136,20 @@ async function readStep(
   { name }: ExportableProgram,
   options: ExportableOptions,
 ): Promise<ExportableProgram> {
-  const step = await ExportableProgram.read(source, options);
+  const step = await ExportableProgram.read(source, options, 'some');
   if (step.name !== name) return step;
-  return ExportableProgram.read(source, { ...options, name: `${name}_train` });
+  return ExportableProgram.read(source, { ...options, name: `${name}_train` }, 'some');
+}
+
+/** Each size must be one of some program. */
+function checkSizes(sizes: Sizes, programs: readonly ExportableProgram[]): void {
+  const names = programs.flatMap(({ header }) => header.dimensions.map(({ name }) => name));
+  const unknown = Object.keys(sizes).find((name) => !names.includes(name));
+  if (unknown === undefined) return;
+  throw new ArgumentError(
+    `there is no dimension '${unknown}'; declared: ${names.join(', ') || 'none'}`,
+    { op: 'exportToC' },
+  );
 }
 
 type Weights = ExportableProgram['weights'];

@@ -20,6 +20,7 @@ import { build } from 'tsdown';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { entries, root } from '../scripts/entries.ts';
+import { F, nn, noGrad, ones, type Tensor, trace } from '../src/index.ts';
 
 // Outside the repository, whose tsconfig.json leads 'tengen' to the sources.
 const application = realpathSync(mkdtempSync(join(tmpdir(), 'tengen-package-')));
@@ -56,6 +57,23 @@ for (const p of model.parameters()) hash.update(await p.data());
 hash.update(await noGrad(() => model.forward(images)).data());
 console.log(JSON.stringify({ device: env().device, bits: hash.digest('hex') }));
 `;
+/** What reads program files, each alone: it must know ops that nothing else in its process calls. */
+const READERS = {
+  'tengen/lite': `
+import { load } from 'tengen/lite';
+const model = await load('model.tengen', { numerics: 'strict' });
+console.log((await model.check()).passed);
+`,
+  'tengen/program': `
+import 'tengen';
+import { loadProgram } from 'tengen/program';
+console.log((await loadProgram('model.tengen')).find('convolution').length === 1);
+`,
+  'tengen/export': `
+import { exportToC } from 'tengen/export';
+console.log((await exportToC('model.tengen')).files.size > 0);
+`,
+};
 const PRINTS = '[2,3]\nShapeError';
 
 const run = (file: string): string =>
@@ -139,6 +157,22 @@ describe('the built package', () => {
     const count = `console.log(Object.keys(await import('${specifier}')).length > 0);`;
     writeFileSync(`${application}/import.mjs`, count);
     expect(run('import.mjs')).toBe('true');
+  });
+
+  test.each(Object.entries(READERS))('%s compiles a program file', async (_entry, source) => {
+    const conv = new nn.Conv2d(1, 2, 3);
+    const pool = trace((x: Tensor) => noGrad(() => F.maxPool2d(F.gelu(conv.forward(x)), 2)));
+    await pool.dump(`${application}/model.tengen`, { inputs: [ones([1, 1, 6, 6])] });
+    writeFileSync(`${application}/reader.mjs`, source);
+    expect(run('reader.mjs')).toBe('true');
+  });
+
+  test('says what is missing where only an entry beside the main one is imported', () => {
+    writeFileSync(
+      `${application}/alone.mjs`,
+      `import { Linear } from 'tengen/nn';\ntry { new Linear(1, 1); } catch (error) { console.log(error.message); }`,
+    );
+    expect(run('alone.mjs')).toContain("import 'tengen'");
   });
 
   test('computes', () => {

@@ -4,11 +4,13 @@ import { ArgumentError } from './errors.ts';
 /** A value as messages show it: `'text'`, `NaN`, `Linear`. */
 export function describeValue(value: unknown): string {
   if (typeof value === 'string') return `'${value.slice(0, 40)}'`;
-  if (typeof value === 'function') return `the function ${value.name}`;
+  if (typeof value === 'function')
+    return value.name === '' ? 'a function' : `the function ${value.name}`;
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value !== 'object' || value === null) return String(value);
   // An object without a prototype has no constructor.
-  return (value.constructor as { name?: string } | undefined)?.name ?? 'object';
+  const { name } = (value.constructor ?? {}) as { name?: string };
+  return name === undefined || name === '' ? 'an object' : name;
 }
 
 /** Bounds of a number; `below` leaves the upper one out, `above` the lower one. */

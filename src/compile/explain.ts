@@ -68,9 +68,21 @@ function choiceText(schedule: string, alternatives: readonly Alternative[] = [])
   return [`${schedule} is chosen of: ${list.join(', ')}`];
 }
 
-/** Rough arithmetic of one operation. */
+/**
+ * Rough arithmetic of one operation. Loops count with the most iterations they may have, or one if that is
+ * not known; choices with the larger branch.
+ */
 export function flopsOf(node: Node): number {
-  const { kind } = node.op.lower;
+  const { lower } = node.op;
+  const { kind } = lower;
+  if (kind === 'leaf' || kind === 'result') return 0;
+  if (kind === 'region') {
+    const each = lower.regions(node.attrs).map(({ body, trips }) => {
+      const once = body.nodes.reduce((sum, inner) => sum + flopsOf(inner), 0);
+      return once * (trips < 0 ? 1 : trips);
+    });
+    return Math.max(0, ...each);
+  }
   if (kind === 'matmul' || kind === 'convolution') return contractionFlops(node);
   if (kind === 'reduce') return sizeOf((node.inputs[0] as Node).shape);
   return sizeOf(node.shape) * node.op.cost;

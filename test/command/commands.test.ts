@@ -8,7 +8,7 @@ import { inspect } from '../../src/interface/command/inspect.ts';
 import { run } from '../../src/interface/command/run.ts';
 import { timingOf } from '../../src/interface/command/timing.ts';
 import { readNpy, writeNpy, writeNpz } from '../../src/io.ts';
-import type { Tensor } from '../../src/node.ts';
+import { randn, scan, type Tensor, trace, zeros } from '../../src/node.ts';
 import { root } from '../../scripts/entries.ts';
 import { call, writeNetwork } from './support.ts';
 
@@ -37,6 +37,22 @@ describe('inspect', () => {
     expect(report.flops).toBeLessThan(2 * 2 * 8 * 36 * 18);
     expect(report.parameters.elements).toBe(8 * 18 + 8 + 4 * 8 + 24 + 3);
     expect(report.devices.find(({ device }) => device === 'wasm')!.stored).toBe(true);
+  });
+
+  test('counts the work in loops', async () => {
+    const w = randn(4, 4);
+    const fn = trace(
+      (x: Tensor) =>
+        scan(
+          (h: Tensor, row: Tensor) => [h.matmul(w).add(row), null] as const,
+          zeros([1, 4]),
+          x,
+        )[0],
+    );
+    const path = join(folder, 'loop.tengen');
+    await fn.dump(path, { inputs: [zeros([10, 1, 4])] });
+    const { text } = await call(inspect, path, '--json');
+    expect((JSON.parse(text) as { flops: number }).flops).toBe(10 * (2 * 16 + 4));
   });
 
   test('writes a page that loads nothing, with text of the file as text', async () => {

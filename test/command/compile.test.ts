@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { compile } from '../../src/interface/command/compile.ts';
 import { root } from '../../scripts/entries.ts';
-import { F, nn, optim, randint, randn, type Tensor, trace } from '../../src/node.ts';
+import { dim, F, nn, optim, randint, randn, spec, type Tensor, trace } from '../../src/node.ts';
 import { make, missing } from '../c-export/toolchains.ts';
 import { call, writeNetwork } from './support.ts';
 
@@ -63,13 +63,16 @@ test('a training step with its own input', async () => {
     { name: 'line_step' },
   );
   const [one, two] = [join(folder, 'line.tengen'), join(folder, 'step.tengen')];
-  await forward.dump(one, { inputs: [x], module: model });
+  await forward.dump(one, { inputs: [spec([dim('batch'), 3])], testCases: [[x]], module: model });
   await step.dump(two, { inputs: [x, labels], module: model, testCases: [] });
   const out = join(folder, 'trained');
   const words = ['--target', 'c', '--out', out, '--train', two, '--number', 'rate=0.25'];
-  const { status, stderr } = tengen(one, ...words, '--variants', 'scalar');
+  // The step has no such dimension.
+  const size = ['--size', 'batch=5', '--variants', 'scalar'];
+  const { status, stderr } = tengen(one, ...words, ...size);
   expect(stderr).toBe('');
   expect(status).toBe(0);
+  expect(readFileSync(join(out, 'line.h'), 'utf8')).toContain('[5, 3]');
   expect(readFileSync(join(out, 'line_step.h'), 'utf8')).toContain('LINE_STEP_INPUT_RATE');
 });
 
@@ -77,6 +80,7 @@ test.each([
   [[], '--target is missing'],
   [['--target', 'rust'], '--target is c or wasm'],
   [['--target', 'c'], '--out is missing'],
+  [['--target', 'c', '--out', 'X', '--size', 'batch'], "--size is NAME=N, got 'batch'"],
   [['--target', 'c', '--out', 'X', '--name', ''], '--name is empty'],
   [['--target', 'c', '--out', 'X', '--relaxed'], '--relaxed is not for --target c'],
   [['--target', 'wasm', '--out', 'X', '--train', 'y'], '--train is not for --target wasm'],

@@ -13,6 +13,7 @@ import {
   tensor,
   trace,
   TraceError,
+  zeros,
 } from '../../src/node.ts';
 
 class Net extends nn.Module {
@@ -54,6 +55,42 @@ describe('declared dimensions', () => {
     expect(() => model.runSync(new Float32Array(3 * 64))).toThrow(/not ready/);
     await model.prepare({ batch: 3 });
     expect(model.runSync(new Float32Array(3 * 64))['logits']!.shape).toEqual([3, 3]);
+  });
+
+  test('a function that declares its sizes is dumped for all of them', async () => {
+    const layer = new nn.Linear(3, 2);
+    const batch = dim('batch', { max: 64 });
+    const forward = trace((x: Tensor) => layer.forward(x), { inputs: [spec([batch, 3])] });
+    const cases = [[randn(1, 3)], [randn(5, 3)]];
+    const dumps = [
+      forward.dump(null, { inputs: [randn(4, 3)] }),
+      forward.dump(null),
+      forward.dump(null, { testCases: cases }),
+    ];
+    for (const [i, dumped] of dumps.entries()) {
+      const model = await load((await dumped).bytes!);
+      expect(model.inputs[0]!.shape).toEqual(['batch', 3]);
+      expect((await model.check()).cases.length).toBe([1, 0, 2][i]);
+      expect((await model.run(new Float32Array(21)))['output']!.shape).toEqual([7, 2]);
+      for (const size of [0, 65, 1.5, Number.NaN]) {
+        await expect(model.prepare({ batch: size })).rejects.toThrow(
+          `dimension 'batch' is ${size}, the model takes 1 to 64`,
+        );
+      }
+      await expect(model.prepare(null as never)).rejects.toThrow('sizes are { dimension: size }');
+      model.dispose();
+    }
+    // Specs say it otherwise.
+    const fixed = await forward.dump(null, { inputs: [spec([2, 3])] });
+    expect((await load(fixed.bytes!)).inputs[0]!.shape).toEqual([2, 3]);
+    await expect(forward.dump(null, { inputs: [randn(4, 2)] })).rejects.toThrow(
+      'tensor 0 is [4,2], declared is float32 [batch,3]',
+    );
+    const plain = trace((x: Tensor) => x.add(1));
+    await expect(plain.dump(null, { inputs: [zeros([3])], testCases: cases })).rejects.toThrow(
+      /test case 0 is of float32 \[1,3\], the inputs are of float32 \[3\].*declare them/s,
+    );
+    await expect(plain.dump(null)).rejects.toThrow('inputs are the arguments of a call');
   });
 
   test('two dimensions, means over them, and attention', async () => {

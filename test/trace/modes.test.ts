@@ -78,6 +78,11 @@ describe('switches', () => {
     expect(() => trace(3 as never)).toThrow('expected a function');
     const later = trace(async (x: Tensor) => x.add(1));
     expect(() => later(tensor([1]))).toThrow('is asynchronous');
+    const steps = trace(function* (x: Tensor) {
+      yield x.add(1);
+    });
+    expect(() => steps(tensor([1]))).toThrow('is a generator');
+    expect(() => trace((x: Tensor) => x, { inputs: 5 as never })).toThrow('inputs are specs');
   });
 });
 

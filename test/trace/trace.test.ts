@@ -60,6 +60,29 @@ describe('record and compare', () => {
     expectValues(fn(tensor([3])), [2]);
   });
 
+  test('numbers may become 0, 1 and -1, and come back; the rest must stay', async () => {
+    let sharp = false;
+    const fn = trace((x: Tensor, n: number, m: number = 2) => {
+      const y = x.mul(n).add(n).sub(m);
+      return sharp ? y.exp() : y.abs();
+    });
+    const x = tensor([3]);
+    for (const n of [5, 0, 0, -1, 1, 7, 7, Number.NaN, 0.5]) {
+      expect(await fn(x, n).item()).toBe(Math.abs(3 * n + n - 2));
+      expect(await fn(x, n, 0).item()).toBe(Math.abs(3 * n + n));
+    }
+    expect(fn.stats.recordings).toBe(2 + fn.stats.retraces);
+    const { retraces } = fn.stats;
+    await fn(x, 4).item();
+    await fn(x, 6).item();
+    expect(fn.stats.retraces).toBe(retraces);
+    sharp = true;
+    // Also where a number changes on the way.
+    expect(() => fn(x, 0)).toThrow(/is exp float32 \[1\] of #\d+ \(at .*\), was abs/);
+    sharp = false;
+    expect(await fn(x, 0).item()).toBe(2);
+  });
+
   test('a result more or less is a change', () => {
     let both = true;
     const fn = trace((x: Tensor) => (both ? [x.add(1), x.sub(1)] : [x.add(1)]));

@@ -9,10 +9,11 @@ import {
   parseCall,
   toJson,
 } from './call.ts';
+import type { Sizes } from '../../base/size-expression.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { makeOutputFolder, writeOutput } from '../io/output-files.ts';
 import { sizesOf } from './inputs.ts';
-import { openModel } from './model-source.ts';
+import { type ModelSource, openModel } from './model-source.ts';
 
 const HELP = `tengen compile FILE --target c|wasm --out DIR [options]
 
@@ -57,14 +58,19 @@ export const compile: Command = {
     const model = await openModel(path, call.pairs('size'));
     const name = call.text('name');
     if (name?.trim() === '') throw new CallError('--name is empty');
+    const trainPath = target === 'c' ? call.text('train') : undefined;
+    const step =
+      trainPath === undefined ? undefined : await openModel(trainPath, call.pairs('size'));
     const choices: ExportChoices = {
       numerics: call.choice('numerics', ['fast', 'strict']) ?? 'fast',
-      sizes: sizesOf(model, call.pairs('size')),
+      sizes: saidSizes(step === undefined ? [model] : [model, step], call.pairs('size')),
       ...(name === undefined ? {} : { name }),
       numbers: numbersOf(call),
     };
     const write =
-      target === 'c' ? await writerOfC(call, model.source) : writerOfWasm(call, model.source);
+      target === 'c'
+        ? writerOfC(call, model.source, step?.source)
+        : writerOfWasm(call, model.source);
     terminal.note(`compiling ${path}`);
     const files = await write(await terminal.exporters(), choices);
     const written = await writeAll(out, files);
@@ -91,6 +97,22 @@ function numbersOf(call: Call): Readonly<Record<string, number>> {
   return numbers;
 }
 
+/** Sizes of dimensions that one of the models has. Others are as each of them was recorded. */
+function saidSizes(models: readonly ModelSource[], said: ReadonlyMap<string, string>): Sizes {
+  const all: Record<string, number> = {};
+  for (const name of said.keys()) {
+    const having = models.filter(({ header }) =>
+      header.dimensions.some((dimension) => dimension.name === name),
+    );
+    const one = new Map([[name, said.get(name) as string]]);
+    for (const model of having.length === 0 ? models : having) {
+      const size = sizesOf(model, one)[name];
+      if (size !== undefined) all[name] = size;
+    }
+  }
+  return all;
+}
+
 /** Options that only one target has are refused for the other: they would be without effect. */
 function refuse(call: Call, target: string, names: readonly string[]): void {
   const wrong = names.find((name) => call.flag(name) || call.text(name) !== undefined);
@@ -99,11 +121,9 @@ function refuse(call: Call, target: string, names: readonly string[]): void {
 
 type Writer = (exporters: Exporters, choices: ExportChoices) => ReturnType<Exporters['c']>;
 
-async function writerOfC(call: Call, source: ByteInput): Promise<Writer> {
+function writerOfC(call: Call, source: ByteInput, train: ByteInput | undefined): Writer {
   refuse(call, 'c', ['relaxed']);
   const [weights, variants] = [call.choice('weights', ['binary', 'array']), call.list('variants')];
-  const path = call.text('train');
-  const train = path === undefined ? path : (await openModel(path, call.pairs('size'))).source;
   const options = {
     ...(weights === undefined ? {} : { weights }),
     ...(variants === undefined ? {} : { variants }),

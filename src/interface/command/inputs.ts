@@ -54,6 +54,7 @@ export async function readInputs(model: ModelSource, call: Call): Promise<Values
 export function sizesOf({ header, format }: ModelSource, said: ReadonlyMap<string, string>): Sizes {
   const { dimensions } = header;
   for (const [name, text] of said) {
+    if (name === '') throw new CallError(`--size is NAME=N, got '${text}'`);
     const dimension = dimensions.find((each) => each.name === name);
     if (dimension === undefined) {
       // Sizes of an ONNX file were used when it was read.

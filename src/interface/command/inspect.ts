@@ -12,7 +12,7 @@ import { type Command, parseCall, toJson } from './call.ts';
 import { graphPage } from './graph-page.ts';
 import { sizesOf } from './inputs.ts';
 import { type ModelSource, openModel } from './model-source.ts';
-import { isComputed, nodesOfModel } from './node-check.ts';
+import { nodesOfModel } from './node-check.ts';
 
 const HELP = `tengen inspect FILE [options]
 
@@ -104,7 +104,7 @@ function reportOf(model: ModelSource, sizes: Sizes): InspectReport {
   const ops = names.map((name, i): OpFacts => {
     const node = nodes[i] as (typeof nodes)[number];
     const inputs = node.inputs.map((each) => positions.get(each) as number);
-    return { ...name, inputs, flops: isComputed(node) ? flopsOf(node) : 0 };
+    return { ...name, inputs, flops: flopsOf(node) };
   });
   const weights = new Set(
     header.leaves.flatMap((leaf) => (leaf.kind === 'weight' ? [leaf.tensor] : [])),

@@ -1,7 +1,8 @@
 // What a `.tengen` file says of its program: the JSON text in the metadata of a safetensors file, checked
 // when it is read. docs/format.md is the specification.
 import { type DType, isDType } from '../../base/dtype.ts';
-import { ArgumentError, FormatError } from '../../base/errors.ts';
+import { describeValue } from '../../base/checks.ts';
+import { ArgumentError, FormatError, ShapeError } from '../../base/errors.ts';
 import { isCount, isJson, type Json } from '../../base/json.ts';
 import { isSizeExpression, type SizeRecord, type Sizes } from '../../base/size-expression.ts';
 
@@ -317,15 +318,31 @@ export function parseHeader(source: string): ModelHeader {
 /**
  * The sizes of all dimensions: those left out are as recorded.
  *
- * @throws ArgumentError for a dimension that is not declared.
+ * @throws ArgumentError for a dimension that is not declared, ShapeError for a size out of its range.
  */
 export function completeSizes(op: string, { dimensions }: ModelHeader, sizes: Sizes): Sizes {
+  if (typeof sizes !== 'object' || sizes === null) {
+    throw new ArgumentError(`sizes are { dimension: size }, got ${describeValue(sizes)}`, { op });
+  }
   const unknown = Object.keys(sizes).find((name) => !dimensions.some((each) => each.name === name));
   if (unknown !== undefined) {
     const names = dimensions.map(({ name }) => name).join(', ') || 'none';
     throw new ArgumentError(`there is no dimension '${unknown}'; declared: ${names}`, { op });
   }
-  return Object.fromEntries(dimensions.map(({ name, size: own }) => [name, sizes[name] ?? own]));
+  return Object.fromEntries(
+    dimensions.map((each) => {
+      const size = sizes[each.name] ?? each.size;
+      checkSize(op, each, size);
+      return [each.name, size];
+    }),
+  );
+}
+
+/** Throws ShapeError for a size that the dimension does not have. */
+export function checkSize(op: string, { name, min, max }: DimensionRecord, size: number): void {
+  if (Number.isInteger(size) && size >= min && size <= max) return;
+  const range = max === Infinity ? `from ${min}` : `${min} to ${max}`;
+  throw new ShapeError(`dimension '${name}' is ${size}, the model takes ${range}`, { op });
 }
 
 /** The text of a header. */

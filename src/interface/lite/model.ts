@@ -69,12 +69,12 @@ async function compileFor(
   numerics: 'fast' | 'strict',
   algorithms: AlgorithmOptions | null,
 ): Promise<RunnableProgram> {
-  const { compileModel } = await import('./compile.ts');
+  const { compileFile } = await import('./compile-file.ts');
   const target = device.target(numerics);
-  if (algorithms === null) return compileModel(header, sizes, target);
+  if (algorithms === null) return compileFile(header, sizes, target);
   const { completeAlgorithms, policyFor } = await import('../tuning/algorithms.ts');
   const policy = policyFor(device, completeAlgorithms('load', algorithms));
-  return compileModel(header, sizes, target, { algorithms: policy });
+  return compileFile(header, sizes, target, { algorithms: policy });
 }
 
 /**

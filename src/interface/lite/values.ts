@@ -14,7 +14,7 @@ import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
 import { formatShape, sizeOf } from '../../base/shape.ts';
 import { formatSize, type SizeRecord, sizeAt } from '../../base/size-expression.ts';
 import { isTypedArray } from '../io/host-array.ts';
-import type { DimensionRecord, PortRecord } from './header.ts';
+import { checkSize, type DimensionRecord, type PortRecord } from './header.ts';
 
 /** Numbers in row-major order; with a shape where the model's does not tell it. */
 export type InputValue =
@@ -143,7 +143,7 @@ export class SizeFinder {
     if (zero === undefined || one === undefined || one === zero) return false;
     const size = ((actual - zero) / (one - zero)) * this.#divisor(record);
     if (!Number.isInteger(size)) return false;
-    this.#checkRange(dimension, size);
+    checkSize(this.#op, dimension, size);
     this.sizes[dimension.name] = size;
     return true;
   }
@@ -158,14 +158,6 @@ export class SizeFinder {
     } catch {
       return undefined;
     }
-  }
-
-  #checkRange({ name, min, max }: DimensionRecord, size: number): void {
-    if (size >= min && size <= max) return;
-    const range = max === Infinity ? `from ${min}` : `${min} to ${max}`;
-    throw new ShapeError(`dimension '${name}' is ${size}, the model takes ${range}`, {
-      op: this.#op,
-    });
   }
 }
 

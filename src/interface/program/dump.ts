@@ -35,6 +35,7 @@ import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
 import { unchanged } from './host-watch.ts';
 import {
   captureAtAllSizes,
+  formatSized,
   ProgramInputs,
   type ProgramSizes,
   shapeAt,
@@ -218,9 +219,14 @@ function checkCase(
     });
   if (fits) return;
   const list = given.map(({ dtype, shape }) => `${dtype} ${formatShape(shape)}`).join(', ');
-  throw new ArgumentError(`test case ${i} is of ${list || 'no tensors'}, not of the inputs' form`, {
-    op: 'dump',
-  });
+  const wanted = inputs.map(({ dtype, shape }) => `${dtype} ${formatSized(shape)}`).join(', ');
+  throw new ArgumentError(
+    `test case ${i} is of ${list || 'no tensors'}, the inputs are of ${wanted || 'no tensors'}`,
+    {
+      op: 'dump',
+      hint: "for several sizes declare them: inputs: [spec([dim('batch'), ...])]",
+    },
+  );
 }
 
 async function valuesOf(call: () => unknown): Promise<TypedArray[]> {

@@ -21,7 +21,7 @@ import { runOnceOn } from '../../runtime/run-once.ts';
 import { bytesOf } from '../io/host-array.ts';
 import type { ByteInput } from '../io/byte-source.ts';
 import { SafetensorsFile } from '../io/safetensors.ts';
-import { compileModel } from '../lite/compile.ts';
+import { compileFile } from '../lite/compile-file.ts';
 import { headerOf, tensorIn } from '../lite/file.ts';
 import { completeSizes, type GuardRecord, isState, type ModelHeader } from '../lite/header.ts';
 
@@ -82,14 +82,19 @@ export class ExportableProgram {
    *
    * @throws FormatError for a file that is damaged or holds no program; ArgumentError for dimensions
    *   and numbers that are not there.
+   * @param of what sizes are for: 'all' of the options, or 'some', where another program has the others.
    */
   static async read(
     source: ByteInput,
     options: ExportableOptions = {},
+    of: 'all' | 'some' = 'all',
   ): Promise<ExportableProgram> {
     const file = await SafetensorsFile.open(source);
     try {
       const header = headerOf(file);
+      const { sizes = {} } = options;
+      const own = header.dimensions.filter(({ name }) => sizes[name] !== undefined);
+      const known = Object.fromEntries(own.map(({ name }) => [name, sizes[name] as number]));
       const read = async (name: string): Promise<FileTensor> => {
         const { data, dtype, shape } = await tensorIn(file, name);
         return { name, dtype, shape, bytes: bytesOf(data).slice() };
@@ -104,7 +109,10 @@ export class ExportableProgram {
         for (const name of inputs) values.push((await read(name)).bytes);
         tests.push(values);
       }
-      return new ExportableProgram(header, weights, tests, options);
+      return new ExportableProgram(header, weights, tests, {
+        ...options,
+        sizes: of === 'all' ? sizes : known,
+      });
     } finally {
       await file.close();
     }
@@ -154,7 +162,7 @@ export class ExportableProgram {
   /** @param prepared whether packed weights may take the place of those in the file. */
   planFor(target: Target, prepared: boolean): ExportedPlan {
     const options = { without: this.#ahead, prepared };
-    const compiled = compileModel(this.header, this.#sizes, target, options);
+    const compiled = compileFile(this.header, this.#sizes, target, options);
     return { target, plan: compiled.plan, prepared: compiled.prepared };
   }
 

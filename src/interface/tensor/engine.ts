@@ -1,4 +1,5 @@
 // What a Tensor needs of the evaluator, so that tensors do not import the compiler.
+import { TengenError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import type { Tensor } from './tensor.ts';
@@ -87,9 +88,16 @@ export function setEngine(engine: Engine): void {
   current = engine;
 }
 
+/** For entries that are used alone: the main one brings what computes. */
+export function notInstalled(): TengenError {
+  return new TengenError("nothing computes yet: the entry 'tengen' was not imported", {
+    hint: "import 'tengen' beside the other entries",
+  });
+}
+
 export function engine(): Engine {
   if (current === null) {
-    throw new Error("internal: no evaluator is installed; import from 'tengen', not from inside");
+    throw notInstalled();
   }
   return current;
 }

@@ -10,14 +10,14 @@ import {
   viewTypedArray,
 } from '../../base/dtype.ts';
 import { describeValue } from '../../base/checks.ts';
-import { ArgumentError, internalError, ShapeError } from '../../base/errors.ts';
+import { ArgumentError, ShapeError } from '../../base/errors.ts';
 import { formatShape, type Shape, sameShape, sizeOf } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import { cast, full, input, scalar } from '../../graph/ops/index.ts';
 import { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import { encodeNumbers } from './encode.ts';
-import { type AssignOptions, engine, type NodeHolder, watched } from './engine.ts';
+import { type AssignOptions, engine, type NodeHolder, notInstalled, watched } from './engine.ts';
 import type { Tensor } from './tensor.ts';
 
 /** What arithmetic takes where a tensor is expected. */
@@ -215,7 +215,7 @@ export function setTensorConstructor(make: (node: Node) => Tensor): void {
 
 /** A tensor on `node` that nobody computes unless it is asked for. */
 export function tensorOn(node: Node): Tensor {
-  if (construct === null) throw internalError('installEvaluator() was not called');
+  if (construct === null) throw notInstalled();
   return construct(node);
 }
 

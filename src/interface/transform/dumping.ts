@@ -11,14 +11,18 @@ export interface WeightNames {
 export interface DumpOptions {
   /**
    * The arguments of a call: tensors of the shapes that the program is for, or specs whose sizes may be
-   * declared dimensions (`spec([dim('batch'), 1, 28, 28])`), and trees of them.
+   * declared dimensions (`spec([dim('batch'), 1, 28, 28])`), and trees of them. Where `trace` was told
+   * `inputs`, tensors of these forms stand for all declared sizes, and the default is what it was told.
    */
-  readonly inputs: readonly unknown[];
+  readonly inputs?: readonly unknown[];
   /** Names of the tensors among arguments and results, in order; else their keys or numbers. */
   readonly names?: { readonly inputs?: readonly string[]; readonly outputs?: readonly string[] };
   /** The module whose names the weights get; else they are numbered. */
   readonly module?: WeightNames;
-  /** Arguments whose results are kept in the file, for `model.check()`; default `[inputs]` if these are tensors. */
+  /**
+   * Arguments whose results are kept in the file, for `model.check()`, of any declared sizes; default
+   * `[inputs]` if these are tensors.
+   */
   readonly testCases?: readonly (readonly unknown[])[];
   /** Largest difference in tests that counts as the same, over the largest value. Default 1e-5. */
   readonly tolerance?: number;

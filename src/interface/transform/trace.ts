@@ -1,7 +1,7 @@
 // `trace`: makes a function static. By default it still runs on every call, and what it builds is
 // compared with the recorded program (tracing/watch.ts); `withoutHost` replays the program alone
 // (tracing/recorder.ts, tracing/replay.ts). docs/trace.md follows the same order.
-import { checkFunction, checkInteger, checkKeys } from '../../base/checks.ts';
+import { checkFunction, checkInteger, checkKeys, describeValue } from '../../base/checks.ts';
 import { ArgumentError, TraceError } from '../../base/errors.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import type { Sizes } from '../../base/size-expression.ts';
@@ -21,7 +21,7 @@ import { type RecordedCall, recordCall, type Replay } from './tracing/replay.ts'
 import { signatureOf } from './tracing/signature.ts';
 import { observed } from './tracing/tape.ts';
 import { Postponed, type Program, Refusal, Watch } from './tracing/watch.ts';
-import { fillTree, tensorsOf, treeWithHoles } from './tree.ts';
+import { fillTree, isBranch, mapTree, tensorsOf, treeWithHoles } from './tree.ts';
 
 export interface TraceOptions {
   /** Compute nothing before the function returns, and refuse reads inside it. Default false. */
@@ -103,7 +103,7 @@ export interface Traced<A extends readonly unknown[], R> {
    *
    * @throws TraceError if the function reads a value; ArgumentError for names or cases that do not fit.
    */
-  dump(path: string | URL | null, options: DumpOptions): Promise<DumpReport>;
+  dump(path: string | URL | null, options?: DumpOptions): Promise<DumpReport>;
   /** Forgets all recorded programs. */
   reset(): void;
 }
@@ -187,6 +187,23 @@ class TracedFunction<A extends readonly unknown[], R> {
     return { ...form, sizes: declared.sizesOf(this.name, form.tensors, specs) };
   }
 
+  /**
+   * What is dumped: tensors of declared form stand for all sizes, and are a test case. Specs are as given.
+   */
+  dumpOptions(options: DumpOptions): DumpOptions {
+    const declared = this.#declared;
+    if (declared === null) return options;
+    const { inputs = this.#options.inputs as readonly unknown[], testCases } = options;
+    if (!Array.isArray(inputs) || !declared.isOpenIn(inputs)) return { ...options, inputs };
+    const specs = declared.specsOf('dump', inputs);
+    declared.sizesOf('dump', tensorsOf(inputs), specs);
+    return {
+      ...options,
+      inputs: mapTree(inputs, (tensor, i) => specs[i] ?? tensor) as readonly unknown[],
+      testCases: testCases ?? [inputs],
+    };
+  }
+
   get #dims(): string[] {
     return this.#declared?.dims.map(({ name }) => name) ?? [];
   }
@@ -246,8 +263,11 @@ class TracedFunction<A extends readonly unknown[], R> {
   }
 
   #checkSynchronous(value: unknown): void {
-    if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return;
-    throw new TraceError(`${this.name} is asynchronous: what it builds later would not be seen`, {
+    const face = value as { then?: unknown; next?: unknown } | null | undefined;
+    const isGenerator = typeof face?.next === 'function';
+    if (!isGenerator && typeof face?.then !== 'function') return;
+    const what = isGenerator ? 'a generator' : 'asynchronous';
+    throw new TraceError(`${this.name} is ${what}: what it builds later would not be seen`, {
       op: 'trace',
       hint: 'trace a function that returns its tensors at once, and await them outside',
     });
@@ -354,6 +374,13 @@ const MAX_VARIANTS = 4;
 function checkOptions(options: TraceOptions): void {
   checkKeys('trace', options, OPTIONS);
   if (options.cacheSize !== undefined) checkInteger('trace', 'cacheSize', options.cacheSize, 1);
+  const { inputs } = options;
+  if (inputs !== undefined && !isBranch(inputs)) {
+    throw new ArgumentError(`inputs are specs of the arguments, got ${describeValue(inputs)}`, {
+      op: 'trace',
+      hint: "inputs: [spec([dim('batch'), 10])]",
+    });
+  }
   if (options.captureAsConst === true && options.withoutHost === false) {
     throw new ArgumentError('captureAsConst replays: withoutHost cannot be false', {
       op: 'trace',
@@ -375,8 +402,8 @@ function traceFunction<A extends readonly unknown[], R>(
       traced.plans.explain() || 'nothing was computed yet: call it, and read what it returns',
     profile: (args: A, profileOptions?: ProfileOptions) =>
       profileOf(traced.name, () => face(...args), profileOptions),
-    dump: (path: string | URL | null, dumpOptions: DumpOptions) =>
-      dumpFunction(traced.name, fn, path, dumpOptions),
+    dump: async (path: string | URL | null, dumpOptions: DumpOptions = {}) =>
+      dumpFunction(traced.name, fn, path, traced.dumpOptions(dumpOptions)),
     reset: () => traced.reset(),
   });
   return face;

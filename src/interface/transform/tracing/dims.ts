@@ -6,7 +6,7 @@ import { formatShape } from '../../../base/shape.ts';
 import { formatSizes, type Sizes } from '../../../base/size-expression.ts';
 import { isTensor, standIn } from '../../tensor/handle.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { isBranch, mapTree } from '../tree.ts';
+import { isBranch, mapLeaves, mapTree } from '../tree.ts';
 
 export interface DimOptions {
   /** Least size; default 1. */
@@ -200,6 +200,15 @@ export class DeclaredInputs {
     };
     visit(args, this.#specs, '');
     return found;
+  }
+
+  /** Whether the arguments are tensors, and of declared sizes: no specs among them say it otherwise. */
+  isOpenIn(args: readonly unknown[]): boolean {
+    let isSaid = false;
+    mapLeaves(args, (leaf) => {
+      isSaid ||= leaf instanceof TensorSpec;
+    });
+    return this.dims.length > 0 && !isSaid;
   }
 
   /** Other sizes at which a pure function is recorded; none if there are too few to tell. */

@@ -33,10 +33,20 @@ export interface Program {
   readonly ends: number[];
   readonly steps: string[];
   readonly lines: string[];
+  /** Entries that are numbers: 0, 1 and -1 are constants, others slots. */
+  readonly numbers: Set<number>;
 }
 
 export function newProgram(): Program {
-  return { key: new EntryKey(), ends: [], steps: [], lines: [] };
+  return { key: new EntryKey(), ends: [], steps: [], lines: [], numbers: new Set() };
+}
+
+/** Whether a node is a number of the user's, as `numberNode` makes them. */
+function isNumber({ op, attrs, storage, shape }: Node): boolean {
+  if (storage !== null || shape.length > 0) return false;
+  if (op.name === 'scalar') return true;
+  const value = Math.abs(attrs['value'] as number);
+  return op.name === 'full' && (value === 0 || value === 1);
 }
 
 /** First words of entries that are no operation. */
@@ -69,6 +79,8 @@ export class Watch extends Tape implements EvaluationObserver {
   readonly plans = new Map<Entry, Device>();
   #entries = 0;
   #changed = false;
+  /** Whether there is something that the rest of the call must agree with. */
+  #compares: boolean;
 
   constructor(
     recorded: Program | null,
@@ -77,6 +89,7 @@ export class Watch extends Tape implements EvaluationObserver {
   ) {
     super();
     this.#recorded = recorded;
+    this.#compares = recorded !== null;
     this.#name = options.name;
     this.#retrace = options.retrace;
     args.forEach(({ node }, i) => {
@@ -169,6 +182,7 @@ export class Watch extends Tape implements EvaluationObserver {
       writeAttrs(node.op, node.attrs, key);
     }
     const at = this.#entries++;
+    if (isNumber(node)) this.#now.numbers.add(at);
     if (this.#agrees(at)) return at;
     const numbers = node.inputs.map((input) => this.positions.get(input) ?? -1);
     return this.#record(at, stepText(node, isLeaf, isLeaf ? [] : numbers));
@@ -189,33 +203,52 @@ export class Watch extends Tape implements EvaluationObserver {
 
   /** Whether the entry that was just written is the recorded one. */
   #agrees(at: number): boolean {
-    return this.#recorded !== null && !this.#changed && this.#isRecorded(this.#recorded, at);
+    const recorded = this.#recorded;
+    if (recorded === null || !this.#compares || !this.#isRecorded(recorded, at)) return false;
+    if (this.#changed) this.#note(recorded.steps[at] as string, recorded.lines[at] as string);
+    return true;
   }
 
   /** An entry that is new, or not what was recorded. */
   #record(at: number, text: string): number {
-    const now = this.#now;
-    if (this.#recorded !== null && !this.#changed) {
-      if (!this.#retrace) throw this.#mismatch(this.#recorded, at, text);
+    const recorded = this.#recorded;
+    if (recorded !== null && this.#compares) {
+      // A number that becomes 0, 1 or -1, or no longer is, is a constant in place of a slot, or the other way
+      // round: another program, of the same structure, with which the rest is compared.
+      const onlyNumber = this.#now.numbers.has(at) && recorded.numbers.has(at);
+      if (!onlyNumber && !this.#retrace) throw this.#mismatch(recorded, at, text);
+      this.#compares = onlyNumber;
+      if (!this.#changed) this.#takeOver(recorded, at);
       this.#changed = true;
-      const { ends, steps, lines } = this.#recorded;
-      for (let i = 0; i < at; i++) {
-        now.ends.push(ends[i] as number);
-        now.steps.push(steps[i] as string);
-        now.lines.push(lines[i] as string);
-      }
     }
-    now.ends.push(now.key.length);
-    now.steps.push(text);
-    now.lines.push(userLine());
+    this.#note(text, userLine());
     return at;
+  }
+
+  /** The first entries, which are those of the recorded program. */
+  #takeOver({ ends, steps, lines }: Program, count: number): void {
+    const now = this.#now;
+    for (let i = 0; i < count; i++) {
+      now.ends.push(ends[i] as number);
+      now.steps.push(steps[i] as string);
+      now.lines.push(lines[i] as string);
+    }
+  }
+
+  #note(step: string, line: string): void {
+    this.#now.ends.push(this.#now.key.length);
+    this.#now.steps.push(step);
+    this.#now.lines.push(line);
   }
 
   #isRecorded({ key, ends }: Program, at: number): boolean {
     const now = this.#now.key;
-    if (ends[at] !== now.length) return false;
-    for (let i = at === 0 ? 0 : (ends[at - 1] as number); i < now.length; i++) {
-      if (key.words[i] !== now.words[i]) return false;
+    // After a number became another one, entries stand elsewhere.
+    const start = at === 0 ? 0 : (ends[at - 1] as number);
+    const own = this.#changed && at > 0 ? (this.#now.ends[at - 1] as number) : start;
+    if ((ends[at] as number) - start !== now.length - own) return false;
+    for (let i = own; i < now.length; i++) {
+      if (key.words[start + i - own] !== now.words[i]) return false;
     }
     return true;
   }

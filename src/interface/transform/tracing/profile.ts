@@ -2,7 +2,6 @@
 import { checkInteger, checkKeys } from '../../../base/checks.ts';
 import { formatExplanation } from '../../../compile/explain.ts';
 import type { Device } from '../../../runtime/device.ts';
-import { writeOutput } from '../../io/output-files.ts';
 import { evaluate } from '../controls.ts';
 import type { Entry, Measured } from '../entry.ts';
 import { evaluator } from '../install.ts';
@@ -94,7 +93,10 @@ export async function profileOf(
   }
   const title = `${name}: ${msPerCall.toFixed(3)} ms a call`;
   const profile = new MeasuredProfile([title, ...tables].join('\n\n'), msPerCall, programs);
-  if (file !== undefined) await writeOutput('profile', file, profile.chromeTrace());
+  if (file !== undefined) {
+    const { writeFile } = await import('node:fs/promises');
+    await writeFile(file, profile.chromeTrace());
+  }
   return profile;
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // The command `tengen`: finds the subcommand, loads what it needs and nothing else, and says how it ended.
-import { CallError } from './interface/command/call.ts';
+import { CallError, toJson } from './interface/command/call.ts';
 import type { CacheAccess, Command, Exporters, Terminal } from './interface/command/call.ts';
 
 const HELP = `tengen COMMAND [options]
@@ -15,7 +15,8 @@ const HELP = `tengen COMMAND [options]
 
   FILE is a program file (.tengen) or an ONNX file.
   --json          the result as JSON
-  --help          this text; 'tengen COMMAND --help' that of a command
+  --help, -h      this text; 'tengen COMMAND --help' that of a command
+  --version, -v   the version of tengen; with --json that of Node and the machine too
 
 Exit codes: 0; 1 if it failed, or if something differs; 2 for a call that cannot be understood.`;
 
@@ -84,6 +85,24 @@ const terminal: Terminal = {
   exporters: openExporters,
 };
 
+/** The package's version, or with --json what a report of a fault needs. */
+async function printVersion(words: readonly string[]): Promise<number> {
+  const wrong = words.find((word) => word !== '--json');
+  if (wrong !== undefined) {
+    console.error(`tengen --version: '${wrong}' is one word too many. hint: tengen --help`);
+    return 2;
+  }
+  const { readFile } = await import('node:fs/promises');
+  // Of the sources and of what is built of them: both lie in a folder beside it.
+  const text = await readFile(new URL('../package.json', import.meta.url), 'utf8');
+  const { name, version } = JSON.parse(text) as { name: string; version: string };
+  const { platform, arch, version: node } = process;
+  console.log(
+    words.length > 0 ? toJson({ [name]: version, node, platform, arch }) : `${name} ${version}`,
+  );
+  return 0;
+}
+
 function clearNote(): void {
   if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
 }
@@ -91,9 +110,12 @@ function clearNote(): void {
 /** Prints what went wrong in one line, and gives the exit code. */
 function fail(name: string, error: unknown): number {
   clearNote();
-  const message = error instanceof Error ? error.message : String(error);
+  const text = error instanceof Error ? error.message : String(error);
+  const message = text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text;
+  // An ArgumentError with a system's code is a disk or a network that failed, not the call.
   const isCall =
-    error instanceof Error && (error.name === 'CallError' || error.name === 'ArgumentError');
+    error instanceof Error &&
+    (error.name === 'CallError' || (error.name === 'ArgumentError' && !('code' in error)));
   const advice = isCall && !message.includes('hint: ') ? `. hint: tengen ${name} --help` : '';
   console.error(`tengen ${name}: ${message.replaceAll(/\s*\n\s*/g, ' ')}${advice}`);
   return isCall ? 2 : 1;
@@ -105,6 +127,7 @@ async function main(words: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  if (name === '--version' || name === '-v') return printVersion(rest);
   const open = commands.get(name);
   if (open === undefined) {
     console.error(`tengen: '${words.join(' ')}' is not a command. hint: tengen --help`);
@@ -125,4 +148,11 @@ async function main(words: readonly string[]): Promise<number> {
   }
 }
 
-process.exitCode = await main(process.argv.slice(2));
+// Results that did not arrive are a failure; a reader that has enough (`| head`) is none.
+process.stdout.on('error', (error: Error & { code?: unknown }) => {
+  if (error.code === 'EPIPE') return;
+  console.error(`tengen: the results could not be written (${error.message})`);
+  process.exitCode = 1;
+});
+const code = await main(process.argv.slice(2));
+process.exitCode ??= code;

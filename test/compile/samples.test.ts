@@ -1,7 +1,7 @@
 // Every op's samples, compiled and run on the interpreter, against the op's reference.
 import { describe, expect, test } from 'vitest';
 import { isFloat } from '../../src/base/dtype.ts';
-import { type Attrs, makeNode } from '../../src/graph/op.ts';
+import { makeNode, type Sample, type TestedOp } from '../../src/graph/op.ts';
 import '../../src/graph/ops/index.ts';
 import { storedValue } from '../../src/graph/ops/reference.ts';
 import { computedOps, leafFor } from '../support/graphs.ts';
@@ -16,13 +16,26 @@ function tolerance(dtype: string): number {
   return dtype === 'float64' ? 1e-12 : 1e-5;
 }
 
+/** A sample as a graph, with what the reference says of it: made once for all widths. */
+function caseOf(op: TestedOp, sample: Sample) {
+  const leaves = sample.inputs.map(leafFor);
+  const node = makeNode(op, leaves, sample.attrs);
+  const values = new Map(leaves.map((leaf, k) => [leaf, sample.inputs[k]!]));
+  const expected = evaluateReference([node], values).get(node)!.data;
+  return { sample, node, values, expected };
+}
+
+const made = new Map<TestedOp, readonly ReturnType<typeof caseOf>[]>();
+
+function casesOf(op: TestedOp) {
+  const cases = made.get(op) ?? op.samples().map((sample) => caseOf(op, sample));
+  made.set(op, cases);
+  return cases;
+}
+
 describe.each([64, 32, 16, 4])('vectors of %i bytes', (vectorBytes) => {
   test.each(ops.map((op) => [op.name, op] as const))('%s', (_name, op) => {
-    for (const [i, sample] of op.samples().entries()) {
-      const leaves = sample.inputs.map(leafFor);
-      const node = makeNode(op, leaves, sample.attrs as Attrs);
-      const values = new Map(leaves.map((leaf, k) => [leaf, sample.inputs[k]!]));
-      const expected = evaluateReference([node], values).get(node)!.data;
+    for (const [i, { sample, node, values, expected }] of casesOf(op).entries()) {
       const { program, compiled } = compileRoots([node], {}, targetOf({ vectorBytes }));
       const [actual] = execute(program, compiled, values);
       expect(actual!.length).toBe(expected.length);

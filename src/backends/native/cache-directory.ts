@@ -21,6 +21,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '../../base/make-folder.ts';
 
 /** Changes with the layout of the directory, so that no version reads the files of another. */
 const LAYOUT = 'v1';
@@ -51,7 +52,7 @@ export class CacheDirectory {
   static open(path: string, limitBytes: number): CacheDirectory | string {
     try {
       const folder = join(path, LAYOUT);
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      makeFolder({ fs: { mkdirSync, statSync }, path: { dirname } }, folder, 0o700);
       const real = realpathSync(folder);
       const objection = objectionTo(real);
       if (objection !== undefined) return objection;

@@ -3,9 +3,10 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { realpathSync, utimesSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { DType } from '../../base/dtype.ts';
 import { internalError } from '../../base/errors.ts';
+import { makeFolder } from '../../base/make-folder.ts';
 import { Builder } from '../../ir/builder.ts';
 import type { Buffer } from '../../ir/expression.ts';
 import type { Kernel } from '../../ir/kernel.ts';
@@ -50,7 +51,7 @@ export class NativeProgramStore implements ProgramStore {
   static open(cache: string, fingerprint: string): NativeProgramStore | null {
     try {
       const path = join(cache, PROGRAMS_FOLDER);
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeFolder({ fs: { mkdirSync, statSync }, path: { dirname } }, path, 0o700);
       const folder = realpathSync(path);
       return objectionTo(folder) === undefined ? new NativeProgramStore(folder, fingerprint) : null;
     } catch {

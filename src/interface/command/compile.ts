@@ -11,6 +11,7 @@ import {
 } from './call.ts';
 import type { Sizes } from '../../base/size-expression.ts';
 import type { ByteInput } from '../io/byte-source.ts';
+import { makeOutputFolder, writeOutput } from '../io/output-files.ts';
 import { sizesOf } from './inputs.ts';
 import { type ModelSource, openModel } from './model-source.ts';
 
@@ -142,15 +143,12 @@ async function writeAll(
   folder: string,
   files: ReadonlyMap<string, string | Uint8Array>,
 ): Promise<Written[]> {
-  const [{ mkdir, writeFile }, { join }] = await Promise.all([
-    import('node:fs/promises'),
-    import('node:path'),
-  ]);
-  await mkdir(folder, { recursive: true });
+  const { join } = await import('node:path');
+  await makeOutputFolder('compile', folder);
   const written: Written[] = [];
   for (const [name, content] of files) {
     const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content;
-    await writeFile(join(folder, name), bytes);
+    await writeOutput('compile', join(folder, name), bytes);
     written.push({ name, bytes: bytes.length });
   }
   return written;

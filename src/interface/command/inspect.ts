@@ -1,4 +1,5 @@
 // `tengen inspect`: what a model file holds, without running it.
+import { writeOutput } from '../io/output-files.ts';
 import { compileModel } from '../lite/compile.ts';
 import type { ModelHeader } from '../lite/header.ts';
 import { describePort } from '../lite/values.ts';
@@ -39,10 +40,7 @@ export const inspect: Command = {
     await terminal.devices();
     const report = reportOf(model, sizesOf(model, call.pairs('size')));
     const page = call.text('html');
-    if (page !== undefined) {
-      const { writeFile } = await import('node:fs/promises');
-      await writeFile(page, graphPage(model.header, report));
-    }
+    if (page !== undefined) await writeOutput('inspect', page, graphPage(model.header, report));
     if (call.flag('json')) terminal.print(toJson(report));
     else {
       terminal.print(textOf(model, report, call.flag('ops')));

@@ -3,6 +3,7 @@ import { TengenError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import { listBackends } from '../../runtime/registry.ts';
 import { writeNpy } from '../io/npy.ts';
+import { makeOutputFolder } from '../io/output-files.ts';
 import { load, type Model, type Outputs } from '../lite/model.ts';
 import { formatNumber, table } from '../terminal/index.ts';
 import { type Call, CallError, type Command, parseCall, type Terminal, toJson } from './call.ts';
@@ -76,9 +77,10 @@ export const run: Command = {
     });
     try {
       const outputs = await model.run(values);
+      // Before the long part: a folder that cannot be written should show at once.
+      const files = await writeOutputs(outputs, call.text('output'));
       const timing = repeat === 0 ? null : await timeRuns(model, values, warmup, repeat, terminal);
       const kernels = call.flag('profile') ? profileOf(model) : null;
-      const files = await writeOutputs(outputs, call.text('output'));
       const facts = { file: source.path, device, threads: model.device.threads, numerics };
       const report = { ...facts, outputs: summaries(outputs), files, timing, kernels };
       terminal.print(call.flag('json') ? toJson(report) : textOf(report));
@@ -152,9 +154,8 @@ function grouped<T extends { readonly kernel: string }>(calls: readonly T[]): Ma
 
 async function writeOutputs(outputs: Outputs, folder: string | undefined): Promise<string[]> {
   if (folder === undefined) return [];
-  const { mkdir } = await import('node:fs/promises');
   const { join } = await import('node:path');
-  await mkdir(folder, { recursive: true });
+  await makeOutputFolder('run', folder);
   const files: string[] = [];
   for (const [name, { data, shape, dtype }] of Object.entries(outputs)) {
     // Names come out of the file: they must not lead out of the folder.

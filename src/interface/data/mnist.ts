@@ -5,6 +5,7 @@ import { formatShape } from '../../base/shape.ts';
 import { hasFiles, readAllBytes } from '../io/byte-source.ts';
 import { withFileName } from '../io/file-errors.ts';
 import type { TypedHostArray } from '../io/host-array.ts';
+import { makeOutputFolder } from '../io/output-files.ts';
 import { type DownloadProgress, downloadFile } from './download.ts';
 import { readIdx } from './idx.ts';
 import { ImageDataset } from './image-dataset.ts';
@@ -184,7 +185,7 @@ async function locate(
 ): Promise<string> {
   const root = String(options.root);
   if (/^https?:/.test(root) || !hasFiles()) return joinAddress(root, `${file.name}.gz`);
-  const { access, mkdir } = await import('node:fs/promises');
+  const { access } = await import('node:fs/promises');
   const { join } = await import('node:path');
   const { fileURLToPath } = await import('node:url');
   const folder = root.startsWith('file:') ? fileURLToPath(root) : root;
@@ -202,7 +203,7 @@ async function locate(
       hint: 'pass download: true, or the folder that has the IDX files',
     });
   }
-  await mkdir(folder, { recursive: true });
+  await makeOutputFolder(set.op, folder);
   await downloadFile({
     urls: mirrorsOf(set, options).map((mirror) => joinAddress(mirror, `${file.name}.gz`)),
     path,

@@ -2,6 +2,7 @@
 // measure again. The file is data: times by schedule name.
 import type * as Fs from 'node:fs';
 import type * as Path from 'node:path';
+import { makeFolder } from '../../base/make-folder.ts';
 import { defaultCachePath } from '../../runtime/cache-path.ts';
 import type { AlgorithmFile, Stored, Times } from './algorithm-store.ts';
 
@@ -11,8 +12,9 @@ const LARGEST = 32 * 1024 * 1024;
 
 interface Place {
   readonly fs: typeof Fs;
-  readonly folder: string;
   readonly path: string;
+  /** Makes the folder. */
+  make(): void;
 }
 
 /** The file of this user. Only for Node, whose modules are asked for when they are needed. */
@@ -32,7 +34,8 @@ function place(): Place {
   const fs = process.getBuiltinModule('node:fs') as typeof Fs;
   const path = process.getBuiltinModule('node:path') as typeof Path;
   const folder = defaultCachePath(process.env);
-  return { fs, folder, path: path.join(folder, FILE) };
+  const make = (): void => makeFolder({ fs, path }, folder, 0o700);
+  return { fs, path: path.join(folder, FILE), make };
 }
 
 function read({ fs, path }: Place): Stored {
@@ -66,11 +69,12 @@ function entriesOf(value: unknown): [string, unknown][] {
   return typeof value === 'object' && value !== null ? Object.entries(value) : [];
 }
 
-function add({ fs, folder, path }: Place, device: string, operation: string, times: Times): void {
+function add(place: Place, device: string, operation: string, times: Times): void {
+  const { fs, path } = place;
   try {
-    const stored = read({ fs, folder, path });
+    const stored = read(place);
     stored[device] = { ...stored[device], [operation]: times };
-    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    place.make();
     const temporary = `${path}.${process.pid}.tmp`;
     fs.writeFileSync(temporary, JSON.stringify(stored), { mode: 0o600 });
     fs.renameSync(temporary, path);

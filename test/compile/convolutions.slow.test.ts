@@ -145,6 +145,13 @@ const CASES: readonly Case[] = [
     padding: [1, 1, 1, 1],
     groups: 2,
   },
+  {
+    name: 'panels of channels, the last not whole',
+    x: [1, 16, 7, 6],
+    weight: [100, 16, 3, 3],
+    stride: [2, 2],
+    padding: [1, 1, 1, 1],
+  },
   { name: 'one axis', x: [2, 3, 37], weight: [9, 3, 5], stride: [2], padding: [2, 1] },
   {
     name: 'three axes',

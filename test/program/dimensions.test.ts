@@ -170,7 +170,7 @@ describe('surgery for every size', () => {
     expect(fixed.inputs[0]?.shape).toEqual([5, 3]);
     expectSame(fixed.call(x), net.forward(x));
     const load65 = loadProgram(bytes as Uint8Array, { sizes: { batch: 65 } });
-    await expect(load65).rejects.toThrow("'batch' is 65, declared is from 1 to 64");
+    await expect(load65).rejects.toThrow("'batch' is 65, the model takes 1 to 64");
   });
 
   test('sizes that only some numbers divide', async () => {

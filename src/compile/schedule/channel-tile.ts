@@ -3,12 +3,20 @@ import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type For, type Statement, type Target } from '../../ir/kernel.ts';
-import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
+import type { ContractionContext, ContractionKernel, PlainOperand } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import { transposedCopy } from './product-problem.ts';
 import { tileForWidth } from './product.ts';
 import { channelReader } from './transpose.ts';
-import { tapCounts, weightIndices, type WindowPlan, windowPlan, type Windows } from './windows.ts';
+import {
+  stridesOf,
+  tapCounts,
+  weightIndices,
+  type WindowPlan,
+  windowPlan,
+  type Windows,
+} from './windows.ts';
 
 /** Steps of the sum over channels and taps between two visits of the block. */
 export const SLICE = 640;
@@ -33,10 +41,22 @@ export function channelPlan(
   return { ...plan, lanes, rows, vectors, width, panels: Math.ceil(plan.outputs / width) };
 }
 
+/** Steps of the sum that one item of the copy of weights takes, about. */
+const COPIED_STEPS = 96;
+
+/** Where a grid item's part of the panels begins. */
+interface WeightPart {
+  readonly group: Expression;
+  readonly panel: Expression;
+  readonly firstChannel: Expression;
+  /** Channels of all items, but for the last. */
+  readonly channels: number;
+  readonly target: Buffer;
+}
+
 /**
  * Copies the weights of one phase into panels [group, panel][channel * taps][width]. An item copies a
- * few channels of all outputs: forward one output after the other, whose taps are neighbours in memory;
- * by data one channel after the other, whose outputs are. Otherwise every line would be fetched often.
+ * few channels of all outputs of a panel.
  */
 export function weightStage(
   plan: ChannelPlan,
@@ -44,18 +64,104 @@ export function weightStage(
   target: Scratch,
   suffix: string,
 ): Stage {
-  const { context, backward, d, depth, outputs, panels, width } = plan;
+  const { context, d, depth, outputs, panels, width } = plan;
   const kernel = context.newKernel(`${context.name}_packWeight${suffix}`);
   const { builder } = kernel;
-  const buffer = kernel.scratch(target, 'write');
-  const taps = sizeOf(tapCounts(windows));
-  const channels = Math.min(depth, Math.max(1, Math.floor(96 / taps)));
+  const inRows = weightsInRows(plan);
+  const channels = inRows ? wholeParts(depth, sizeOf(d.kernel)) : partOf(depth, windows);
   const parts = Math.ceil(depth / channels);
   const grid = loopIndex(builder, 'item', d.groups * panels * parts);
   const set = builder.div(grid, builder.constant(parts));
-  const panel = builder.rem(set, builder.constant(panels));
-  const group = builder.div(set, builder.constant(panels));
-  const firstChannel = builder.scale(builder.rem(grid, builder.constant(parts)), channels);
+  const part: WeightPart = {
+    panel: builder.rem(set, builder.constant(panels)),
+    group: builder.div(set, builder.constant(panels)),
+    firstChannel: builder.scale(builder.rem(grid, builder.constant(parts)), channels),
+    channels,
+    target: kernel.scratch(target, 'write'),
+  };
+  const whole = Math.floor(outputs / width);
+  const body =
+    inRows && whole === panels
+      ? turnWeights(plan, kernel, part)
+      : inRows && whole > 0
+        ? [
+            branch(
+              builder.compare('lt', part.panel, builder.constant(whole)),
+              turnWeights(plan, kernel, part),
+              copyWeights(plan, kernel, windows, part),
+            ),
+          ]
+        : copyWeights(plan, kernel, windows, part);
+  return kernel.finish(grid, d.groups * panels * parts, body);
+}
+
+/** Channels that an item copies element by element. */
+function partOf(depth: number, windows: Windows): number {
+  return Math.min(depth, Math.max(1, Math.floor(COPIED_STEPS / sizeOf(tapCounts(windows)))));
+}
+
+/** Channels that an item copies so that all items take as many, if it can be in whole cache lines. */
+function wholeParts(depth: number, taps: number): number {
+  let best = 1;
+  for (let channels = 1; channels <= depth && channels * taps <= 2 * COPIED_STEPS; channels++) {
+    if (depth % channels !== 0) continue;
+    const isBetter = (channels * taps) % 16 === 0 || (best * taps) % 16 !== 0;
+    if (isBetter) best = channels;
+  }
+  return best;
+}
+
+/** Whether the weights of each output lie in memory as the sum goes through them. */
+function weightsInRows({ context, backward, d, dtype }: ChannelPlan): boolean {
+  const plain = backward ? null : context.plainOperand(1);
+  if (plain === null || plain.value.dtype !== dtype) return false;
+  const within = [d.inputs, ...d.kernel];
+  const expected = stridesOf(within);
+  return within.every((size, axis) => size === 1 || plain.strides[axis + 1] === expected[axis]);
+}
+
+/** The part of a panel whose outputs all exist, out of rows: squares turned around in registers. */
+function turnWeights(
+  plan: ChannelPlan,
+  kernel: ContractionKernel,
+  { group, panel, firstChannel, channels, target }: WeightPart,
+): readonly Statement[] {
+  const { context, d, depth, outputs, panels, width, lanes } = plan;
+  const { builder } = kernel;
+  const plain = context.plainOperand(1) as PlainOperand;
+  const along = plain.strides[0] as number;
+  const taps = sizeOf(d.kernel);
+  const first = builder.scale(firstChannel, taps);
+  const output = builder.add(builder.scale(group, outputs), builder.scale(panel, width));
+  const set = builder.add(builder.scale(group, panels), panel);
+  const base = builder.add(builder.offset(builder.scale(output, along), plain.offset), first);
+  const layout = { buffer: kernel.buffer(plain.value), base, along, depth: 1 };
+  return transposedCopy(builder, layout, {
+    buffer: target,
+    width,
+    depth: channels * taps,
+    lanes,
+    count: 1,
+    first: () => builder.constant(0),
+    start: () => builder.scale(builder.add(builder.scale(set, depth * taps), first), width),
+  });
+}
+
+/**
+ * The part of a panel element by element: forward one output after the other, whose taps are neighbours
+ * in memory; by data one channel after the other, whose outputs are. Otherwise every line would be
+ * fetched often.
+ */
+function copyWeights(
+  plan: ChannelPlan,
+  kernel: ContractionKernel,
+  windows: Windows,
+  { group, panel, firstChannel, channels, target }: WeightPart,
+): readonly Statement[] {
+  const { backward, depth, outputs, panels, width } = plan;
+  const { builder } = kernel;
+  const taps = sizeOf(tapCounts(windows));
+  const set = builder.add(builder.scale(group, panels), panel);
   const type = valueTypeOf(plan.dtype);
   const zero = builder.constant(0);
   const lastChannel = bounded(builder, firstChannel, channels, depth);
@@ -72,7 +178,7 @@ export function weightStage(
     const line = builder.add(builder.scale(set, depth * taps), step);
     const store: Statement = {
       kind: 'store',
-      buffer,
+      buffer: target,
       index: builder.add(builder.scale(line, width), along),
       value: copied ? builder.convert(kernel.read(1, indices), type) : builder.constant(0, type),
     };
@@ -84,8 +190,7 @@ export function weightStage(
   const copies = everywhere(zero, lastOutput, true);
   // Outputs of the last panel that do not exist.
   const clears = everywhere(lastOutput, builder.constant(width), false);
-  const body = outputs % width === 0 ? [copies] : [copies, clears];
-  return kernel.finish(grid, d.groups * panels * parts, body);
+  return outputs % width === 0 ? [copies] : [copies, clears];
 }
 
 export interface Tile {

@@ -152,6 +152,28 @@ const CASES: readonly Case[] = [
     stride: [2, 2],
     padding: [1, 1, 1, 1],
   },
+  {
+    name: 'rows of whole vectors, stride 2',
+    x: [2, 3, 9, 63],
+    weight: [19, 3, 5, 3],
+    stride: [2, 2],
+    padding: [2, 2, 1, 1],
+  },
+  {
+    name: 'rows of seven vectors, groups',
+    x: [1, 4, 5, 112],
+    weight: [10, 2, 3, 3],
+    stride: [1, 1],
+    padding: [1, 1, 1, 1],
+    groups: 2,
+  },
+  {
+    name: 'rows without padding, strides 2 and 3',
+    x: [1, 3, 8, 98],
+    weight: [9, 3, 2, 5],
+    stride: [2, 3],
+    padding: [0, 0, 0, 0],
+  },
   { name: 'one axis', x: [2, 3, 37], weight: [9, 3, 5], stride: [2], padding: [2, 1] },
   {
     name: 'three axes',
@@ -166,6 +188,7 @@ const SCHEDULES = [
   'channel convolution',
   'channel filter',
   'depthwise convolution',
+  'row convolution',
   'unpacked product',
   'dot filter',
   'implicit product',
@@ -274,6 +297,7 @@ describe('strict numerics', () => {
     'channel convolution',
     'depthwise convolution',
     'implicit product',
+    'row convolution',
     'unpacked product',
   ];
 

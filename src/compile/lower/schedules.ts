@@ -9,6 +9,7 @@ import { dotFilter } from '../schedule/dot-filter.ts';
 import { dotProduct } from '../schedule/dot-product.ts';
 import { packedProduct } from '../schedule/matmul.ts';
 import { pairProduct } from '../schedule/pair-product.ts';
+import { rowConvolution } from '../schedule/row-convolution.ts';
 import { unpackedProduct } from '../schedule/unpacked-product.ts';
 import { winograd2, winograd4 } from '../schedule/winograd.ts';
 import { contractionContext, type ContractionSchedule } from './contraction.ts';
@@ -41,6 +42,7 @@ const SCHEDULES: readonly ContractionSchedule[] = [
   dotFilter,
   dotProduct,
   pairProduct,
+  rowConvolution,
   unpackedProduct,
   winograd2,
   winograd4,

@@ -6,9 +6,9 @@ import type { Builder } from '../../ir/builder.ts';
 import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
-import { flatten } from '../lower/indexing.ts';
+import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { loop, loopIndex } from './loops.ts';
+import { bounded, loop, loopBetween, loopIndex } from './loops.ts';
 
 /**
  * Rows with zeros around. With a step they are apart by their phase: element q of an axis goes to
@@ -30,7 +30,14 @@ export interface PaddedChannel {
   readonly start: Expression;
   /** The first padded element of the first axis, if not all are copied: a multiple of the step. */
   readonly first?: Expression;
+  /** How many from there on, of rows that lie among all of the channel's; `most` at most. */
+  readonly lines?: { readonly count: Expression; readonly most: number };
 }
+
+/** Channels that are enough to share among threads; fewer are padded in parts. */
+const ENOUGH_ITEMS = 16;
+/** Elements that a part has at least. */
+const LEAST_PART = 2048;
 
 /** Sets `count` elements from `start` on. */
 function fill(
@@ -56,7 +63,7 @@ export function padRows(
   kernel: ContractionKernel,
   space: readonly number[],
   { before, padded: sizes, step = sizes.map(() => 1) }: Padding,
-  { operand, image, channel, buffer, start, first }: PaddedChannel,
+  { operand, image, channel, buffer, start, first, lines }: PaddedChannel,
 ): Statement[] {
   const { builder } = kernel;
   const type = valueTypeOf(buffer.dtype);
@@ -66,6 +73,7 @@ export function padRows(
   // Row by row, and within a row border, copy, border: the copy has no bounds to check.
   const last = sizes.length - 1;
   const outer = sizes.slice(0, last).map((size, axis) => size * (step[axis] as number));
+  if (lines !== undefined) outer[0] = lines.most;
   const at = outer.map((size, axis) => loopIndex(builder, `s${axis}`, size));
   let inside: Expression = builder.constant(1, 'bool');
   const indices = at.map((position, axis) => {
@@ -78,7 +86,9 @@ export function padRows(
   });
   const apart = at.map((position, axis) => {
     const by = builder.constant(step[axis] as number);
-    return { phase: builder.rem(position, by), index: builder.div(position, by) };
+    const ofPart = axis === 0 && lines !== undefined && first !== undefined;
+    const own = ofPart ? builder.add(first, position) : position;
+    return { phase: builder.rem(own, by), index: builder.div(own, by) };
   });
   const rowLength = sizes[last] as number;
   const stride = step[last] as number;
@@ -108,9 +118,25 @@ export function padRows(
   const outside = phases.flatMap((phase) => put(rowOf(phase), rowLength, zero));
   let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
   for (let axis = at.length - 1; axis >= 0; axis--) {
-    body = [loop(builder, at[axis] as Variable, outer[axis] as number, body)];
+    const end = axis === 0 ? lines?.count : undefined;
+    const count = end ?? builder.constant(outer[axis] as number);
+    body = [loopBetween(at[axis] as Variable, builder.constant(0), count, body)];
   }
   return body;
+}
+
+/** Padded elements of the first axis that one item copies. */
+function linesPerItem(channels: number, { padded, length, step = [] }: Padded): number {
+  const all = (padded[0] as number) * (step[0] ?? 1);
+  // Lines of one phase only, so that a part may begin at any of them.
+  if (padded.length < 2 || (step[0] ?? 1) !== 1 || length > sizeOf(step) * sizeOf(padded))
+    return all;
+  const parts = Math.min(Math.ceil(ENOUGH_ITEMS / channels), Math.floor(length / LEAST_PART));
+  return Math.ceil(all / Math.max(1, parts));
+}
+
+interface Padded extends Padding {
+  readonly length: number;
 }
 
 /** Copies all channels. Each takes `length` elements: what lies behind its rows is zero too. */
@@ -119,7 +145,7 @@ export function padStage(
   name: string,
   operand: number,
   target: Scratch,
-  padding: Padding & { readonly length: number },
+  padding: Padded,
 ): Stage {
   const { padded, length, step = [] } = padding;
   const kernel = context.newKernel(`${context.name}_${name}`);
@@ -127,13 +153,22 @@ export function padStage(
   const buffer = kernel.scratch(target, 'write');
   const { shape } = context.node.inputs[operand] as Node;
   const [images, channels, ...space] = shape as readonly [number, number, ...number[]];
-  const grid = loopIndex(builder, 'item', images * channels);
-  const start = builder.scale(grid, length);
-  const image = builder.div(grid, builder.constant(channels));
-  const channel = builder.rem(grid, builder.constant(channels));
+  const lines = (padded[0] as number) * (step[0] ?? 1);
+  const most = linesPerItem(images * channels, padding);
+  const parts = Math.ceil(lines / most);
+  const grid = loopIndex(builder, 'item', images * channels * parts);
+  const [image, channel, part] = unflatten(builder, grid, [images, channels, parts]) as [
+    Expression,
+    Expression,
+    Expression,
+  ];
+  const start = builder.scale(builder.div(grid, builder.constant(parts)), length);
+  const first = builder.scale(part, most);
+  const some =
+    parts > 1 ? { first, lines: { count: bounded(builder, first, most, lines), most } } : {};
   const all = sizeOf(step) * sizeOf(padded);
-  return kernel.finish(grid, images * channels, [
-    ...padRows(kernel, space, padding, { operand, image, channel, buffer, start }),
+  return kernel.finish(grid, images * channels * parts, [
+    ...padRows(kernel, space, padding, { operand, image, channel, buffer, start, ...some }),
     ...fill(builder, buffer, builder.offset(start, all), length - all, () =>
       builder.constant(0, valueTypeOf(target.dtype)),
     ),

@@ -85,9 +85,9 @@ export function plainSource({ context, d, backward, padded, dtype }: WindowPlan)
   return { rows: null, buffer: (kernel) => kernel.buffer(value), offset, image, channel, space };
 }
 
-/** Where the padded source of all images and groups lies. */
-export function paddedSource({ d, depth, dtype, padded }: WindowPlan): Source {
-  const channel = sizeOf(padded);
+/** Where the padded source of all images and groups lies, `phases` times as much of each channel. */
+export function paddedSource({ d, depth, dtype, padded }: WindowPlan, phases = 1): Source {
+  const channel = phases * sizeOf(padded);
   const image = d.groups * depth * channel;
   const rows: Scratch = { name: 'rows', dtype, length: d.images * image };
   const space = stridesOf(padded);

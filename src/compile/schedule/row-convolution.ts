@@ -4,6 +4,7 @@
 // Forward, where rows of the result are whole vectors; any stride, dilation and groups.
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
+import type { Builder } from '../../ir/builder.ts';
 import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import type { Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
@@ -30,12 +31,23 @@ import {
 
 /** Multiply-adds of vectors that one grid item does, about. */
 const ITEM_WORK = 32 * 1024;
+/** Channels that share what a tile reads, and its bytes, for which a copy of that pays. */
+const LEAST_CHANNELS = 32;
+const COPY_BYTES = 128 * 1024;
+/** Items that are enough to share among threads. */
+const ENOUGH_ITEMS = 16;
 
 /** `width` is the number of channels of a tile, `vectors` how many vectors of each. */
 interface RowPlan extends ChannelPlan {
+  /** Steps of the sum. */
+  readonly steps: number;
   /** Vectors of a channel of the result, and how many of them are one item's. */
   readonly count: number;
   readonly block: number;
+  /** Panels of an item. */
+  readonly chunk: number;
+  /** Whether what a tile reads is copied side by side for all panels of the item. */
+  readonly copied: boolean;
 }
 
 function rowPlan(context: ContractionContext, geometry: ConvolutionGeometry): RowPlan {
@@ -47,11 +59,20 @@ function rowPlan(context: ContractionContext, geometry: ConvolutionGeometry): Ro
   const width = target.vectorRegisters >= 32 ? 8 : 4;
   const count = sizeOf(d.result) / lanes;
   const vectors = Math.min(count, Math.floor((target.vectorRegisters - 1) / (width + 1)));
-  const work = depth * sizeOf(d.kernel) * width * vectors;
-  const tiles = Math.max(1, Math.round(ITEM_WORK / work));
-  const block = Math.min(tiles, Math.ceil(count / vectors)) * vectors;
   const panels = Math.ceil(outputs / width);
-  return { ...plan, dtype, lanes, rows: 1, vectors, width, panels, count, block };
+  const steps = depth * sizeOf(d.kernel);
+  const tiles = Math.ceil(count / vectors);
+  const common = { ...plan, dtype, lanes, rows: 1, vectors, width, panels, steps, count };
+  // With few tiles the panels of each are shared among threads, too.
+  const parts = Math.min(panels, Math.ceil(ENOUGH_ITEMS / (d.images * d.groups * tiles)));
+  const chunk = Math.ceil(panels / parts);
+  const bytes = steps * vectors * target.vectorBytes;
+  if (chunk * width >= LEAST_CHANNELS && bytes <= COPY_BYTES) {
+    return { ...common, block: vectors, chunk, copied: true };
+  }
+  const together = Math.max(1, Math.round(ITEM_WORK / (steps * width * vectors)));
+  const block = Math.min(together, tiles) * vectors;
+  return { ...common, block, chunk: 1, copied: false };
 }
 
 function lanesOf({ context, dtype }: WindowPlan): number {
@@ -100,8 +121,6 @@ interface Tile {
   readonly rows: Rows;
   readonly weights: Scratch;
   readonly offsets: Scratch;
-  /** Steps of the sum. */
-  readonly steps: number;
   readonly image: Expression;
   readonly group: Expression;
   readonly panel: Expression;
@@ -124,39 +143,92 @@ function positionOf(
   return [...place.slice(0, -1), last];
 }
 
+/** Names values in the order in which they are needed. */
+function naming(builder: Builder, statements: Statement[]) {
+  return (label: string, value: Expression): Variable => {
+    const { type, lanes, min } = value;
+    const variable = builder.variable(label, type, { lanes, min });
+    statements.push({ kind: 'let', variable, value });
+    return variable;
+  };
+}
+
+/** What step k of a tile reads. */
+interface Elements {
+  /** What is done once for a tile, and in each step. */
+  readonly before: readonly Statement[];
+  readonly each: readonly Statement[];
+  readonly vectors: readonly Expression[];
+}
+
+/** The vectors of step k, where they lie in the source. */
+function fromSource(plan: RowPlan, kernel: ContractionKernel, at: Tile, k: Expression): Elements {
+  const { lanes, vectors } = plan;
+  const { builder } = kernel;
+  const { source, step } = at.rows;
+  const before: Statement[] = [];
+  const each: Statement[] = [];
+  const [once, always] = [naming(builder, before), naming(builder, each)];
+  const offset = always('offset', builder.load(kernel.scratch(at.offsets, 'read'), k));
+  const loaded = Array.from({ length: vectors }, (_, v) => {
+    const position = positionOf(plan, kernel, builder.offset(at.first, v));
+    const { image, group } = at;
+    const start = startInSource(builder, plan, source, step, { image, group, position });
+    const index = builder.add(once(`start${v}`, start), offset);
+    return always(`x${v}`, builder.load(source.buffer(kernel), index, lanes));
+  });
+  return { before, each, vectors: loaded };
+}
+
+/** Copies what a tile reads, step by step side by side; and how it is read from there. */
+function copiedElements(
+  plan: RowPlan,
+  kernel: ContractionKernel,
+  at: Tile,
+): { readonly copy: readonly Statement[]; elements(k: Expression): Elements } {
+  const { lanes, vectors, steps, dtype } = plan;
+  const { builder } = kernel;
+  const window = kernel.privateArray('window', dtype, steps * vectors * lanes);
+  const place = (k: Expression, v: number): Expression =>
+    builder.offset(builder.scale(k, vectors * lanes), v * lanes);
+  const k = loopIndex(builder, 'k', steps);
+  const { before, each, vectors: read } = fromSource(plan, kernel, at, k);
+  const stores = read.map((value, v): Statement => {
+    return { kind: 'store', buffer: window, index: place(k, v), value };
+  });
+  return {
+    copy: [...before, loop(builder, k, steps, [...each, ...stores])],
+    elements(step) {
+      const list: Statement[] = [];
+      const name = naming(builder, list);
+      const loaded = read.map((_, v) => name(`x${v}`, builder.load(window, place(step, v), lanes)));
+      return { before: [], each: list, vectors: loaded };
+    },
+  };
+}
+
 /** Sums of `width` channels of `vectors` vectors of results, in registers. */
 function registerTile(
   plan: RowPlan,
   kernel: ContractionKernel,
   at: Tile,
+  elementsOf: (k: Expression) => Elements,
 ): { readonly statements: readonly Statement[]; readonly sums: readonly (readonly Variable[])[] } {
-  const { context, lanes, vectors, width, panels } = plan;
+  const { context, lanes, width, panels, steps } = plan;
   const { builder } = kernel;
   const type = valueTypeOf(plan.dtype);
-  const { source, step } = at.rows;
-  const before: Statement[] = [];
-  const body: Statement[] = [];
-  const name = (list: Statement[], label: string, value: Expression): Variable => {
-    const variable = builder.variable(label, value.type, { lanes: value.lanes, min: value.min });
-    list.push({ kind: 'let', variable, value });
-    return variable;
-  };
-  const k = loopIndex(builder, 'k', at.steps);
-  const offset = name(body, 'offset', builder.load(kernel.scratch(at.offsets, 'read'), k));
-  const elements = Array.from({ length: vectors }, (_, v) => {
-    const position = positionOf(plan, kernel, builder.offset(at.first, v));
-    const { image, group } = at;
-    const start = startInSource(builder, plan, source, step, { image, group, position });
-    const index = builder.add(name(before, `start${v}`, start), offset);
-    return name(body, `x${v}`, builder.load(source.buffer(kernel), index, lanes));
-  });
+  const k = loopIndex(builder, 'k', steps);
+  const elements = elementsOf(k);
+  const before = [...elements.before];
+  const body = [...elements.each];
+  const name = naming(builder, body);
   const panel = builder.add(builder.scale(at.group, panels), at.panel);
-  const line = builder.scale(builder.add(builder.scale(panel, at.steps), k), width);
+  const line = builder.scale(builder.add(builder.scale(panel, steps), k), width);
   const packed = kernel.scratch(at.weights, 'read');
   const sums = Array.from({ length: width }, (_, channel) => {
     const weight = builder.splat(builder.load(packed, builder.offset(line, channel)), lanes);
-    const spread = name(body, `w${channel}`, weight);
-    return elements.map((x, v) => {
+    const spread = name(`w${channel}`, weight);
+    return elements.vectors.map((x, v) => {
       const sum = builder.variable(`sum${channel}_${v}`, type, { lanes, mutable: true });
       before.push({ kind: 'declare', variable: sum, value: builder.constant(0, type, lanes) });
       const value = multiplyAdd(builder, context.target, x, spread, sum);
@@ -164,7 +236,7 @@ function registerTile(
       return sum;
     });
   });
-  return { statements: [...before, loop(builder, k, at.steps, body)], sums };
+  return { statements: [...before, loop(builder, k, steps, body)], sums };
 }
 
 /** Runs the epilogue on a tile: through memory, so that it is there once and not for every vector. */
@@ -206,18 +278,14 @@ function writeTile(
   return [...stores, loopBetween(v, zero, lastVector, [ofVector])];
 }
 
-/** One grid item: a block of vectors of a few channels. */
-function multiplyStage(
-  plan: RowPlan,
-  of: Pick<Tile, 'rows' | 'weights' | 'offsets' | 'steps'>,
-): Stage {
-  const { context, d, panels, count, block, vectors } = plan;
+/** One grid item: a block of vectors of the channels of some panels. */
+function multiplyStage(plan: RowPlan, of: Pick<Tile, 'rows' | 'weights' | 'offsets'>): Stage {
+  const { context, d, panels, count, block, chunk, vectors } = plan;
   const kernel = context.newKernel(`${context.name}_rows`);
   const { builder } = kernel;
-  const blocks = Math.ceil(count / block);
-  const shape = [d.images, d.groups, blocks, panels];
+  const shape = [d.images, d.groups, Math.ceil(count / block), Math.ceil(panels / chunk)];
   const grid = loopIndex(builder, 'item', sizeOf(shape));
-  const [image, group, which, panel] = unflatten(builder, grid, shape) as [
+  const [image, group, which, part] = unflatten(builder, grid, shape) as [
     Expression,
     Expression,
     Expression,
@@ -228,22 +296,30 @@ function multiplyStage(
   const tiles = builder.div(builder.offset(left, vectors - 1), builder.constant(vectors));
   const tile = loopIndex(builder, 'tile', block / vectors);
   const first = builder.add(start, builder.scale(tile, vectors));
+  const firstPanel = builder.scale(part, chunk);
+  const within = loopIndex(builder, 'panel', chunk);
+  const panel = builder.add(firstPanel, within);
   const at: Tile = { ...of, image, group, panel, first };
-  const { statements, sums } = registerTile(plan, kernel, at);
+  const source = plan.copied ? copiedElements(plan, kernel, at) : null;
+  const elements = source?.elements ?? ((k) => fromSource(plan, kernel, at, k));
+  const { statements, sums } = registerTile(plan, kernel, at, elements);
+  const zero = builder.constant(0);
   return kernel.finish(grid, sizeOf(shape), [
-    loopBetween(tile, builder.constant(0), tiles, [
-      ...statements,
-      ...writeTile(plan, kernel, at, sums),
+    loopBetween(tile, zero, tiles, [
+      ...(source?.copy ?? []),
+      loopBetween(within, zero, bounded(builder, firstPanel, chunk, panels), [
+        ...statements,
+        ...writeTile(plan, kernel, at, sums),
+      ]),
     ]),
   ]);
 }
 
 function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): Stage[] {
   const plan = rowPlan(context, geometry);
-  const { d, depth, dtype, lanes, panels, width } = plan;
+  const { d, depth, dtype, lanes, panels, width, steps } = plan;
   const { before, phases } = windowsOf(d, geometry);
   const [windows] = phases as [Windows];
-  const steps = depth * sizeOf(d.kernel);
   const rows = rowsOf(plan, windows, before);
   const length = d.groups * panels * steps * width;
   const weights: Scratch = { name: 'weights', dtype, length };
@@ -252,24 +328,27 @@ function stagesOf(context: ContractionContext, geometry: ConvolutionGeometry): S
     ...rows.stages,
     weightStage({ ...plan, lanes: Math.min(lanes, width) }, windows, weights, ''),
     offsetStage(context, offsets, depth, rows.source.channel, rows.taps),
-    multiplyStage(plan, { rows, weights, offsets, steps }),
+    multiplyStage(plan, { rows, weights, offsets }),
   ];
 }
 
 /** Estimated nanoseconds. */
 function costOf(context: ContractionContext, geometry: ConvolutionGeometry): number {
   const plan = rowPlan(context, geometry);
-  const { d, depth, lanes, panels, width, vectors, count, padded } = plan;
+  const { d, depth, lanes, panels, chunk, width, vectors, steps, count, padded } = plan;
   const { target } = context;
-  const computed = Math.ceil(count / vectors) * vectors * lanes * panels * width;
-  const work = d.images * d.groups * computed * depth * sizeOf(d.kernel);
+  const positions = d.images * d.groups * Math.ceil(count / vectors) * vectors * lanes;
+  const work = positions * panels * width * steps;
   const { phases } = windowsOf(d, geometry);
   const plain = operandInRows(plan, phases[0] as Windows) !== null;
-  const copied = plain ? 0 : d.images * d.groups * depth * sizeOf(padded);
-  const packed = context.isConstant(1) ? 0 : d.groups * panels * width * depth * sizeOf(d.kernel);
+  const padding = plain ? 0 : d.images * d.groups * depth * sizeOf(padded);
+  const copies = plan.copied ? positions * steps * Math.ceil(panels / chunk) : 0;
+  const packed = context.isConstant(1) ? 0 : d.groups * panels * width * steps;
   return (
     work / (efficiencyOf(target, width, vectors) * multiplyAddsPerNanosecond(target)) +
-    (copied + 2 * packed) / elementsPerNanosecond(target)
+    // From one cache to the next: vectors, one after the other.
+    copies / (4 * elementsPerNanosecond(target)) +
+    (padding + 2 * packed) / elementsPerNanosecond(target)
   );
 }
 

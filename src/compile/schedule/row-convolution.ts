@@ -31,11 +31,14 @@ import {
 
 /** Multiply-adds of vectors that one grid item does, about. */
 const ITEM_WORK = 32 * 1024;
-/** Channels that share what a tile reads, and its bytes, for which a copy of that pays. */
+/** Channels that share what a tile reads for which a copy of that pays, and its bytes at most. */
 const LEAST_CHANNELS = 32;
 const COPY_BYTES = 128 * 1024;
+/** Bytes of what a tile reads that stay in the first-level cache from panel to panel without a copy. */
+const NEAR_BYTES = 16 * 1024;
 /** Items that are enough to share among threads. */
 const ENOUGH_ITEMS = 16;
+const CACHE_LINE = 64;
 
 /** `width` is the number of channels of a tile, `vectors` how many vectors of each. */
 interface RowPlan extends ChannelPlan {
@@ -67,7 +70,11 @@ function rowPlan(context: ContractionContext, geometry: ConvolutionGeometry): Ro
   const parts = Math.min(panels, Math.ceil(ENOUGH_ITEMS / (d.images * d.groups * tiles)));
   const chunk = Math.ceil(panels / parts);
   const bytes = steps * vectors * target.vectorBytes;
-  if (chunk * width >= LEAST_CHANNELS && bytes <= COPY_BYTES) {
+  // Taps along a row read the same lines, all but those of another phase.
+  const taps = Math.min(geometry.stride.at(-1) as number, d.kernel.at(-1) as number);
+  const rows = depth * sizeOf(d.kernel.slice(0, -1)) * taps;
+  const near = rows * (vectors * target.vectorBytes + CACHE_LINE) <= NEAR_BYTES;
+  if (!near && chunk * width >= LEAST_CHANNELS && bytes <= COPY_BYTES) {
     return { ...common, block: vectors, chunk, copied: true };
   }
   const together = Math.max(1, Math.round(ITEM_WORK / (steps * width * vectors)));

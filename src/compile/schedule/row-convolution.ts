@@ -6,7 +6,7 @@ import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
 import type { Builder } from '../../ir/builder.ts';
 import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
-import type { Statement } from '../../ir/kernel.ts';
+import { branch, type Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
@@ -35,7 +35,7 @@ const ITEM_WORK = 32 * 1024;
 const LEAST_CHANNELS = 32;
 const COPY_BYTES = 128 * 1024;
 /** Bytes of what a tile reads that stay in the first-level cache from panel to panel without a copy. */
-const NEAR_BYTES = 16 * 1024;
+const NEAR_BYTES = 12 * 1024;
 /** Items that are enough to share among threads. */
 const ENOUGH_ITEMS = 16;
 const CACHE_LINE = 64;
@@ -49,7 +49,8 @@ interface RowPlan extends ChannelPlan {
   readonly block: number;
   /** Panels of an item. */
   readonly chunk: number;
-  /** Whether what a tile reads is copied side by side for all panels of the item. */
+  /** Whether what a tile reads stays near by itself; whether it is copied for all panels of the item. */
+  readonly near: boolean;
   readonly copied: boolean;
 }
 
@@ -75,11 +76,11 @@ function rowPlan(context: ContractionContext, geometry: ConvolutionGeometry): Ro
   const rows = depth * sizeOf(d.kernel.slice(0, -1)) * taps;
   const near = rows * (vectors * target.vectorBytes + CACHE_LINE) <= NEAR_BYTES;
   if (!near && chunk * width >= LEAST_CHANNELS && bytes <= COPY_BYTES) {
-    return { ...common, block: vectors, chunk, copied: true };
+    return { ...common, block: vectors, chunk, near, copied: true };
   }
   const together = Math.max(1, Math.round(ITEM_WORK / (steps * width * vectors)));
   const block = Math.min(together, tiles) * vectors;
-  return { ...common, block, chunk: 1, copied: false };
+  return { ...common, block, chunk: 1, near, copied: false };
 }
 
 function lanesOf({ context, dtype }: WindowPlan): number {
@@ -153,8 +154,8 @@ function positionOf(
 /** Names values in the order in which they are needed. */
 function naming(builder: Builder, statements: Statement[]) {
   return (label: string, value: Expression): Variable => {
-    const { type, lanes, min } = value;
-    const variable = builder.variable(label, type, { lanes, min });
+    const { type, lanes, min, max } = value;
+    const variable = builder.variable(label, type, { lanes, min, max });
     statements.push({ kind: 'let', variable, value });
     return variable;
   };
@@ -262,27 +263,27 @@ function writeTile(
       return { kind: 'store', buffer: block, index, value };
     }),
   );
-  const v = loopIndex(builder, 'vector', vectors);
   const channel = loopIndex(builder, 'channel', width);
-  const position = positionOf(plan, kernel, builder.add(at.first, v));
   const firstChannel = builder.scale(at.panel, width);
   const inGroup = builder.add(firstChannel, channel);
   const output = builder.add(builder.scale(at.group, outputs), inGroup);
-  const index = builder.scale(builder.add(builder.scale(channel, vectors), v), lanes);
-  const write = kernel.writeVector(
-    (lane) => [
-      at.image,
-      output,
-      ...position.slice(0, -1),
-      builder.add(position.at(-1) as Expression, lane),
-    ],
-    builder.load(block, index, lanes),
-  );
-  const zero = builder.constant(0);
-  const lastVector = bounded(builder, at.first, vectors, count);
+  const places: Statement[] = [];
+  const name = naming(builder, places);
+  const writes = Array.from({ length: vectors }, (_, v): readonly Statement[] => {
+    const vector = builder.offset(at.first, v);
+    const position = positionOf(plan, kernel, vector).map((index) => name('place', index));
+    const start = position.at(-1) as Variable;
+    const index = builder.scale(builder.offset(builder.scale(channel, vectors), v), lanes);
+    const write = kernel.writeVector(
+      (lane) => [at.image, output, ...position.slice(0, -1), builder.add(start, lane)],
+      builder.load(block, index, lanes),
+    );
+    if (count % vectors === 0) return write;
+    return [branch(builder.compare('lt', vector, builder.constant(count)), write)];
+  });
   const lastChannel = bounded(builder, firstChannel, width, outputs);
-  const ofVector = loopBetween(channel, zero, lastChannel, write);
-  return [...stores, loopBetween(v, zero, lastVector, [ofVector])];
+  const all = loopBetween(channel, builder.constant(0), lastChannel, writes.flat());
+  return [...stores, ...places, all];
 }
 
 /** One grid item: a block of vectors of the channels of some panels. */
@@ -351,8 +352,11 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
   const padding = plain ? 0 : d.images * d.groups * depth * sizeOf(padded);
   const copies = plan.copied ? positions * steps * Math.ceil(panels / chunk) : 0;
   const packed = context.isConstant(1) ? 0 : d.groups * panels * width * steps;
+  const waits = plan.near || plan.copied ? 1 : 0.6;
+  const reached = waits * efficiencyOf(target, width, vectors);
   return (
-    work / (efficiencyOf(target, width, vectors) * multiplyAddsPerNanosecond(target)) +
+    work / (reached * multiplyAddsPerNanosecond(target)) +
+    (positions * panels * width) / (target.vectorBytes >= 32 ? 2.5 : 1.25) +
     // From one cache to the next: vectors, one after the other.
     copies / (4 * elementsPerNanosecond(target)) +
     (padding + 2 * packed) / elementsPerNanosecond(target)

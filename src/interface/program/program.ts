@@ -6,8 +6,7 @@ import type { Sizes } from '../../base/size-expression.ts';
 import { constant } from '../../graph/ops/index.ts';
 import { isTensor, notTensor, standIn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DumpReport } from '../transform/dumping.ts';
-import type { WeightNames } from '../transform/dumping.ts';
+import type { DumpReport, WeightNames } from '../transform/dumping.ts';
 import { type Around, type BodyView, type BranchName, regionSplice, viewOf } from './bodies.ts';
 import { writeProgramFile } from './dump.ts';
 import { nameNodes, nameWeights } from './names.ts';
@@ -18,6 +17,7 @@ import {
   checkRecord,
   checkTold,
   cutParts,
+  inputsInOrder,
   keptInput,
   mergeParts,
   type NamedValue,
@@ -135,18 +135,7 @@ export class Program {
 
   /** Results by name, for inputs by name. Throws as `call`. */
   run(inputs: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
-    const ports = this.#parts.inputs;
-    checkRecord(this.name, inputs, 'inputs by name');
-    for (const name of Object.keys(inputs)) {
-      if (!ports.some((port) => port.name === name)) throw unknownEnd(this.#parts, 'input', name);
-    }
-    const list = ports.flatMap(({ name }) => {
-      const given = inputs[name];
-      if (given !== undefined) return [given];
-      const form = formOf(ports.find((port) => port.name === name)?.value as Value);
-      throw new ArgumentError(`input '${name}' is missing: ${form}`, { op: this.name });
-    });
-    const results = this.#compute(list);
+    const results = this.#compute(inputsInOrder(this.#parts, inputs));
     return Object.fromEntries(
       this.#parts.outputs.map(({ name }, i) => [name, results[i] as Tensor]),
     );
@@ -552,7 +541,7 @@ export class Program {
   }
 
   #ends(op: string, ends: Ends): NamedValue[] {
-    if (isNodeList(ends)) {
+    if (isList(ends)) {
       return ends.map((node) => {
         const value = this.#at(op, node);
         const output = this.#parts.outputs.find((each) => each.value === value);
@@ -600,10 +589,6 @@ function isTrained(tensor: Tensor): boolean {
   return tensor.requiresGrad;
 }
 
-function isList<T>(value: T | readonly T[]): value is readonly T[] {
+function isList(value: ProgramNode | Ends): value is readonly ProgramNode[] {
   return Array.isArray(value);
-}
-
-function isNodeList(ends: Ends): ends is readonly ProgramNode[] {
-  return Array.isArray(ends);
 }

@@ -134,6 +134,18 @@ export function printed(
   ].join('\n  ');
 }
 
+/** A program in one line. */
+export function summaryOf(
+  { name, inputs, outputs }: ProgramParts,
+  nodes: readonly ProgramNode[],
+  weights: ReadonlyMap<string, Tensor>,
+): string {
+  const ends = (list: readonly NamedValue[]): string =>
+    list.map((each) => `${each.name}: ${formOf(each.value)}`).join(', ') || 'nothing';
+  const counts = `${nodes.length} nodes, ${weights.size} weights`;
+  return `Program(${name}: ${ends(inputs)} => ${ends(outputs)}; ${counts}) print() shows them`;
+}
+
 /** The input of a value that can stand in its place: the only one of its form, or the one to `keep`. */
 export function keptInput(
   op: string,

@@ -10,7 +10,12 @@ import type { DumpReport, WeightNames } from '../transform/dumping.ts';
 import { type Around, type BodyView, type BranchName, regionSplice, viewOf } from './bodies.ts';
 import { writeProgramFile } from './dump.ts';
 import { nameNodes, nameWeights } from './names.ts';
-import type { Ends, ProgramDumpOptions, ReplaceOptions } from './options.ts';
+import {
+  checkDumpOptions,
+  type Ends,
+  type ProgramDumpOptions,
+  type ReplaceOptions,
+} from './options.ts';
 import { matcher, type Pattern } from './patterns.ts';
 import { ProgramNode } from './program-node.ts';
 import {
@@ -30,6 +35,7 @@ import {
   renameParts,
   rewireParts,
   sizesOfParts,
+  summaryOf,
   unknownEnd,
 } from './program-parts.ts';
 import { captureAtAllSizes, type ProgramSizes, shapeAt } from './sizes.ts';
@@ -202,7 +208,7 @@ export class Program {
    */
   async dump(path: string | URL | null, options: ProgramDumpOptions = {}): Promise<DumpReport> {
     const op = 'dump';
-    checkRecord(op, options, 'options: { inputs: [x] }, the tensors of a call');
+    checkDumpOptions(path, options, 'program');
     const { inputs, testCases } = options;
     if (inputs !== undefined && !Array.isArray(inputs)) {
       throw new ArgumentError(`inputs are the tensors of a call, got ${describeValue(inputs)}`, {
@@ -272,6 +278,11 @@ export class Program {
 
   toString(): string {
     return this.print();
+  }
+
+  /** What `console.log(program)` shows in Node: its ends, and how much there is between them. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return summaryOf(this.#parts, this.nodes, this.weights);
   }
 
   // ---- surgery --------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ import { settings } from '../transform/settings.ts';
 import { flattenTree, treeLeaves } from '../transform/tree.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
 import { unchanged } from './host-watch.ts';
+import { checkDumpOptions } from './options.ts';
 import {
   captureAtAllSizes,
   formatSized,
@@ -62,7 +63,8 @@ export interface Recorded {
 /**
  * Writes `fn` to a file at `path`, or to memory.
  *
- * @throws ArgumentError for names or test cases that do not fit; TraceError if the function reads a value.
+ * @throws ArgumentError for options that are not known or not what they must be, and names or test cases that
+ *   do not fit; TraceError if the function reads a value.
  */
 export async function dump(
   name: string,
@@ -70,6 +72,7 @@ export async function dump(
   path: string | URL | null,
   options: DumpOptions,
 ): Promise<DumpReport> {
+  checkDumpOptions(path, options);
   const { inputs } = options;
   if (!Array.isArray(inputs)) {
     throw new ArgumentError(`inputs are the arguments of a call, got ${describeValue(inputs)}`, {

@@ -14,15 +14,15 @@ import type { AssignOptions, Engine, HostAction, NodeHolder } from '../tensor/en
 import { type EvaluationObserver, unseen } from './observers.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
-import type { Assignment, Entry, Results, Run } from './entry.ts';
 import { aboutToBeLost, isReadable } from './earlier-values.ts';
+import { type Assignment, type Entry, type Results, type Run, runMeasured } from './entry.ts';
 import { firstHosts, runOnHost } from './host-steps.ts';
 import { checkGuards, checkStoredIndices } from './promises.ts';
 import { HeldValues } from './held-values.ts';
 import { LearnedValues } from './learning.ts';
 import { isTraining, Plans } from './plans.ts';
 import { settings } from './settings.ts';
-import { bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
+import { leafOn, readValue, toStorage, viewValue } from './values.ts';
 
 /** Pending results beyond which everything is evaluated, so that a forgotten graph stays bounded. */
 const PENDING_LIMIT = 10_000;
@@ -482,7 +482,7 @@ export class Evaluator implements Engine {
       const { leaves } = this.#linear;
       this.stats.kernelsExecuted += entry.ahead.run(leaves, entry.bindings, entry.scalars);
     }
-    if (settings.profiling) this.#measure(entry);
+    if (settings.profiling) runMeasured(entry);
     else entry.executable.run(entry.bindings, entry.scalars, background && promises.length === 0);
     this.stats.runs++;
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
@@ -531,21 +531,6 @@ export class Evaluator implements Engine {
       this.#cancel(assigned);
       throw error;
     }
-  }
-
-  #measure(entry: Entry): void {
-    const { executable, bindings, scalars } = entry;
-    const start = performance.now();
-    let times = new Float64Array(0);
-    if (executable.profile === undefined) executable.run(bindings, scalars);
-    else times = new Float64Array(executable.profile(bindings, scalars));
-    entry.measured ??= { runs: 0, wallMs: 0, dispatches: new Float64Array(times.length) };
-    const { measured } = entry;
-    for (let i = 0; i < times.length; i++) {
-      measured.dispatches[i] = (measured.dispatches[i] as number) + (times[i] as number);
-    }
-    measured.wallMs += performance.now() - start;
-    measured.runs++;
   }
 
   #storeResults(
@@ -603,24 +588,16 @@ export class Evaluator implements Engine {
 
   // ---- reading --------------------------------------------------------------------------------
 
-  async read(node: Node): Promise<Uint8Array> {
-    const storage = storageOf(node);
-    const { host, buffer } = valueAt(storage, node.version);
-    if (host !== null) return host.slice(0, bytesOf(node));
-    if (buffer === null || storage.device === null) throw internalError('a value without bytes');
-    return storage.device.read(buffer, 0, bytesOf(node));
+  read(node: Node): Promise<Uint8Array> {
+    return readValue(node);
   }
 
   readSync(node: Node): Uint8Array {
-    return this.viewSync(node).slice();
+    return viewValue(node).slice();
   }
 
   viewSync(node: Node): Uint8Array {
-    const storage = storageOf(node);
-    const { host, buffer } = valueAt(storage, node.version);
-    if (host !== null) return host.subarray(0, bytesOf(node));
-    if (buffer === null || storage.device === null) throw internalError('a value without bytes');
-    return storage.device.view(buffer).subarray(0, bytesOf(node));
+    return viewValue(node);
   }
 }
 

@@ -1,5 +1,4 @@
 // Writes a function as a program file: its graph, weights, test cases, and what is compiled of it.
-import { describeValue } from '../../base/checks.ts';
 import type { TypedArray } from '../../base/dtype.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
@@ -73,13 +72,7 @@ export async function dump(
   options: DumpOptions,
 ): Promise<DumpReport> {
   checkDumpOptions(path, options);
-  const { inputs } = options;
-  if (!Array.isArray(inputs)) {
-    throw new ArgumentError(`inputs are the arguments of a call, got ${describeValue(inputs)}`, {
-      op: 'dump',
-      hint: 'dump(path, { inputs: [x] })',
-    });
-  }
+  const { inputs = [] } = options;
   const given = new ProgramInputs('dump', inputs);
   const { declared, sizes } = given;
   const captured = captureAtAllSizes(sizes, (at) => ({ fn, args: given.at(at) }), {

@@ -44,7 +44,7 @@ const DUMP = ['inputs', 'names', 'module', 'testCases', 'tolerance', 'numerics',
 /** What a program knows by itself. */
 const KNOWN = ['names', 'module'];
 
-/** Throws ArgumentError unless a file can be written like this. `inputs` are the caller's to check. */
+/** Throws ArgumentError unless a file can be written like this. A program knows the form of its `inputs`. */
 export function checkDumpOptions(
   path: string | URL | null,
   options: DumpOptions,
@@ -54,6 +54,14 @@ export function checkDumpOptions(
   if (path !== null) checkPath(path, "dump('model.tengen', { inputs: [x] })", op);
   checkKeys(op, options, of === 'program' ? DUMP.filter((name) => !KNOWN.includes(name)) : DUMP);
   checkNaming(op, options);
+  const { inputs } = options;
+  if (!Array.isArray(inputs) && (of === 'function' || inputs !== undefined)) {
+    const what = of === 'function' ? 'arguments' : 'tensors';
+    throw new ArgumentError(`inputs are the ${what} of a call, got ${describeValue(inputs)}`, {
+      op,
+      hint: 'dump(path, { inputs: [x] })',
+    });
+  }
   const { testCases, tolerance, numerics, metadata } = options;
   if (testCases !== undefined && !(Array.isArray(testCases) && testCases.every(Array.isArray))) {
     throw new ArgumentError(`testCases are lists of arguments, got ${describeValue(testCases)}`, {

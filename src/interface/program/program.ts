@@ -210,12 +210,6 @@ export class Program {
     const op = 'dump';
     checkDumpOptions(path, options, 'program');
     const { inputs, testCases } = options;
-    if (inputs !== undefined && !Array.isArray(inputs)) {
-      throw new ArgumentError(`inputs are the tensors of a call, got ${describeValue(inputs)}`, {
-        op,
-        hint: 'dump(path, { inputs: [x] })',
-      });
-    }
     const ports = this.#parts.inputs;
     const fn = (...args: readonly unknown[]): Tensor[] => this.#compute(args as readonly Tensor[]);
     const captured = captureAtAllSizes(

@@ -25,7 +25,8 @@ const HELP = `npm run bench -- [options]
   --json FILE       write every row
   --help
 
-Host overhead: npx tsx bench/host.ts. Limits of this machine: npx tsx bench/limits.ts.`;
+Host overhead: npx tsx bench/host.ts. Data loader: npx tsx bench/loader.ts. Limits of this machine:
+npx tsx bench/limits.ts.`;
 
 const { values } = parseArgs({
   options: {

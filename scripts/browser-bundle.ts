@@ -1,6 +1,6 @@
-// Headless browsers for scripts and tests: where one is installed, and how it gets code.
+// What applications get: bundles, and headless browsers for scripts and tests that run them.
 import { existsSync } from 'node:fs';
-import { build, type InlineConfig } from 'tsdown';
+import { build, type InlineConfig, type RolldownChunk } from 'tsdown';
 
 const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
@@ -9,18 +9,19 @@ export function installedBrowser(): string | undefined {
   return BROWSERS.find((path) => existsSync(path));
 }
 
-/** Modules bundled as an application would bundle them: code by the path under which it is served. */
-export async function bundleForBrowser(
+export type Chunk = Extract<RolldownChunk, { type: 'chunk' }>;
+type BundleOptions = Pick<InlineConfig, 'platform' | 'plugins' | 'outputOptions' | 'outExtensions'>;
+
+/** Modules bundled and minified as an application would do it. */
+export async function bundle(
   entry: Readonly<Record<string, string>>,
-  more: Pick<InlineConfig, 'plugins' | 'outputOptions'> = {},
-): Promise<Map<string, string>> {
+  more: BundleOptions,
+): Promise<Chunk[]> {
   const bundles = await build({
     config: false,
     entry,
     format: 'esm',
-    platform: 'browser',
     target: 'es2022',
-    outExtensions: () => ({ js: '.js' }),
     minify: true,
     dts: false,
     write: false,
@@ -30,11 +31,15 @@ export async function bundleForBrowser(
     hash: false,
     ...more,
   });
-  const files = new Map<string, string>();
-  for (const { chunks } of bundles) {
-    for (const chunk of chunks) {
-      if (chunk.type === 'chunk') files.set(`/${chunk.fileName}`, chunk.code);
-    }
-  }
-  return files;
+  return bundles.flatMap(({ chunks }) => chunks.filter((chunk) => chunk.type === 'chunk'));
+}
+
+/** Code by the path under which it is served to a browser. */
+export async function bundleForBrowser(
+  entry: Readonly<Record<string, string>>,
+  more: Pick<BundleOptions, 'plugins' | 'outputOptions'> = {},
+): Promise<Map<string, string>> {
+  const outExtensions = () => ({ js: '.js' });
+  const chunks = await bundle(entry, { platform: 'browser', outExtensions, ...more });
+  return new Map(chunks.map(({ fileName, code }) => [`/${fileName}`, code]));
 }

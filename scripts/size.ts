@@ -2,8 +2,7 @@
 // and applications that use some of 'tengen', with what a bundler leaves of it.
 // Fails when the core passes its ceiling, or when an entry imports a Node module statically.
 import { gzipSync } from 'node:zlib';
-import { build } from 'tsdown';
-import type { RolldownChunk } from 'tsdown';
+import { bundle, type Chunk } from './browser-bundle.ts';
 import { presentEntries, root } from './entries.ts';
 import { withoutTestParts } from './strip-test-parts.ts';
 
@@ -45,8 +44,6 @@ const APPLICATIONS: Readonly<Record<string, string>> = {
     export const { SGD, OneCycleLR } = optim;`,
 };
 
-type Chunk = Extract<RolldownChunk, { type: 'chunk' }>;
-
 interface EntrySize {
   minified: number;
   gzipped: number;
@@ -69,24 +66,11 @@ const serve = (text: string) => ({
   load: (id: string) => (id === '\0application.ts' ? `// @ts-nocheck\n${text}` : null),
 });
 
-async function bundle(name: string, source: string, application = ''): Promise<Chunk[]> {
-  const bundles = await build({
-    config: false,
-    entry: { [name]: source },
-    format: 'esm',
-    platform: 'neutral',
-    target: 'es2022',
-    minify: true,
-    dts: false,
-    write: false,
-    clean: false,
-    report: false,
-    logLevel: 'error',
-    hash: false,
-    plugins: [withoutTestParts, serve(application)],
-  });
-  return bundles.flatMap(({ chunks }) => chunks.filter((chunk) => chunk.type === 'chunk'));
-}
+const bundled = (name: string, source: string, application = ''): Promise<Chunk[]> =>
+  bundle(
+    { [name]: source },
+    { platform: 'neutral', plugins: [withoutTestParts, serve(application)] },
+  );
 
 /** What the entry imports statically, directly or not. The rest is loaded when it is first needed. */
 function startingChunks(chunks: Chunk[]): Set<Chunk> {
@@ -125,7 +109,7 @@ async function main(): Promise<void> {
   for (const entry of presentEntries().filter(({ nodeOnly }) => !nodeOnly)) {
     let size: EntrySize;
     try {
-      size = measure(await bundle(entry.name, entry.source));
+      size = measure(await bundled(entry.name, entry.source));
     } catch (error) {
       problems.push(`${entry.specifier}: cannot be bundled: ${String(error)}`);
       continue;
@@ -154,7 +138,7 @@ async function main(): Promise<void> {
   }
   console.log('\nan application that uses             min KB    gzip KB   lazy KB   ceiling');
   for (const [use, text] of Object.entries(APPLICATIONS)) {
-    const size = measure(await bundle('application', 'application', text));
+    const size = measure(await bundled('application', 'application', text));
     const ceiling = APPLICATION_CEILINGS[use];
     const limit = ceiling === undefined ? '       -' : kilobytes(ceiling);
     console.log(

@@ -66,7 +66,7 @@ function abbreviates(part: string, whole: string): boolean {
 
 /** Throws ArgumentError unless `options` is a record of `known` names; names the nearest. */
 export function checkKeys(op: string, options: object, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new ArgumentError(`expected a record of options, got ${describeValue(options)}`, {
       op,
       hint: `it takes { ${known.join(', ')} }`,
@@ -82,8 +82,8 @@ export function checkKeys(op: string, options: object, known: readonly string[])
   }
 }
 
-/** What an option may be: a switch, a list of integers, one of some words, a number within bounds. */
-export type OptionRule = 'boolean' | 'integers' | readonly string[] | Range;
+/** What an option may be: a switch, a list of integers or texts, one of some words, a number within bounds. */
+export type OptionRule = 'boolean' | 'integers' | 'texts' | readonly string[] | Range;
 
 /** The rule of each option, and the default of those that may be left out. */
 export type OptionRules<T extends object> = {
@@ -98,6 +98,9 @@ export function checkOption(op: string, name: string, value: unknown, rule: Opti
   else if (rule === 'integers') {
     fits = Array.isArray(value) && value.every(Number.isInteger);
     expected = 'a list of integers';
+  } else if (rule === 'texts') {
+    fits = Array.isArray(value) && value.every((each) => typeof each === 'string');
+    expected = 'a list of texts';
   } else if (typeof rule[0] === 'number') {
     checkNumber(op, name, value, rule as Range);
     return;

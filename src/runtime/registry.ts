@@ -106,9 +106,3 @@ export function configureDevice(name: string, options: DeviceOptions): Device {
   devices.set(name, device);
   return device;
 }
-
-/** Replaces the device under its name, so that options (threads) take effect; for start-up. */
-export function installDevice(device: Device): void {
-  devices.get(device.name)?.close();
-  devices.set(device.name, device);
-}

@@ -170,7 +170,9 @@ export class Storage {
 
   #own(device: Device): OwnedBuffers {
     const known = this.#owned;
-    if (known !== null) return known;
+    if (known !== null && known.device === device) return known;
+    // One record frees all its buffers on one device.
+    this.leaveDevice();
     const owned = new OwnedBuffers(device);
     this.#buffers = owned;
     if (!device.collected) {
@@ -178,6 +180,20 @@ export class Storage {
       if (this.bytes >= BALLAST_BYTES) this.#ballast = new ArrayBuffer(this.bytes);
     }
     return owned;
+  }
+
+  /** Brings what is on a device back to the host: another device is to compute with it. */
+  leaveDevice(): void {
+    const owned = this.#owned;
+    if (owned === null) return;
+    const { device, current, previous } = owned;
+    const copyOf = (buffer: DeviceBuffer): Uint8Array => device.view(buffer).slice(0, this.bytes);
+    if (current !== null) this.#host = copyOf(current);
+    if (previous !== null) this.previousHost = copyOf(previous);
+    finalizers.unregister(owned);
+    owned.release();
+    this.#buffers = null;
+    this.#ballast = null;
   }
 
   /** `adopt` for a result of which there may be many: old ones give way (see RESULT_BYTES). */
@@ -197,8 +213,9 @@ export class Storage {
     this.host = null;
   }
 
-  /** Moves the host bytes to the device, for good. */
+  /** Moves the value to the device, for good. */
   upload(device: Device): void {
+    if (this.device !== device) this.leaveDevice();
     if (this.host === null || this.bytes === 0) return;
     const buffer = device.allocate(this.bytes);
     device.write(buffer, 0, this.host);

@@ -4,9 +4,8 @@ import { WasmDevice } from '../../src/backends/wasm/device.ts';
 import { compile } from '../../src/compile/compiler.ts';
 import type { CompiledProgram, Program, Root } from '../../src/compile/program.ts';
 import { Linearization } from '../../src/graph/linearize.ts';
-import type { Node } from '../../src/graph/node.ts';
 import { evaluator } from '../../src/interface/transform/install.ts';
-import { valueAt } from '../../src/interface/transform/values.ts';
+import { viewValue } from '../../src/interface/transform/values.ts';
 import type { Target } from '../../src/ir/kernel.ts';
 import type { Device } from '../../src/runtime/device.ts';
 import type {
@@ -85,18 +84,10 @@ export class Captured {
   }
 }
 
-function bytesOf(node: Node): Uint8Array {
-  const storage = node.storage as Storage;
-  const { host, buffer } = valueAt(storage, node.version);
-  if (host !== null) return host.slice();
-  if (buffer === null || storage.device === null) throw new Error('a value without bytes');
-  return storage.device.view(buffer).slice(0, storage.bytes);
-}
-
 /** Bytes of a tensor that is computed. */
 export function bytes(tensor: Tensor): Uint8Array {
   tensor.dataSync();
-  return bytesOf(tensor.node);
+  return viewValue(tensor.node).slice();
 }
 
 /**
@@ -177,7 +168,7 @@ export function capture(
         if (inputLeaves.includes(binding)) return [];
         const { dtype, shape } = node;
         const label = `${(node.storage as Storage).label} ${binding}`;
-        return [{ name: label, dtype, shape, binding, bytes: bytesOf(node) }];
+        return [{ name: label, dtype, shape, binding, bytes: viewValue(node).slice() }];
       }),
       scalars: Float64Array.from(program.scalars, ({ value }) => value),
     },

@@ -17,7 +17,7 @@ import path, { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { makeFolder } from '../../src/base/make-folder.ts';
 import { writeFileAtomically } from '../../src/interface/io/atomic-file.ts';
-import { writeOutput } from '../../src/interface/io/output-files.ts';
+import { writeOutput } from '../../src/base/output-files.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tengen-output-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -119,7 +119,32 @@ describe('declared dimensions', () => {
     const fn = trace((x: Tensor) => (x.shape[0]! > 2 ? x.exp() : x.log()));
     const dumped = fn.dump(null, { inputs: [spec([batch, 2])] });
     await expect(dumped).rejects.toThrow(TraceError);
-    await expect(dumped).rejects.toThrow(/does not follow its dimensions by a formula/);
+    await expect(dumped).rejects.toThrow(
+      /is no program for all sizes: operation 1 is "\w+" at batch=\d+, "\w+" at batch=\d+/,
+    );
+  });
+
+  test.each<[string, (x: Tensor) => Tensor, RegExp]>([
+    [
+      'a size',
+      (x) => x.narrow(0, 0, Math.floor(Math.sqrt(x.shape[0]!))),
+      /: size\.0 of operation 1, slice, is 1 at batch=\d/,
+    ],
+    [
+      'a result',
+      (x) => F.maxPool2d(x.reshape([1, 1, -1, 2]), [2, 1]),
+      /: axis 2 of the result of operation 2, maxPool, is/,
+    ],
+    ['a number', (x) => x.mul(Math.log(x.shape[0]!)), /: a number is 0\.69\d* at batch=2, 1\.38/],
+    [
+      'a list',
+      (x) => (x.shape[0]! > 2 ? x.exp().neg() : x.neg()),
+      /: the list of its operations is 2 long at batch=\d, 3 long at batch=\d/,
+    ],
+  ])('%s that follows no formula is named', async (_what, fn, message) => {
+    const dumped = trace(fn).dump(null, { inputs: [spec([dim('batch'), 2])] });
+    await expect(dumped).rejects.toThrow(message);
+    await expect(dumped).rejects.toThrow('hint: it must compute the same operations');
   });
 
   test('sizes that were declared are compiled ahead', async () => {

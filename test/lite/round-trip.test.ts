@@ -247,6 +247,37 @@ describe('what is refused', () => {
     await expect(model.prepare({ batch: 2 })).rejects.toThrow(/no dimension 'batch'/);
   });
 
+  test.each<[object | null, string]>([
+    [{ name: ['x'] }, "no option 'name'. hint: did you mean names?"],
+    [{ names: 'x' }, "dump({ names }): expected a record of options, got 'x'"],
+    [{ names: ['x'] }, 'dump({ names }): expected a record of options, got Array'],
+    [{ names: { input: ['x'] } }, "there is no option 'input'. hint: did you mean inputs?"],
+    [{ names: { inputs: 'x' } }, "dump: names.inputs must be a list of texts, got 'x'"],
+    [{ names: { outputs: [1] } }, 'dump: names.outputs must be a list of texts, got Array'],
+    [{ module: {} }, 'dump: module must be an nn.Module, got Object'],
+    [{ testCases: [x] }, 'dump: testCases are lists of arguments, got Array'],
+    [{ tolerance: '1e-3' }, "dump: tolerance must be a number of at least 0, got '1e-3'"],
+    [{ numerics: 'strict' }, "dump: numerics must be a list of texts, got 'strict'"],
+    [{ numerics: ['exact'] }, "dump: numerics must be fast or strict, got 'exact'"],
+    [{ metadata: 'mine' }, "dump: metadata must be a record, got 'mine'"],
+    [{ metadata: { big: 1n } }, 'dump: metadata holds what JSON does not'],
+    [{ inputs: x }, 'dump: inputs are the arguments of a call, got Tensor'],
+    [null, 'dump: expected a record of options, got null'],
+  ])('options %o', async (options, message) => {
+    const dumped = trace((value: Tensor) => value.add(1)).dump(
+      null,
+      (options && { inputs: [x], ...options }) as never,
+    );
+    const error: unknown = await dumped.catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect((error as ArgumentError).message).toContain(message);
+  });
+
+  test('a path that is none', async () => {
+    const fn = trace((value: Tensor) => value.add(1));
+    await expect(fn.dump(5 as never, { inputs: [x] })).rejects.toThrow('expected a path, got 5');
+  });
+
   test('files that are none', async () => {
     const { serializeSafetensors } = await import('../../src/io.ts');
     const weights = await serializeSafetensors({ a: { data: new Float32Array(2), shape: [2] } });

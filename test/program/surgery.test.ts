@@ -1,7 +1,9 @@
 // Surgery on programs: what is found, replaced, cut and joined computes what the same functions do.
+import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import {
   configure,
+  dim,
   DTypeError,
   F,
   grad,
@@ -163,6 +165,16 @@ describe('find', () => {
         "  return output = mul",
       ]
     `);
+  });
+
+  test('console.log says in a line what it takes and gives, and no values', () => {
+    const { program } = netAndProgram();
+    expect(inspect(program)).toMatch(/^Program\(.*\) print\(\) shows them$/);
+    const sized = programOf((a: Tensor) => a.exp(), [spec([dim('batch'), 2])], { name: 'exps' });
+    expect(inspect(sized)).toBe(
+      'Program(exps: input: float32 [batch,2] => output: float32 [batch,2]; 2 nodes, 0 weights) print() shows them',
+    );
+    expect(inspect(sized.node('exp'))).toBe('ProgramNode(exp = exp(input): float32 [batch,2])');
   });
 });
 

@@ -556,34 +556,6 @@ describe('reports', () => {
     fn.reset();
     expect(fn.explain()).toContain('nothing was computed yet');
   });
-
-  test('profile measures each kernel: a table and a Chrome trace', async () => {
-    const fn = trace(
-      function product(x: Tensor) {
-        return F.softmax(x.matmul(x), 1);
-      },
-      { withoutHost: true },
-    );
-    const values = Float32Array.from({ length: 256 }, (_, i) => Math.sin(i));
-    const profile = await fn.profile([tensor(values, { shape: [16, 16] })], { runs: 3 });
-    expect(profile.msPerCall).toBeGreaterThan(0);
-    expect(profile.programs).toHaveLength(1);
-    const [program] = profile.programs;
-    expect(program?.runsPerCall).toBe(1);
-    expect(program?.ms).toBeGreaterThan(0);
-    expect(program?.kernels.flatMap(({ ops }) => ops)).toContain('matmul');
-    expect(String(profile)).toMatch(/^product: \d+\.\d+ ms a call\n\nplan 1 on \w+: /);
-    const { traceEvents } = JSON.parse(profile.chromeTrace()) as {
-      traceEvents: { ph: string; name: string; ts: number; dur: number }[];
-    };
-    const plans = traceEvents.filter(({ ph, name }) => ph === 'X' && name.startsWith('plan'));
-    expect(plans).toHaveLength(1);
-    if (program?.kernels.every(({ ms }) => ms !== null)) {
-      expect(traceEvents.filter(({ ph }) => ph === 'X')).toHaveLength(1 + program.kernels.length);
-    }
-    expect(fn.stats.calls).toBe(5);
-    await expect(fn.profile([tg.ones([16, 16])], { runs: 0 })).rejects.toThrow('runs');
-  });
 });
 
 describe('as a decorator', () => {

@@ -50,6 +50,10 @@ export class InterpDevice implements Device {
   readonly #vectorBytes: number;
   readonly #fma: boolean;
   readonly #buffers = new WeakSet<DeviceBuffer>();
+  /** Buffers that the collector took are no longer allocated. */
+  readonly #finalizers = new FinalizationRegistry<number>((bytes) => {
+    this.#allocated -= bytes;
+  });
   #allocated = 0;
   #reserved = 0;
 
@@ -80,12 +84,14 @@ export class InterpDevice implements Device {
     }
     const buffer: HostBuffer = { bytes, memory };
     this.#buffers.add(buffer);
+    this.#finalizers.register(buffer, bytes, buffer);
     this.#allocated += bytes;
     return buffer;
   }
 
   free(buffer: DeviceBuffer): void {
     if (!this.#buffers.delete(buffer)) throw internalError('freed a buffer twice');
+    this.#finalizers.unregister(buffer);
     this.#allocated -= buffer.bytes;
   }
 
@@ -128,10 +134,8 @@ export class InterpDevice implements Device {
     return { allocated: this.#allocated, reserved: this.#reserved };
   }
 
-  close(): void {
-    this.#allocated = 0;
-    this.#reserved = 0;
-  }
+  /** Buffers and plans are the collector's: there is nothing to stop. */
+  close(): void {}
 
   #memoryOf(buffer: DeviceBuffer): ArrayBuffer {
     if (!this.#buffers.has(buffer)) throw internalError('a buffer of another device, or freed');

@@ -4,14 +4,7 @@ import type { Builder } from '../../ir/builder.ts';
 import type { Expression } from '../../ir/expression.ts';
 import { roundHalfEven } from '../../ir/fold.ts';
 import type { Node } from '../node.ts';
-import {
-  defineOp,
-  type GradientContext,
-  makeNode,
-  NO_ATTRS,
-  type OpDef,
-  type Sample,
-} from '../op.ts';
+import { defineOp, type GradientContext, makeNode, NO_ATTRS, type Sample } from '../op.ts';
 import { div, floatsOnly, integersOnly, mul, neg } from './arithmetic.ts';
 import { greater, select } from './compare.ts';
 import { constant, zerosLike } from './creation.ts';
@@ -20,7 +13,6 @@ import { broadcastReference } from './reference.ts';
 import { randomTensor, unarySamples } from './samples.ts';
 
 type NoAttrs = Readonly<Record<string, never>>;
-export type UnaryOpDef = OpDef<Record<never, never>>;
 
 const ALL: readonly DType[] = ['float64', 'float16', 'bfloat16', 'int8', 'int16', 'int32', 'uint8'];
 

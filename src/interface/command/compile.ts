@@ -11,7 +11,7 @@ import {
 } from './call.ts';
 import type { Sizes } from '../../base/size-expression.ts';
 import type { ByteInput } from '../io/byte-source.ts';
-import { makeOutputFolder, writeOutput } from '../io/output-files.ts';
+import { makeOutputFolder, writeOutput } from '../../base/output-files.ts';
 import { sizesOf } from './inputs.ts';
 import { type ModelSource, openModel } from './model-source.ts';
 

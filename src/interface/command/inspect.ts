@@ -1,5 +1,5 @@
 // `tengen inspect`: what a model file holds, without running it.
-import { writeOutput } from '../io/output-files.ts';
+import { writeOutput } from '../../base/output-files.ts';
 import { compileModel } from '../lite/compile.ts';
 import type { ModelHeader } from '../lite/header.ts';
 import { describePort } from '../lite/values.ts';

@@ -3,7 +3,7 @@ import { TengenError } from '../../base/errors.ts';
 import { sizeOf } from '../../base/shape.ts';
 import { listBackends } from '../../runtime/registry.ts';
 import { writeNpy } from '../io/npy.ts';
-import { makeOutputFolder } from '../io/output-files.ts';
+import { makeOutputFolder } from '../../base/output-files.ts';
 import { load, type Model, type Outputs } from '../lite/model.ts';
 import { formatNumber, table } from '../terminal/index.ts';
 import { type Call, CallError, type Command, parseCall, type Terminal, toJson } from './call.ts';

@@ -2,7 +2,7 @@
 import { describeValue } from '../../base/checks.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { hasFiles } from './byte-source.ts';
-import { asFileError } from './file-errors.ts';
+import { asFileError } from '../../base/file-errors.ts';
 
 /** One call of the system writes at most this much. */
 const CHUNK = 1 << 26;
@@ -11,10 +11,10 @@ const CHUNK = 1 << 26;
 export type WritePart = (bytes: Uint8Array) => Promise<void>;
 
 /** Throws ArgumentError unless `path` can be one; `usage` shows the order of arguments. */
-export function checkPath(path: unknown, usage: string): void {
+export function checkPath(path: unknown, usage: string, op: string = 'save'): void {
   if (path instanceof URL || (typeof path === 'string' && path !== '')) return;
   throw new ArgumentError(`expected a path, got ${describeValue(path)}`, {
-    op: 'save',
+    op,
     hint: `the path comes first: ${usage}`,
   });
 }

@@ -1,7 +1,7 @@
 // Where bytes come from: memory, a Blob, a file or an address, read by ranges where that is possible.
 import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, DisposedError, FormatError } from '../../base/errors.ts';
-import { asFileError } from './file-errors.ts';
+import { asFileError } from '../../base/file-errors.ts';
 
 /** Something of known size that can be read from any place. */
 export interface ByteSource {

@@ -11,7 +11,7 @@ import {
   flattenTree,
   unflattenTree,
 } from './checkpoint-tree.ts';
-import { withFileName } from './file-errors.ts';
+import { withFileName } from '../../base/file-errors.ts';
 import { bytesOf, isTypedArray, ownedArray, type TypedHostArray } from './host-array.ts';
 import { FILE_DTYPE_OF } from './safetensors-header.ts';
 import {

@@ -5,7 +5,7 @@ import { ArgumentError, FormatError } from '../../base/errors.ts';
 import { type ByteInput, type ByteSource, openSource } from './byte-source.ts';
 import { parseStart } from './cursor.ts';
 import { decodeElements, requireLittleEndian } from './elements.ts';
-import { withFileName } from './file-errors.ts';
+import { withFileName } from '../../base/file-errors.ts';
 import { BLOCK_FORMATS, expandBlocks } from './gguf-blocks.ts';
 import { type GgufHeader, type GgufValue, MAX_GGUF_HEADER, readGgufHeader } from './gguf-header.ts';
 import type { TypedHostArray } from './host-array.ts';

@@ -5,7 +5,7 @@ import { type WritePart, checkPath, writeFileAtomically } from './atomic-file.ts
 import { type ByteInput, type ByteSource, openSource } from './byte-source.ts';
 import { Cursor, parseStart } from './cursor.ts';
 import { decodeElements, packView, requireLittleEndian } from './elements.ts';
-import { withFileName } from './file-errors.ts';
+import { withFileName } from '../../base/file-errors.ts';
 import { type HostArray, type TypedHostArray, bytesOf, typedHostArray } from './host-array.ts';
 import { type NpyHeader, formatNpyHeader, npyTypeOf, readNpyHeader } from './npy-header.ts';
 import { FILE_DTYPE_INFO } from './safetensors-header.ts';

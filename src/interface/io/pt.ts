@@ -10,7 +10,7 @@ import {
   requireLittleEndian,
   viewExtent,
 } from './elements.ts';
-import { withFileName } from './file-errors.ts';
+import { withFileName } from '../../base/file-errors.ts';
 import { type TypedHostArray, ownedArray } from './host-array.ts';
 import {
   PickleDict,

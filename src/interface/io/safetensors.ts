@@ -5,7 +5,7 @@ import { ArgumentError, DisposedError, ShapeError } from '../../base/errors.ts';
 import { writeFileAtomically } from './atomic-file.ts';
 import { type ByteInput, type ByteSource, openSource } from './byte-source.ts';
 import { decodeElements, requireLittleEndian } from './elements.ts';
-import { withFileName } from './file-errors.ts';
+import { withFileName } from '../../base/file-errors.ts';
 import { type HostArray, type TypedHostArray, bytesOf, typedHostArray } from './host-array.ts';
 import {
   FILE_DTYPE_OF,

@@ -2,7 +2,7 @@
 import { describeValue } from '../../base/checks.ts';
 import { ArgumentError, FormatError } from '../../base/errors.ts';
 import { type ByteInput, type ByteSource, hasFiles, openSource } from './byte-source.ts';
-import { withFileName } from './file-errors.ts';
+import { withFileName } from '../../base/file-errors.ts';
 import type { TypedHostArray } from './host-array.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import { type WeightInfo, type WeightsFile, findTensor } from './weights-file.ts';

@@ -3,7 +3,7 @@ import { checkKeys } from '../../base/checks.ts';
 import { ArgumentError, FormatError } from '../../base/errors.ts';
 import { type ByteInput, type ByteSource, openSource } from './byte-source.ts';
 import { KIND_KEY } from './checkpoint.ts';
-import { withFileName } from './file-errors.ts';
+import { withFileName } from '../../base/file-errors.ts';
 import { GgufFile, type GgufOptions } from './gguf.ts';
 import { type TypedHostArray, ownedArray } from './host-array.ts';
 import { NpzFile, readNpy } from './npy.ts';

@@ -1,5 +1,4 @@
 // Writes a function as a program file: its graph, weights, test cases, and what is compiled of it.
-import { describeValue } from '../../base/checks.ts';
 import type { TypedArray } from '../../base/dtype.ts';
 import { ArgumentError } from '../../base/errors.ts';
 import { formatShape } from '../../base/shape.ts';
@@ -33,6 +32,7 @@ import { settings } from '../transform/settings.ts';
 import { flattenTree, treeLeaves } from '../transform/tree.ts';
 import type { DumpOptions, DumpReport } from '../transform/dumping.ts';
 import { unchanged } from './host-watch.ts';
+import { checkDumpOptions } from './options.ts';
 import {
   captureAtAllSizes,
   formatSized,
@@ -62,7 +62,8 @@ export interface Recorded {
 /**
  * Writes `fn` to a file at `path`, or to memory.
  *
- * @throws ArgumentError for names or test cases that do not fit; TraceError if the function reads a value.
+ * @throws ArgumentError for options that are not known or not what they must be, and names or test cases that
+ *   do not fit; TraceError if the function reads a value.
  */
 export async function dump(
   name: string,
@@ -70,13 +71,8 @@ export async function dump(
   path: string | URL | null,
   options: DumpOptions,
 ): Promise<DumpReport> {
-  const { inputs } = options;
-  if (!Array.isArray(inputs)) {
-    throw new ArgumentError(`inputs are the arguments of a call, got ${describeValue(inputs)}`, {
-      op: 'dump',
-      hint: 'dump(path, { inputs: [x] })',
-    });
-  }
+  checkDumpOptions(path, options);
+  const { inputs = [] } = options;
   const given = new ProgramInputs('dump', inputs);
   const { declared, sizes } = given;
   const captured = captureAtAllSizes(sizes, (at) => ({ fn, args: given.at(at) }), {

@@ -25,6 +25,7 @@ import {
   shapeAt,
   SizesIn,
 } from './sizes.ts';
+import { checkNaming } from './options.ts';
 import { valuesOfCapture } from './splice.ts';
 import { endValue, type Update, type Value, valuesOf } from './value-graph.ts';
 
@@ -69,6 +70,7 @@ export function programOf<A extends readonly unknown[]>(
 ): Program {
   const op = 'programOf';
   checkKeys(op, options, ['module', 'names', 'name']);
+  checkNaming(op, options);
   if (typeof fn !== 'function') {
     throw new ArgumentError(`expected a function of tensors, got ${describeValue(fn)}`, { op });
   }

@@ -76,6 +76,11 @@ export class ProgramNode {
     const list = [...inputs.map((input) => this.#owner.nameOf(input)), ...attrs].join(', ');
     return `${this.name} = ${this.op}(${list}): ${form}`;
   }
+
+  /** What `console.log(node)` shows in Node. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return `ProgramNode(${this.toString()})`;
+  }
 }
 
 function readableAttr(value: SizedAttrs[string]): NodeAttr {

@@ -76,6 +76,23 @@ export function unknownEnd(
   return new ArgumentError(`there is no ${what} '${name}'; there are: ${names}`, { op });
 }
 
+/** Inputs that are given by name, in the order of the program's. */
+export function inputsInOrder(
+  parts: ProgramParts,
+  given: Readonly<Record<string, Tensor>>,
+): readonly Tensor[] {
+  const { name: op, inputs } = parts;
+  checkRecord(op, given, 'inputs by name');
+  for (const name of Object.keys(given)) {
+    if (!inputs.some((input) => input.name === name)) throw unknownEnd(parts, 'input', name);
+  }
+  return inputs.map(({ name, value }) => {
+    const tensor = given[name];
+    if (tensor !== undefined) return tensor;
+    throw new ArgumentError(`input '${name}' is missing: ${formOf(value)}`, { op });
+  });
+}
+
 export function portOf({ name, value: { dtype, shape } }: NamedValue): ProgramPort {
   return { name, dtype, shape: readableShape(shape) };
 }
@@ -115,6 +132,18 @@ export function printed(
     ),
     ...outputs.map((each) => `return ${each.name} = ${nodeNames.get(each.value.id)}`),
   ].join('\n  ');
+}
+
+/** A program in one line. */
+export function summaryOf(
+  { name, inputs, outputs }: ProgramParts,
+  nodes: readonly ProgramNode[],
+  weights: ReadonlyMap<string, Tensor>,
+): string {
+  const ends = (list: readonly NamedValue[]): string =>
+    list.map((each) => `${each.name}: ${formOf(each.value)}`).join(', ') || 'nothing';
+  const counts = `${nodes.length} nodes, ${weights.size} weights`;
+  return `Program(${name}: ${ends(inputs)} => ${ends(outputs)}; ${counts}) print() shows them`;
 }
 
 /** The input of a value that can stand in its place: the only one of its form, or the one to `keep`. */

@@ -6,18 +6,23 @@ import type { Sizes } from '../../base/size-expression.ts';
 import { constant } from '../../graph/ops/index.ts';
 import { isTensor, notTensor, standIn, wrap } from '../tensor/handle.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DumpReport } from '../transform/dumping.ts';
-import type { WeightNames } from '../transform/dumping.ts';
+import type { DumpReport, WeightNames } from '../transform/dumping.ts';
 import { type Around, type BodyView, type BranchName, regionSplice, viewOf } from './bodies.ts';
 import { writeProgramFile } from './dump.ts';
 import { nameNodes, nameWeights } from './names.ts';
-import type { Ends, ProgramDumpOptions, ReplaceOptions } from './options.ts';
+import {
+  checkDumpOptions,
+  type Ends,
+  type ProgramDumpOptions,
+  type ReplaceOptions,
+} from './options.ts';
 import { matcher, type Pattern } from './patterns.ts';
 import { ProgramNode } from './program-node.ts';
 import {
   checkRecord,
   checkTold,
   cutParts,
+  inputsInOrder,
   keptInput,
   mergeParts,
   type NamedValue,
@@ -30,6 +35,7 @@ import {
   renameParts,
   rewireParts,
   sizesOfParts,
+  summaryOf,
   unknownEnd,
 } from './program-parts.ts';
 import { captureAtAllSizes, type ProgramSizes, shapeAt } from './sizes.ts';
@@ -135,18 +141,7 @@ export class Program {
 
   /** Results by name, for inputs by name. Throws as `call`. */
   run(inputs: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
-    const ports = this.#parts.inputs;
-    checkRecord(this.name, inputs, 'inputs by name');
-    for (const name of Object.keys(inputs)) {
-      if (!ports.some((port) => port.name === name)) throw unknownEnd(this.#parts, 'input', name);
-    }
-    const list = ports.flatMap(({ name }) => {
-      const given = inputs[name];
-      if (given !== undefined) return [given];
-      const form = formOf(ports.find((port) => port.name === name)?.value as Value);
-      throw new ArgumentError(`input '${name}' is missing: ${form}`, { op: this.name });
-    });
-    const results = this.#compute(list);
+    const results = this.#compute(inputsInOrder(this.#parts, inputs));
     return Object.fromEntries(
       this.#parts.outputs.map(({ name }, i) => [name, results[i] as Tensor]),
     );
@@ -213,14 +208,8 @@ export class Program {
    */
   async dump(path: string | URL | null, options: ProgramDumpOptions = {}): Promise<DumpReport> {
     const op = 'dump';
-    checkRecord(op, options, 'options: { inputs: [x] }, the tensors of a call');
+    checkDumpOptions(path, options, 'program');
     const { inputs, testCases } = options;
-    if (inputs !== undefined && !Array.isArray(inputs)) {
-      throw new ArgumentError(`inputs are the tensors of a call, got ${describeValue(inputs)}`, {
-        op,
-        hint: 'dump(path, { inputs: [x] })',
-      });
-    }
     const ports = this.#parts.inputs;
     const fn = (...args: readonly unknown[]): Tensor[] => this.#compute(args as readonly Tensor[]);
     const captured = captureAtAllSizes(
@@ -283,6 +272,11 @@ export class Program {
 
   toString(): string {
     return this.print();
+  }
+
+  /** What `console.log(program)` shows in Node: its ends, and how much there is between them. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return summaryOf(this.#parts, this.nodes, this.weights);
   }
 
   // ---- surgery --------------------------------------------------------------------------------
@@ -552,7 +546,7 @@ export class Program {
   }
 
   #ends(op: string, ends: Ends): NamedValue[] {
-    if (isNodeList(ends)) {
+    if (isList(ends)) {
       return ends.map((node) => {
         const value = this.#at(op, node);
         const output = this.#parts.outputs.find((each) => each.value === value);
@@ -600,10 +594,6 @@ function isTrained(tensor: Tensor): boolean {
   return tensor.requiresGrad;
 }
 
-function isList<T>(value: T | readonly T[]): value is readonly T[] {
+function isList(value: ProgramNode | Ends): value is readonly ProgramNode[] {
   return Array.isArray(value);
-}
-
-function isNodeList(ends: Ends): ends is readonly ProgramNode[] {
-  return Array.isArray(ends);
 }

@@ -257,20 +257,27 @@ export function captureAtAllSizes(
   } catch (error) {
     if (!(error instanceof SizeConflict)) throw error;
     const where = describe(base, error.path);
-    throw new TraceError(
-      `${options.name} does not follow its dimensions by a formula: ${where} is ${error.text}`,
-      {
-        op: options.op ?? 'dump',
-        hint: 'compute sizes from shapes by +, - and *, and do not branch on them',
-      },
-    );
+    throw new TraceError(`${options.name} is no program for all sizes: ${where} is ${error.text}`, {
+      op: options.op ?? 'dump',
+      hint: 'it must compute the same operations at every size, with numbers that are sums of products of the sizes; else give inputs of one size, without dim()',
+    });
   }
 }
 
 /** What stands at a place of a recording, for people. */
 function describe({ graph }: Capture, [part, list, index, ...rest]: SizeConflict['path']): string {
-  const node = part === 'graph' && list === 'nodes' ? graph.nodes[Number(index)] : undefined;
-  if (node === undefined)
-    return [part, list, index, ...rest].filter((key) => key !== undefined).join('.');
-  return `${rest.join('.')} of node ${index}, ${node.op},`;
+  if (part === 'graph' && list === 'nodes') {
+    const node = graph.nodes[Number(index)];
+    if (node === undefined) return 'the list of its operations';
+    const [field, ...keys] = rest;
+    if (field === undefined || field === 'op') return `operation ${index}`;
+    const own = `operation ${index}, ${node.op},`;
+    if (field === 'shape') {
+      return `${keys.length > 0 ? `axis ${keys[0]}` : 'the shape'} of the result of ${own}`;
+    }
+    return `${keys.join('.') || field} of ${own}`;
+  }
+  if (part === 'scalars') return list === undefined ? 'the list of its numbers' : 'a number';
+  if (part === 'outputs' && list === undefined) return 'the list of its results';
+  return [part, list, index, ...rest].filter((key) => key !== undefined).join('.');
 }

@@ -1,6 +1,5 @@
 // Other dtypes, other devices, values cut off from their history, and values as JavaScript.
 import {
-  byteSize,
   type DType,
   fromBfloat16Bits,
   fromFloat16Bits,
@@ -8,7 +7,7 @@ import {
   type TypedArray,
 } from '../../base/dtype.ts';
 import { ArgumentError, DeviceError, ShapeError } from '../../base/errors.ts';
-import { formatShape, type Shape, sizeOf } from '../../base/shape.ts';
+import { formatShape, type Shape } from '../../base/shape.ts';
 import { alias, copy, detach as detachNode } from '../../graph/ops/index.ts';
 import { getDevice } from '../../runtime/registry.ts';
 import { nodeOf } from './arguments.ts';
@@ -111,11 +110,6 @@ export function valuesNow(op: string, x: Tensor): ArrayLike<number> {
       },
     );
   }
-}
-
-/** Bytes of the value. */
-export function nbytes(x: Tensor): number {
-  return sizeOf(x.shape) * byteSize(x.dtype);
 }
 
 /** Throws unless `x` has one of the dtypes. */

@@ -63,6 +63,8 @@ export interface Engine {
   step(): void;
   /** The value of `holder` becomes `value` at the next step. */
   assign(holder: NodeHolder, storage: Storage, value: Node, options: AssignOptions): void;
+  /** `storage` is about to be replaced from the host. */
+  replacing(storage: Storage): void;
   /** `storage` was replaced from the host: pending assignments to it are void. */
   replaced(holder: NodeHolder, storage: Storage): void;
   /** Makes the next plan that computes `node` keep it as a value of its own. */

@@ -136,6 +136,7 @@ export class TensorHandle implements NodeHolder {
     }
     const host = encodeNumbers(op, values, this.dtype);
     const storage = this.#ownStorage();
+    engine().replacing(storage);
     storage.replaceHost(new Uint8Array(host.buffer));
     engine().replaced(this, storage);
     return this;

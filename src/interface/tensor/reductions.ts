@@ -1,8 +1,8 @@
 // Reductions: one value from many along axes. `axis` is a number, a list, or left out for all;
 // negative axes count from the end, and `keepdims` leaves reduced axes with size 1.
 import { isFloat } from '../../base/dtype.ts';
-import { ArgumentError, DTypeError, ShapeError } from '../../base/errors.ts';
-import { formatShape, normalizeAxes, normalizeAxis, reducedShape } from '../../base/shape.ts';
+import { ArgumentError, DTypeError } from '../../base/errors.ts';
+import { normalizeAxes, normalizeAxis, reducedShape } from '../../base/shape.ts';
 import type { Node } from '../../graph/node.ts';
 import * as ops from '../../graph/ops/index.ts';
 import { type AxisArgument, type KeepDims, nodeOf } from './arguments.ts';
@@ -282,11 +282,4 @@ export function logsumexp(x: Tensor, axis?: AxisArgument | null, options: KeepDi
   const node = floatNode('logsumexp', x);
   const axes = normalizeAxes('logsumexp', axis ?? undefined, node.shape.length);
   return wrap(logsumexpNode(node, axes, options.keepdims === true));
-}
-
-/** Throws ShapeError when an axis to choose from has no elements. */
-export function checkNotEmpty(op: string, node: Node, axis: number): void {
-  if (node.shape[axis] === 0) {
-    throw new ShapeError(`axis ${axis} of ${formatShape(node.shape)} has no elements`, { op });
-  }
 }

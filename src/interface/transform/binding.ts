@@ -18,17 +18,17 @@ export function bindLeaves(entry: Entry, device: Device, leaves: readonly Node[]
   for (let i = 0; i < leaves.length; i++) {
     const leaf = leaves[i] as Node;
     const storage = leaf.storage as Storage;
+    // What no tensor says otherwise of is wherever it is used.
+    if (storage.device !== null && storage.device !== device) storage.leaveDevice();
     const present = leaf.version === storage.version;
     if (present && storage.host !== null && storage.persistent) storage.upload(device);
     const buffer = present ? storage.buffer : storage.previousBuffer;
-    if (buffer !== null && storage.device === device) {
+    if (buffer !== null) {
       entry.bindings[i] = buffer;
       continue;
     }
     const host = present ? storage.host : storage.previousHost;
-    if (host === null) {
-      throw internalError(`a leaf's value is on ${storage.device?.name}, not on ${device.name}`);
-    }
+    if (host === null) throw internalError('a leaf without a value');
     entry.bindings[i] = stage(entry, device, i, storage, leaf.version, host);
   }
 }

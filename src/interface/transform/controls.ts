@@ -109,7 +109,8 @@ export function setMemoryBudget(budget: MemoryBudgetOption): void {
 }
 
 /**
- * The device on which values without one are computed; `'auto'` goes back to the preferred one.
+ * The device on which values without one are computed from now on; those that exist are taken along when
+ * they are used. `'auto'` goes back to the preferred one.
  * Throws DeviceError if it does not exist or cannot run here.
  */
 export function setDefaultDevice(name: string): void {
@@ -188,7 +189,13 @@ export function passes(): Passes {
   return { ...settings.passes };
 }
 
-/** Chooses device, threads, numerics and the like at the start of a program, before anything is computed. */
+/**
+ * Chooses device, threads, numerics and the like, at the start of a program as a rule. Other `threads` make
+ * the device anew and drop its plans.
+ *
+ * @throws ArgumentError if a setting is none of its values.
+ * @throws DeviceError if there is no such device, or if values are on one whose threads are to change.
+ */
 export function configure(options: Configuration): void {
   checkKeys('configure', options, CONFIGURATION);
   const name = options.device ?? defaultDeviceName();
@@ -198,6 +205,8 @@ export function configure(options: Configuration): void {
   if (options.memoryBudget !== undefined) setMemoryBudget(options.memoryBudget);
   if (options.threads !== undefined) {
     checkInteger('configure', 'threads', options.threads, 1);
+    // They run on the device as it was, and the memory that they reuse holds no values.
+    evaluator().clearPlans(name);
     configureDevice(name, { threads: options.threads });
   }
   if (options.device !== undefined) setDefault(name);

@@ -64,3 +64,19 @@ export interface Measured {
   /** Of each dispatch; empty where the device cannot tell. */
   readonly dispatches: Float64Array;
 }
+
+/** Runs a plan and adds to what was measured of it. */
+export function runMeasured(entry: Entry): void {
+  const { executable, bindings, scalars } = entry;
+  const start = performance.now();
+  let times = new Float64Array(0);
+  if (executable.profile === undefined) executable.run(bindings, scalars);
+  else times = new Float64Array(executable.profile(bindings, scalars));
+  entry.measured ??= { runs: 0, wallMs: 0, dispatches: new Float64Array(times.length) };
+  const { measured } = entry;
+  for (let i = 0; i < times.length; i++) {
+    measured.dispatches[i] = (measured.dispatches[i] as number) + (times[i] as number);
+  }
+  measured.wallMs += performance.now() - start;
+  measured.runs++;
+}

@@ -1,7 +1,7 @@
 // When and how pending graphs are computed: gathers the roots of a step, finds or compiles the
 // plan, binds memory, runs, and learns which values later plans ask for. docs/deferred.md tells
 // users what this file does.
-import { internalError, TraceError } from '../../base/errors.ts';
+import { DisposedError, internalError, TraceError } from '../../base/errors.ts';
 import type { Root } from '../../compile/program.ts';
 import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node } from '../../graph/node.ts';
@@ -14,14 +14,15 @@ import type { AssignOptions, Engine, HostAction, NodeHolder } from '../tensor/en
 import { type EvaluationObserver, unseen } from './observers.ts';
 import { bindLeaves, bindRoots } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
-import type { Assignment, Entry, Results, Run } from './entry.ts';
+import { aboutToBeLost, isReadable } from './earlier-values.ts';
+import { type Assignment, type Entry, type Results, type Run, runMeasured } from './entry.ts';
 import { firstHosts, runOnHost } from './host-steps.ts';
 import { checkGuards, checkStoredIndices } from './promises.ts';
 import { HeldValues } from './held-values.ts';
 import { LearnedValues } from './learning.ts';
 import { isTraining, Plans } from './plans.ts';
 import { settings } from './settings.ts';
-import { bytesOf, leafOn, storageOf, toStorage, valueAt } from './values.ts';
+import { leafOn, readValue, toStorage, viewValue } from './values.ts';
 
 /** Pending results beyond which everything is evaluated, so that a forgotten graph stays bounded. */
 const PENDING_LIMIT = 10_000;
@@ -126,6 +127,12 @@ export class Evaluator implements Engine {
     holder.node = node;
   }
 
+  replacing(storage: Storage): void {
+    if (storage.version === 0) return;
+    const lost = this.#lostBy(new Map([[storage, { inPlace: false }]]));
+    if (lost.length > 0) this.#evaluate(lost, 'values');
+  }
+
   replaced(holder: NodeHolder, storage: Storage): void {
     for (const observer of this.observers) observer.replaced?.(holder);
     this.#forgetAssignment(storage);
@@ -147,7 +154,7 @@ export class Evaluator implements Engine {
   /** Computes pending results made before node `id` that nothing uses, and no assignments. */
   computeBefore(id: number): void {
     const roots = this.#unconsumed().filter((node) => node.id < id);
-    if (roots.length > 0) this.#evaluate(roots, 'values');
+    if (roots.length > 0) this.#evaluateReadable(roots, 'values');
   }
 
   /** Computes values that stand before a traced function. */
@@ -169,11 +176,32 @@ export class Evaluator implements Engine {
     const roots = this.#unconsumed();
     for (const node of this.#keep) if (node.storage === null) roots.push(node);
     try {
-      this.#evaluate(roots, 'step', true);
+      this.#evaluateReadable(roots, 'step', true);
     } finally {
       this.#pending.length = 0;
       this.#keep.length = 0;
     }
+  }
+
+  /** Nobody has asked for these results: of one that is lost, only who reads it needs to hear. */
+  #evaluateReadable(roots: readonly Node[], scope: Scope, background = false): void {
+    try {
+      this.#evaluate(roots, scope, background);
+    } catch (error) {
+      const readable = error instanceof DisposedError ? roots.filter(isReadable) : roots;
+      if (readable.length === roots.length) throw error;
+      this.#evaluate(readable, scope, background);
+    }
+  }
+
+  /**
+   * Results that nobody has read yet, and that could not be computed after these changes. Inside a
+   * trace there are none: its programs must not vary.
+   */
+  #lostBy(changes: ReadonlyMap<Storage, { readonly inPlace: boolean }>): readonly Node[] {
+    if (changes.size === 0 || this.observers.length > 0) return [];
+    const waiting = this.#keep.filter((node) => node.storage === null);
+    return aboutToBeLost([...this.#unconsumed(), ...waiting], changes);
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
@@ -258,6 +286,8 @@ export class Evaluator implements Engine {
     if (this.#evaluating) throw internalError('evaluation inside an evaluation');
     this.#evaluating = true;
     try {
+      const lost = scope === 'step' ? [] : this.#lostBy(this.#assignments);
+      if (lost.length > 0) this.#evaluateOnce(lost, 'values', false);
       this.#evaluateOnce(requested, scope, background);
     } catch (error) {
       // The caller hears of it now: the next step must not fail of the same values.
@@ -362,13 +392,10 @@ export class Evaluator implements Engine {
     return all;
   }
 
-  #deviceOf(linear: Linearization): Device {
-    for (const leaf of linear.leaves) {
-      const device = (leaf.storage as Storage).device;
-      if (device !== null) return device;
-      if (leaf.device !== null) return getDevice(leaf.device);
-    }
-    return getDevice(defaultDeviceName());
+  /** What a tensor says; otherwise the default, wherever the values are now. */
+  #deviceOf({ leaves }: Linearization): Device {
+    const named = leaves.find(({ device }) => device !== null);
+    return getDevice(named?.device ?? defaultDeviceName());
   }
 
   /** Checks that every leaf's version is held, and notes where each storage stands. */
@@ -417,7 +444,7 @@ export class Evaluator implements Engine {
     for (const node of rootNodes) roots.push({ position: node.position, inPlaceOf: -1 });
     for (const { storage, node, inPlace } of assigned) {
       // Uploaded first, so that the first step has the same structure as the later ones.
-      if (storage.buffer === null && storage.host !== null) storage.upload(device);
+      if (storage.device !== device || storage.buffer === null) storage.upload(device);
       const leaf = storage.leafMark === seen ? storage.leafIndex : -1;
       roots.push({ position: node.position, inPlaceOf: inPlace && mayOverwrite ? leaf : -1 });
     }
@@ -434,10 +461,12 @@ export class Evaluator implements Engine {
     }
   }
 
-  /** Drops all plans and the memory they hold; the next evaluations compile again. */
-  clearPlans(): void {
-    this.#plans.clear();
-    this.recent.length = 0;
+  /** Drops all plans, or those of a device, and their memory; the next evaluations compile again. */
+  clearPlans(device?: string): void {
+    this.#plans.clear(device);
+    const rest =
+      device === undefined ? [] : this.recent.filter((each) => each.device.name !== device);
+    this.recent.splice(0, this.recent.length, ...rest);
   }
 
   // ---- running --------------------------------------------------------------------------------
@@ -453,7 +482,7 @@ export class Evaluator implements Engine {
       const { leaves } = this.#linear;
       this.stats.kernelsExecuted += entry.ahead.run(leaves, entry.bindings, entry.scalars);
     }
-    if (settings.profiling) this.#measure(entry);
+    if (settings.profiling) runMeasured(entry);
     else entry.executable.run(entry.bindings, entry.scalars, background && promises.length === 0);
     this.stats.runs++;
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
@@ -502,21 +531,6 @@ export class Evaluator implements Engine {
       this.#cancel(assigned);
       throw error;
     }
-  }
-
-  #measure(entry: Entry): void {
-    const { executable, bindings, scalars } = entry;
-    const start = performance.now();
-    let times = new Float64Array(0);
-    if (executable.profile === undefined) executable.run(bindings, scalars);
-    else times = new Float64Array(executable.profile(bindings, scalars));
-    entry.measured ??= { runs: 0, wallMs: 0, dispatches: new Float64Array(times.length) };
-    const { measured } = entry;
-    for (let i = 0; i < times.length; i++) {
-      measured.dispatches[i] = (measured.dispatches[i] as number) + (times[i] as number);
-    }
-    measured.wallMs += performance.now() - start;
-    measured.runs++;
   }
 
   #storeResults(
@@ -574,24 +588,16 @@ export class Evaluator implements Engine {
 
   // ---- reading --------------------------------------------------------------------------------
 
-  async read(node: Node): Promise<Uint8Array> {
-    const storage = storageOf(node);
-    const { host, buffer } = valueAt(storage, node.version);
-    if (host !== null) return host.slice(0, bytesOf(node));
-    if (buffer === null || storage.device === null) throw internalError('a value without bytes');
-    return storage.device.read(buffer, 0, bytesOf(node));
+  read(node: Node): Promise<Uint8Array> {
+    return readValue(node);
   }
 
   readSync(node: Node): Uint8Array {
-    return this.viewSync(node).slice();
+    return viewValue(node).slice();
   }
 
   viewSync(node: Node): Uint8Array {
-    const storage = storageOf(node);
-    const { host, buffer } = valueAt(storage, node.version);
-    if (host !== null) return host.subarray(0, bytesOf(node));
-    if (buffer === null || storage.device === null) throw internalError('a value without bytes');
-    return storage.device.view(buffer).subarray(0, bytesOf(node));
+    return viewValue(node);
   }
 }
 

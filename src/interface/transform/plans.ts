@@ -28,6 +28,7 @@ interface PlanStats {
 /** Plans and lowered groups for one device under the same settings. */
 interface Shelf {
   readonly name: string;
+  readonly device: Device;
   readonly plans: PlanCache<Entry>;
   readonly memo: LoweringMemo;
 }
@@ -100,10 +101,13 @@ export class Plans {
     entry.measured = null;
   }
 
-  /** Drops all plans and the memory they hold. */
-  clear(): void {
-    for (const { plans } of this.#shelves.values()) plans.clear();
-    this.#shelves.clear();
+  /** Drops all plans, or those of the device of this name, and the memory they hold. */
+  clear(name?: string): void {
+    for (const [key, { device, plans }] of this.#shelves) {
+      if (name !== undefined && device.name !== name) continue;
+      plans.clear();
+      this.#shelves.delete(key);
+    }
   }
 
   #shelfFor(device: Device): Shelf {
@@ -119,7 +123,7 @@ export class Plans {
         for (const buffer of entry.staging) if (buffer !== null) device.free(buffer);
         entry.staging.length = 0;
       });
-      shelf = { name, plans, memo: new LoweringMemo() };
+      shelf = { name, device, plans, memo: new LoweringMemo() };
       this.#shelves.set(name, shelf);
     }
     return shelf;

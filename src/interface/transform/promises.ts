@@ -6,9 +6,8 @@ import { internalError } from '../../base/errors.ts';
 import type { Node } from '../../graph/node.ts';
 import type { RunPromise } from '../../graph/op.ts';
 import * as ops from '../../graph/ops/index.ts';
-import type { Storage } from '../../runtime/storage.ts';
 import { checkStored, storedIndex } from '../tensor/index-values.ts';
-import { valueAt } from './values.ts';
+import { viewValue } from './values.ts';
 
 function promiseOf({ op }: Node): RunPromise {
   if (op.promise === undefined) throw internalError(`${op.name} promises nothing`);
@@ -25,17 +24,9 @@ export function checkStoredIndices(promises: readonly Node[]): Node[] {
     const range = ops.rangeChecked(promise);
     const leaf = range === null ? null : storedIndex(promise);
     if (range === null || leaf === null) return true;
-    checkStored(leaf, range, () => bytesNow(leaf));
+    checkStored(leaf, range, () => viewValue(leaf));
     return false;
   });
-}
-
-function bytesNow(leaf: Node): Uint8Array {
-  const storage = leaf.storage as Storage;
-  const { host, buffer } = valueAt(storage, leaf.version);
-  if (host !== null) return host;
-  if (buffer === null || storage.device === null) throw internalError('a value without bytes');
-  return storage.device.view(buffer);
 }
 
 /** For each promise two results of the run that tell whether it was kept: minimum and maximum. */

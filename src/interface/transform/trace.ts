@@ -192,7 +192,8 @@ class TracedFunction<A extends readonly unknown[], R> {
    */
   dumpOptions(options: DumpOptions): DumpOptions {
     const declared = this.#declared;
-    if (declared === null) return options;
+    // What is no record of options the writer refuses.
+    if (declared === null || Object(options) !== options) return options;
     const { inputs = this.#options.inputs as readonly unknown[], testCases } = options;
     if (!Array.isArray(inputs) || !declared.isOpenIn(inputs)) return { ...options, inputs };
     const specs = declared.specsOf('dump', inputs);

@@ -20,20 +20,31 @@ export function bytesOf(node: Node): number {
   return sizeOf(node.shape) * byteSize(node.dtype);
 }
 
-export function storageOf(node: Node): Storage {
+/** Where the value of a node is, on the host or on a device. Throws if another one was stored in its place. */
+function placeOf(node: Node): { host: Uint8Array } | { device: Device; buffer: DeviceBuffer } {
   const storage = node.storage as Storage | null;
   if (storage === null) throw internalError('reading a value that was not evaluated');
   storage.check(node.version);
-  return storage;
+  const isPresent = node.version === storage.version;
+  const host = isPresent ? storage.host : storage.previousHost;
+  if (host !== null) return { host };
+  const buffer = isPresent ? storage.buffer : storage.previousBuffer;
+  if (buffer === null || storage.device === null) throw internalError('a value without bytes');
+  return { device: storage.device, buffer };
 }
 
-export function valueAt(
-  storage: Storage,
-  version: number,
-): { host: Uint8Array | null; buffer: DeviceBuffer | null } {
-  return version === storage.version
-    ? { host: storage.host, buffer: storage.buffer }
-    : { host: storage.previousHost, buffer: storage.previousBuffer };
+/** A copy of the bytes of a node that is computed. */
+export async function readValue(node: Node): Promise<Uint8Array> {
+  const place = placeOf(node);
+  if ('host' in place) return place.host.slice(0, bytesOf(node));
+  return place.device.read(place.buffer, 0, bytesOf(node));
+}
+
+/** The bytes of a node that is computed, where they lie. Throws where its device is not synchronous. */
+export function viewValue(node: Node): Uint8Array {
+  const place = placeOf(node);
+  const bytes = 'host' in place ? place.host : place.device.view(place.buffer);
+  return bytes.subarray(0, bytesOf(node));
 }
 
 export function allocateFor(device: Device, node: Node): DeviceBuffer {

@@ -141,9 +141,16 @@ export class ProgramFamily extends Family<Program, number[]> {
   protected failed(error: unknown, base: Program): unknown {
     if (!(error instanceof SizeConflict)) return error;
     const [index] = error.path;
-    if (typeof index !== 'number') return noProgram(this.name, 'it has other operations', '');
+    if (typeof index !== 'number') {
+      return noProgram(this.name, 'at some of them it computes other operations', '');
+    }
     const entry = entryAt(base, index);
-    const what = `operation ${entry}, ${base.steps[entry]}: a number is ${error.text}`;
+    // An entry begins with its operation.
+    const isOther = index === 0 || entryAt(base, index - 1) < entry;
+    const own = `operation ${entry}, ${base.steps[entry]},`;
+    const what = isOther
+      ? `${own} is another at some of them`
+      : `a number of ${own} is ${error.text}`;
     return noProgram(this.name, what, base.lines[entry] ?? '');
   }
 }

@@ -1,5 +1,7 @@
 // What a traced function's kernels cost: a table, and a timeline for Chrome's trace viewer.
-import { checkInteger, checkKeys } from '../../../base/checks.ts';
+import { checkInteger, checkKeys, describeValue } from '../../../base/checks.ts';
+import { ArgumentError } from '../../../base/errors.ts';
+import { writeOutput } from '../../../base/output-files.ts';
 import { formatExplanation } from '../../../compile/explain.ts';
 import type { Device } from '../../../runtime/device.ts';
 import { evaluate } from '../controls.ts';
@@ -63,6 +65,9 @@ export async function profileOf(
   const { runs = RUNS, warmup = WARMUP, file } = options;
   checkInteger('profile', 'runs', runs, 1);
   checkInteger('profile', 'warmup', warmup, 0);
+  if (file !== undefined && (typeof file !== 'string' || file === '')) {
+    throw new ArgumentError(`file must be a path, got ${describeValue(file)}`, { op: 'profile' });
+  }
   const once = (): void => evaluate(...tensorsOf(call()));
   for (let i = 0; i < warmup; i++) once();
   const plans = new Map<Entry, Device>();
@@ -93,10 +98,7 @@ export async function profileOf(
   }
   const title = `${name}: ${msPerCall.toFixed(3)} ms a call`;
   const profile = new MeasuredProfile([title, ...tables].join('\n\n'), msPerCall, programs);
-  if (file !== undefined) {
-    const { writeFile } = await import('node:fs/promises');
-    await writeFile(file, profile.chromeTrace());
-  }
+  if (file !== undefined) await writeOutput('profile', file, profile.chromeTrace());
   return profile;
 }
 

@@ -168,8 +168,12 @@ export function conflictOf(
   else if (part === 'instructions' && typeof index === 'number') {
     const instruction = instructions[index] as Instruction;
     const own = instruction.kind === 'op' ? instruction.op.name : instruction.kind;
-    const where = field === undefined || field === 'what' ? '' : `, ${[field, ...rest].join('.')},`;
-    what = `operation ${index}, ${own}${where}`;
+    if (field === undefined || field === 'what') what = `operation ${index}`;
+    else if (instruction.kind === 'number') what = 'a number';
+    else {
+      const keys = field === 'attrs' ? rest : [field, ...rest];
+      what = `${keys.join('.')} of operation ${index}, ${own},`;
+    }
     line = lines[index] ?? '';
   }
   return noProgram(name, `${what} is ${error.text}`, line);
@@ -180,7 +184,7 @@ export function noProgram(name: string, what: string, line: string): TraceError 
     `${name} is no program for all sizes: ${what}${placeText(line, 'recorded at')}`,
     {
       op: 'trace',
-      hint: 'numbers must be sums of products of the sizes: declare sizes that keep to that, or leave the dimension out',
+      hint: 'it must compute the same operations at every size, with numbers that are sums of products of the sizes: declare sizes that keep to that, or leave the dimension out',
     },
   );
 }

@@ -1,5 +1,5 @@
 // Errors about a file say which file: the reader of bytes does not know its name, its caller does.
-import { ArgumentError, FormatError } from '../../base/errors.ts';
+import { ArgumentError, FormatError } from './errors.ts';
 
 /** The same FormatError with the file's name in front; anything else as it is. */
 export function withFileName(error: unknown, name: string): unknown {

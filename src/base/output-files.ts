@@ -1,6 +1,6 @@
 // Results that are written for people and other programs: pages, sources, arrays, profiles. What cannot
 // be written is an error of one line that names the path.
-import { makeFolder } from '../../base/make-folder.ts';
+import { makeFolder } from './make-folder.ts';
 import { asFileError } from './file-errors.ts';
 
 /** Makes a folder and those above it. Throws ArgumentError with the system's `code`. */

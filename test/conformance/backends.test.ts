@@ -101,7 +101,8 @@ describe.each(setups)('%s', (_name, create, options) => {
     device.close();
   });
 
-  test.each(ops.map((op) => [op.name, op] as const))('%s', (_op, op) => {
+  // Native compiles every kernel of an op's cases: on a slow machine attention takes over 30 s.
+  test.each(ops.map((op) => [op.name, op] as const))('%s', { timeout: 180_000 }, (_op, op) => {
     const cases = casesOf(op);
     const values = new Map(cases.flatMap((made) => [...made.values]));
     const actual = runGraph(

@@ -20,7 +20,15 @@ export function flatten(
   return flat;
 }
 
-/** The indices of row-major position `flat` in `shape`. */
+/** One index for each axis of a shape. */
+export type IndicesOf<S extends Shape> = { -readonly [Axis in keyof S]: Expression };
+
+/** The indices of row-major position `flat` in `shape`: as many as are written there. */
+export function unflatten<const S extends Shape>(
+  builder: Builder,
+  flat: Expression,
+  shape: S,
+): IndicesOf<S>;
 export function unflatten(builder: Builder, flat: Expression, shape: Shape): Expression[] {
   const indices = new Array<Expression>(shape.length).fill(builder.constant(0));
   let first = 0;

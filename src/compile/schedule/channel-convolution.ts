@@ -156,11 +156,8 @@ function startOf(
     const where = { image: place.image, group, position };
     return startInSource(builder, plan, source, windows.step, where);
   }
-  const shape = [blocks.images, ...windows.results];
-  const [within, ...coordinates] = unflatten(builder, inItem, shape) as [
-    Expression,
-    ...Expression[],
-  ];
+  const shape = [blocks.images, ...windows.results] as const;
+  const [within, ...coordinates] = unflatten(builder, inItem, shape);
   const own = builder.add(place.image, within);
   const image = builder.min(own, builder.constant(d.images - 1));
   return startInSource(builder, plan, source, windows.step, {

@@ -13,7 +13,7 @@ import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { convolutionSchedule, type Dimensions, dimensionsOf } from './convolution.ts';
-import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import { ENOUGH_ITEMS, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import { tileForWidth } from './product.ts';
 import { accumulatorOf } from './product-problem.ts';
@@ -21,8 +21,6 @@ import { paddedSizes, stridesOf, tapOffsetsOf, windowsOf, windowStart } from './
 
 /** Bytes of the block of sums of one grid item: with a part of dy it stays in the second-level cache. */
 const BLOCK_BYTES = 96 * 1024;
-/** Items that are enough to share; with fewer, groups of images are summed apart. */
-const ENOUGH_ITEMS = 16;
 /** Positions that are summed in registers between two visits of the block, at least. */
 const POSITIONS = 128;
 /** Positions of dy that are turned around together. */

@@ -126,7 +126,7 @@ function phaseSums(
         blocks.images,
         blocks.rows,
         ...windows.results.slice(1),
-      ]) as [Expression, Expression, ...Expression[]];
+      ]);
       const real = resultIndices(builder, windows, [line, ...rest]);
       const shape = [blocks.images, blocks.lines, ...d.space.slice(1)];
       const cell = builder.scale(flatten(builder, [image, ...real], shape), width);
@@ -159,15 +159,10 @@ export function phasesStage(plan: ChannelPlan, source: Source, phases: readonly 
   const kernel = context.newKernel(`${context.name}_channels`);
   const { builder } = kernel;
   const blocks = blocksOf(plan, phases);
-  const shape = [blocks.imageBlocks, blocks.rowBlocks, d.groups, panels];
+  const shape = [blocks.imageBlocks, blocks.rowBlocks, d.groups, panels] as const;
   const items = sizeOf(shape);
   const grid = loopIndex(builder, 'item', items);
-  const [imageBlock, rowBlock, group, panel] = unflatten(builder, grid, shape) as [
-    Expression,
-    Expression,
-    Expression,
-    Expression,
-  ];
+  const [imageBlock, rowBlock, group, panel] = unflatten(builder, grid, shape);
   const place: Place = {
     image: builder.scale(imageBlock, blocks.images),
     row: builder.scale(rowBlock, blocks.rows),

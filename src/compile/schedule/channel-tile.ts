@@ -10,6 +10,7 @@ import { transposedCopy } from './product-problem.ts';
 import { tileForWidth } from './product.ts';
 import { channelReader } from './transpose.ts';
 import {
+  lanesOf,
   stridesOf,
   tapCounts,
   weightIndices,
@@ -21,13 +22,17 @@ import {
 /** Steps of the sum over channels and taps between two visits of the block. */
 export const SLICE = 640;
 
-export interface ChannelPlan extends WindowPlan {
+/** Weights in panels of `width` output channels. */
+export interface PanelPlan extends WindowPlan {
   readonly lanes: number;
-  /** Rows of the register tile, vectors in a row, and channels in a row. */
-  readonly rows: number;
-  readonly vectors: number;
   readonly width: number;
   readonly panels: number;
+}
+
+export interface ChannelPlan extends PanelPlan {
+  /** Rows of the register tile, and vectors of channels in a row. */
+  readonly rows: number;
+  readonly vectors: number;
 }
 
 export function channelPlan(
@@ -35,7 +40,7 @@ export function channelPlan(
   geometry: ConvolutionGeometry,
 ): ChannelPlan {
   const plan = windowPlan(context, geometry);
-  const lanes = context.target.vectorBytes / (plan.dtype === 'float64' ? 8 : 4);
+  const lanes = lanesOf(plan);
   const { rows, vectors } = tileForWidth(context.target, Math.ceil(plan.outputs / lanes));
   const width = vectors * lanes;
   return { ...plan, lanes, rows, vectors, width, panels: Math.ceil(plan.outputs / width) };
@@ -59,7 +64,7 @@ interface WeightPart {
  * few channels of all outputs of a panel.
  */
 export function weightStage(
-  plan: ChannelPlan,
+  plan: PanelPlan,
   windows: Windows,
   target: Scratch,
   suffix: string,
@@ -112,7 +117,7 @@ function wholeParts(depth: number, taps: number): number {
 }
 
 /** Whether the weights of each output lie in memory as the sum goes through them. */
-function weightsInRows({ context, backward, d, dtype }: ChannelPlan): boolean {
+function weightsInRows({ context, backward, d, dtype }: PanelPlan): boolean {
   const plain = backward ? null : context.plainOperand(1);
   if (plain === null || plain.value.dtype !== dtype) return false;
   const within = [d.inputs, ...d.kernel];
@@ -122,7 +127,7 @@ function weightsInRows({ context, backward, d, dtype }: ChannelPlan): boolean {
 
 /** The part of a panel whose outputs all exist, out of rows: squares turned around in registers. */
 function turnWeights(
-  plan: ChannelPlan,
+  plan: PanelPlan,
   kernel: ContractionKernel,
   { group, panel, firstChannel, channels, target }: WeightPart,
 ): readonly Statement[] {
@@ -153,7 +158,7 @@ function turnWeights(
  * fetched often.
  */
 function copyWeights(
-  plan: ChannelPlan,
+  plan: PanelPlan,
   kernel: ContractionKernel,
   windows: Windows,
   { group, panel, firstChannel, channels, target }: WeightPart,

@@ -144,28 +144,28 @@ export function pointwiseProblem(
 /** dw[group * O + m, (channel, tap)] = sum over (image, position) of dy * x. */
 function filterProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
   const d = dimensionsOf(node, geometry);
-  const width = [d.inputs, ...d.kernel];
-  const depth = [d.images, ...d.result];
+  const width = [d.inputs, ...d.kernel] as const;
+  const depth = [d.images, ...d.result] as const;
   return {
     sizes: { batch: d.groups, m: d.outputs, n: sizeOf(width), k: sizeOf(depth) },
     dtype: node.dtype,
     readA: (kernel, batch, m, k) => {
       const { builder } = kernel;
-      const [image, ...at] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
+      const [image, ...at] = unflatten(builder, k, depth);
       const output = builder.add(builder.scale(batch, d.outputs), m);
       return kernel.read(1, [image, output, ...at]);
     },
     readB: (kernel, batch, k, n) => {
       const { builder } = kernel;
-      const [image, ...at] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
-      const [input, ...tap] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const [image, ...at] = unflatten(builder, k, depth);
+      const [input, ...tap] = unflatten(builder, n, width);
       const { indices, inside } = tapPosition(builder, geometry, d, at, tap);
       const from = builder.add(builder.scale(batch, d.inputs), input);
       return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
     },
     store: (kernel, batch, m, n, value) => {
       const { builder } = kernel;
-      const [input, ...tap] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const [input, ...tap] = unflatten(builder, n, width);
       const output = builder.add(builder.scale(batch, d.outputs), m);
       return kernel.writeElement([output, input, ...tap], value);
     },
@@ -175,8 +175,8 @@ function filterProblem(node: Node, geometry: ConvolutionGeometry): ProductProble
 /** y[image, group * O + m, position] = sum over (channel, tap) of weight * x under that tap. */
 function forwardProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
   const d = dimensionsOf(node, geometry);
-  const depth = [d.inputs, ...d.kernel];
-  const width = [d.images, ...d.result];
+  const depth = [d.inputs, ...d.kernel] as const;
+  const width = [d.images, ...d.result] as const;
   return {
     sizes: { batch: d.groups, m: d.outputs, n: sizeOf(width), k: sizeOf(depth) },
     dtype: node.dtype,
@@ -187,15 +187,15 @@ function forwardProblem(node: Node, geometry: ConvolutionGeometry): ProductProbl
     },
     readB: (kernel, batch, k, n) => {
       const { builder } = kernel;
-      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
-      const [input, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
+      const [image, ...at] = unflatten(builder, n, width);
+      const [input, ...tap] = unflatten(builder, k, depth);
       const { indices, inside } = tapPosition(builder, geometry, d, at, tap);
       const from = builder.add(builder.scale(batch, d.inputs), input);
       return masked(builder, inside, kernel.read(0, [image, from, ...indices]));
     },
     store: (kernel, batch, m, n, value) => {
       const { builder } = kernel;
-      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const [image, ...at] = unflatten(builder, n, width);
       const output = builder.add(builder.scale(batch, d.outputs), m);
       return kernel.writeElement([image, output, ...at], value);
     },
@@ -205,21 +205,21 @@ function forwardProblem(node: Node, geometry: ConvolutionGeometry): ProductProbl
 /** dx[image, group * I + m, position] = sum over (output, tap) of weight * dy where that tap hit it. */
 function dataProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem {
   const d = dimensionsOf(node, geometry);
-  const depth = [d.outputs, ...d.kernel];
-  const width = [d.images, ...d.space];
+  const depth = [d.outputs, ...d.kernel] as const;
+  const width = [d.images, ...d.space] as const;
   return {
     sizes: { batch: d.groups, m: d.inputs, n: sizeOf(width), k: sizeOf(depth) },
     dtype: node.dtype,
     readA: (kernel, batch, m, k) => {
       const { builder } = kernel;
-      const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
+      const [output, ...tap] = unflatten(builder, k, depth);
       const from = builder.add(builder.scale(batch, d.outputs), output);
       return kernel.read(1, [from, m, ...tap]);
     },
     readB: (kernel, batch, k, n) => {
       const { builder } = kernel;
-      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
-      const [output, ...tap] = unflatten(builder, k, depth) as [Expression, ...Expression[]];
+      const [image, ...at] = unflatten(builder, n, width);
+      const [output, ...tap] = unflatten(builder, k, depth);
       let inside: Expression = builder.constant(1, 'bool');
       const indices = at.map((position, axis) => {
         const stride = geometry.stride[axis] as number;
@@ -243,7 +243,7 @@ function dataProblem(node: Node, geometry: ConvolutionGeometry): ProductProblem 
     },
     store: (kernel, batch, m, n, value) => {
       const { builder } = kernel;
-      const [image, ...at] = unflatten(builder, n, width) as [Expression, ...Expression[]];
+      const [image, ...at] = unflatten(builder, n, width);
       const input = builder.add(builder.scale(batch, d.inputs), m);
       return kernel.writeElement([image, input, ...at], value);
     },

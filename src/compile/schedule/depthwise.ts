@@ -167,12 +167,7 @@ function rowsStage(plan: WindowPlan, windows: Windows, access: Access, suffix: s
   const sets = d.groups / access.groups;
   const items = d.images * sets * outputs * parts;
   const grid = loopIndex(builder, 'item', items);
-  const [image, set, output, part] = unflatten(builder, grid, [d.images, sets, outputs, parts]) as [
-    Expression,
-    Expression,
-    Expression,
-    Expression,
-  ];
+  const [image, set, output, part] = unflatten(builder, grid, [d.images, sets, outputs, parts]);
   const firstLine = builder.scale(part, linesPerItem);
   const end = bounded(builder, firstLine, linesPerItem, lines);
   const reader = access.reader(kernel);

@@ -12,13 +12,20 @@ import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { convolutionSchedule, type Dimensions, dimensionsOf } from './convolution.ts';
-import { bounded, joinLanes, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import {
+  bounded,
+  ENOUGH_ITEMS,
+  joinLanes,
+  loop,
+  loopBetween,
+  loopIndex,
+  multiplyAdd,
+  roundUp,
+} from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import { accumulatorOf } from './product-problem.ts';
 import { paddedSizes, phaseOffsets } from './windows.ts';
 
-/** Items that are enough to share; with fewer, groups of images are summed apart. */
-const ENOUGH_ITEMS = 16;
 /** Phases of the stride: more are left to other schedules. */
 const MOST_PHASES = 16;
 
@@ -124,13 +131,8 @@ interface Place {
 }
 
 function placeOf(plan: Plan, builder: Builder, grid: Expression): Place {
-  const shape = [plan.splits, plan.d.groups, plan.rowTiles, plan.columnTiles];
-  const [split, group, rowTile, columnTile] = unflatten(builder, grid, shape) as [
-    Expression,
-    Expression,
-    Expression,
-    Expression,
-  ];
+  const shape = [plan.splits, plan.d.groups, plan.rowTiles, plan.columnTiles] as const;
+  const [split, group, rowTile, columnTile] = unflatten(builder, grid, shape);
   return {
     split,
     group,
@@ -275,10 +277,7 @@ function finishStage(plan: Plan, sums: Scratch): Stage {
     const partial = builder.load(buffer, builder.offset(at, split * cells));
     sum = builder.add(sum, partial);
   }
-  const [channel, ...tap] = unflatten(builder, column, [d.inputs, ...d.kernel]) as [
-    Expression,
-    ...Expression[],
-  ];
+  const [channel, ...tap] = unflatten(builder, column, [d.inputs, ...d.kernel]);
   const body = [...kernel.writeElement([grid, channel, ...tap], sum)];
   return kernel.finish(grid, outputs, [loop(builder, column, width, body, true)]);
 }

@@ -3,6 +3,9 @@ import type { Builder } from '../../ir/builder.ts';
 import type { Expression, Variable } from '../../ir/expression.ts';
 import type { For, Statement, Target } from '../../ir/kernel.ts';
 
+/** Grid items that are enough to share among threads. */
+export const ENOUGH_ITEMS = 16;
+
 /** A loop index over [0, count). */
 export function loopIndex(builder: Builder, name: string, count: number): Variable {
   return builder.variable(name, 'i32', { min: 0, max: Math.max(0, count - 1) });
@@ -53,6 +56,19 @@ export function multiplyAdd(
   return target.fma && float ? builder.fma(a, b, sum) : builder.add(sum, builder.mul(a, b));
 }
 
+/** Gives values names, in the order in which they are needed. */
+export function naming(
+  builder: Builder,
+  statements: Statement[],
+): (label: string, value: Expression) => Variable {
+  return (label, value) => {
+    const { type, lanes, min, max } = value;
+    const variable = builder.variable(label, type, { lanes, min, max });
+    statements.push({ kind: 'let', variable, value });
+    return variable;
+  };
+}
+
 /**
  * The sum of a vector's lanes: halves are added, and their halves. What `extend` adds to them on the
  * way has as many lanes as are left.
@@ -63,11 +79,8 @@ export function joinLanes(
   statements: Statement[],
   extend: (sum: Variable, name: (value: Expression) => Variable) => Variable = (sum) => sum,
 ): Expression {
-  const name = (value: Expression): Variable => {
-    const variable = builder.variable('part', value.type, { lanes: value.lanes });
-    statements.push({ kind: 'let', variable, value });
-    return variable;
-  };
+  const label = naming(builder, statements);
+  const name = (value: Expression): Variable => label('part', value);
   let sum = extend(vector, name);
   while (sum.lanes > 1) {
     const half = sum.lanes / 2;

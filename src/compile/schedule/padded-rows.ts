@@ -8,7 +8,7 @@ import { branch, type Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { flatten, unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { bounded, loop, loopBetween, loopIndex } from './loops.ts';
+import { bounded, ENOUGH_ITEMS, loop, loopBetween, loopIndex } from './loops.ts';
 
 /**
  * Rows with zeros around. With a step they are apart by their phase: element q of an axis goes to
@@ -34,8 +34,6 @@ export interface PaddedChannel {
   readonly lines?: { readonly count: Expression; readonly most: number };
 }
 
-/** Channels that are enough to share among threads; fewer are padded in parts. */
-const ENOUGH_ITEMS = 16;
 /** Elements that a part has at least. */
 const LEAST_PART = 2048;
 
@@ -76,19 +74,19 @@ export function padRows(
   if (lines !== undefined) outer[0] = lines.most;
   const at = outer.map((size, axis) => loopIndex(builder, `s${axis}`, size));
   let inside: Expression = builder.constant(1, 'bool');
-  const indices = at.map((position, axis) => {
+  const padded = at.map((position, axis) =>
+    axis === 0 && first !== undefined ? builder.add(first, position) : position,
+  );
+  const indices = padded.map((position, axis) => {
     const size = space[axis] as number;
-    const own = axis === 0 && first !== undefined ? builder.add(first, position) : position;
-    const index = builder.offset(own, -(before[axis] as number));
+    const index = builder.offset(position, -(before[axis] as number));
     inside = builder.and(inside, builder.compare('ge', index, builder.constant(0)));
     inside = builder.and(inside, builder.compare('lt', index, builder.constant(size)));
     return builder.min(builder.max(index, builder.constant(0)), builder.constant(size - 1));
   });
-  const apart = at.map((position, axis) => {
+  const apart = (lines === undefined ? at : padded).map((position, axis) => {
     const by = builder.constant(step[axis] as number);
-    const ofPart = axis === 0 && lines !== undefined && first !== undefined;
-    const own = ofPart ? builder.add(first, position) : position;
-    return { phase: builder.rem(own, by), index: builder.div(own, by) };
+    return { phase: builder.rem(position, by), index: builder.div(position, by) };
   });
   const rowLength = sizes[last] as number;
   const stride = step[last] as number;
@@ -118,14 +116,19 @@ export function padRows(
   const outside = phases.flatMap((phase) => put(rowOf(phase), rowLength, zero));
   let body: Statement[] = inside.kind === 'constant' ? copy : [branch(inside, copy, outside)];
   for (let axis = at.length - 1; axis >= 0; axis--) {
-    const end = axis === 0 ? lines?.count : undefined;
-    const count = end ?? builder.constant(outer[axis] as number);
-    body = [loopBetween(at[axis] as Variable, builder.constant(0), count, body)];
+    const all = builder.constant(outer[axis] as number);
+    const end = axis === 0 && lines !== undefined ? lines.count : all;
+    body = [loopBetween(at[axis] as Variable, builder.constant(0), end, body)];
   }
   return body;
 }
 
-/** Padded elements of the first axis that one item copies. */
+interface Padded extends Padding {
+  /** Elements of a channel: as many as its rows have, or more. */
+  readonly length: number;
+}
+
+/** Padded elements of the first axis that one item copies: few channels are padded in parts. */
 function linesPerItem(channels: number, { padded, length, step = [] }: Padded): number {
   const all = (padded[0] as number) * (step[0] ?? 1);
   // Lines of one phase only, so that a part may begin at any of them.
@@ -133,10 +136,6 @@ function linesPerItem(channels: number, { padded, length, step = [] }: Padded): 
     return all;
   const parts = Math.min(Math.ceil(ENOUGH_ITEMS / channels), Math.floor(length / LEAST_PART));
   return Math.ceil(all / Math.max(1, parts));
-}
-
-interface Padded extends Padding {
-  readonly length: number;
 }
 
 /** Copies all channels. Each takes `length` elements: what lies behind its rows is zero too. */
@@ -157,11 +156,7 @@ export function padStage(
   const most = linesPerItem(images * channels, padding);
   const parts = Math.ceil(lines / most);
   const grid = loopIndex(builder, 'item', images * channels * parts);
-  const [image, channel, part] = unflatten(builder, grid, [images, channels, parts]) as [
-    Expression,
-    Expression,
-    Expression,
-  ];
+  const [image, channel, part] = unflatten(builder, grid, [images, channels, parts]);
   const start = builder.scale(builder.div(grid, builder.constant(parts)), length);
   const first = builder.scale(part, most);
   const some =

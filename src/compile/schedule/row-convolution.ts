@@ -4,18 +4,26 @@
 // Forward, where rows of the result are whole vectors; any stride, dilation and groups.
 import { sizeOf } from '../../base/shape.ts';
 import type { ConvolutionGeometry } from '../../graph/op.ts';
-import type { Builder } from '../../ir/builder.ts';
 import { type Expression, type Variable, valueTypeOf } from '../../ir/expression.ts';
 import { branch, type Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import { unflatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { type ChannelPlan, efficiencyOf, weightStage } from './channel-tile.ts';
+import { efficiencyOf, type PanelPlan, weightStage } from './channel-tile.ts';
 import { convolutionSchedule } from './convolution.ts';
-import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import {
+  bounded,
+  ENOUGH_ITEMS,
+  loop,
+  loopBetween,
+  loopIndex,
+  multiplyAdd,
+  naming,
+} from './loops.ts';
 import { offsetStage, padStage } from './padded-rows.ts';
 import {
+  lanesOf,
   paddedSource,
   plainSource,
   type Source,
@@ -36,12 +44,12 @@ const LEAST_CHANNELS = 32;
 const COPY_BYTES = 128 * 1024;
 /** Bytes of what a tile reads that stay in the first-level cache from panel to panel without a copy. */
 const NEAR_BYTES = 12 * 1024;
-/** Items that are enough to share among threads. */
-const ENOUGH_ITEMS = 16;
 const CACHE_LINE = 64;
 
-/** `width` is the number of channels of a tile, `vectors` how many vectors of each. */
-interface RowPlan extends ChannelPlan {
+/** `width` is the number of channels of a tile. */
+interface RowPlan extends PanelPlan {
+  /** Vectors of each channel of a tile. */
+  readonly vectors: number;
   /** Steps of the sum. */
   readonly steps: number;
   /** Vectors of a channel of the result, and how many of them are one item's. */
@@ -49,15 +57,17 @@ interface RowPlan extends ChannelPlan {
   readonly block: number;
   /** Panels of an item. */
   readonly chunk: number;
-  /** Whether what a tile reads stays near by itself; whether it is copied for all panels of the item. */
-  readonly near: boolean;
-  readonly copied: boolean;
+  /**
+   * How tiles read: what stays near by itself where it lies, as what is copied side by side for all
+   * panels of the item, or from afar.
+   */
+  readonly reading: 'near' | 'copied' | 'far';
 }
 
 function rowPlan(context: ContractionContext, geometry: ConvolutionGeometry): RowPlan {
   const plan = windowPlan(context, geometry);
   const { target } = context;
-  const { d, depth, outputs, dtype } = plan;
+  const { d, depth, outputs } = plan;
   const lanes = lanesOf(plan);
   // Sums, the vectors that they share, and one weight at a time.
   const width = target.vectorRegisters >= 32 ? 8 : 4;
@@ -66,7 +76,7 @@ function rowPlan(context: ContractionContext, geometry: ConvolutionGeometry): Ro
   const panels = Math.ceil(outputs / width);
   const steps = depth * sizeOf(d.kernel);
   const tiles = Math.ceil(count / vectors);
-  const common = { ...plan, dtype, lanes, rows: 1, vectors, width, panels, steps, count };
+  const common = { ...plan, lanes, vectors, width, panels, steps, count };
   // With few tiles the panels of each are shared among threads, too.
   const parts = Math.min(panels, Math.ceil(ENOUGH_ITEMS / (d.images * d.groups * tiles)));
   const chunk = Math.ceil(panels / parts);
@@ -76,15 +86,11 @@ function rowPlan(context: ContractionContext, geometry: ConvolutionGeometry): Ro
   const rows = depth * sizeOf(d.kernel.slice(0, -1)) * taps;
   const near = rows * (vectors * target.vectorBytes + CACHE_LINE) <= NEAR_BYTES;
   if (!near && chunk * width >= LEAST_CHANNELS && bytes <= COPY_BYTES) {
-    return { ...common, block: vectors, chunk, near, copied: true };
+    return { ...common, block: vectors, chunk, reading: 'copied' };
   }
   const together = Math.max(1, Math.round(ITEM_WORK / (steps * width * vectors)));
   const block = Math.min(together, tiles) * vectors;
-  return { ...common, block, chunk: 1, near, copied: false };
-}
-
-function lanesOf({ context, dtype }: WindowPlan): number {
-  return context.target.vectorBytes / (dtype === 'float64' ? 8 : 4);
+  return { ...common, block, chunk: 1, reading: near ? 'near' : 'far' };
 }
 
 /** What is read, how far the window moves in it, where its taps are, and what makes it. */
@@ -149,16 +155,6 @@ function positionOf(
   const place = unflatten(builder, safe, [...d.result.slice(0, -1), perRow]);
   const last = builder.scale(place.at(-1) as Expression, lanes);
   return [...place.slice(0, -1), last];
-}
-
-/** Names values in the order in which they are needed. */
-function naming(builder: Builder, statements: Statement[]) {
-  return (label: string, value: Expression): Variable => {
-    const { type, lanes, min, max } = value;
-    const variable = builder.variable(label, type, { lanes, min, max });
-    statements.push({ kind: 'let', variable, value });
-    return variable;
-  };
 }
 
 /** What step k of a tile reads. */
@@ -291,14 +287,9 @@ function multiplyStage(plan: RowPlan, of: Pick<Tile, 'rows' | 'weights' | 'offse
   const { context, d, panels, count, block, chunk, vectors } = plan;
   const kernel = context.newKernel(`${context.name}_rows`);
   const { builder } = kernel;
-  const shape = [d.images, d.groups, Math.ceil(count / block), Math.ceil(panels / chunk)];
+  const shape = [d.images, d.groups, Math.ceil(count / block), Math.ceil(panels / chunk)] as const;
   const grid = loopIndex(builder, 'item', sizeOf(shape));
-  const [image, group, which, part] = unflatten(builder, grid, shape) as [
-    Expression,
-    Expression,
-    Expression,
-    Expression,
-  ];
+  const [image, group, which, part] = unflatten(builder, grid, shape);
   const start = builder.scale(which, block);
   const left = bounded(builder, start, block, count);
   const tiles = builder.div(builder.offset(left, vectors - 1), builder.constant(vectors));
@@ -308,7 +299,7 @@ function multiplyStage(plan: RowPlan, of: Pick<Tile, 'rows' | 'weights' | 'offse
   const within = loopIndex(builder, 'panel', chunk);
   const panel = builder.add(firstPanel, within);
   const at: Tile = { ...of, image, group, panel, first };
-  const source = plan.copied ? copiedElements(plan, kernel, at) : null;
+  const source = plan.reading === 'copied' ? copiedElements(plan, kernel, at) : null;
   const elements = source?.elements ?? ((k) => fromSource(plan, kernel, at, k));
   const { statements, sums } = registerTile(plan, kernel, at, elements);
   const zero = builder.constant(0);
@@ -350,9 +341,9 @@ function costOf(context: ContractionContext, geometry: ConvolutionGeometry): num
   const { phases } = windowsOf(d, geometry);
   const plain = operandInRows(plan, phases[0] as Windows) !== null;
   const padding = plain ? 0 : d.images * d.groups * depth * sizeOf(padded);
-  const copies = plan.copied ? positions * steps * Math.ceil(panels / chunk) : 0;
+  const copies = plan.reading === 'copied' ? positions * steps * Math.ceil(panels / chunk) : 0;
   const packed = context.isConstant(1) ? 0 : d.groups * panels * width * steps;
-  const waits = plan.near || plan.copied ? 1 : 0.6;
+  const waits = plan.reading === 'far' ? 0.6 : 1;
   const reached = waits * efficiencyOf(target, width, vectors);
   return (
     work / (reached * multiplyAddsPerNanosecond(target)) +

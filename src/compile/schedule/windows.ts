@@ -61,6 +61,11 @@ export function windowPlan(context: ContractionContext, geometry: ConvolutionGeo
   };
 }
 
+/** Lanes of the target's vectors. */
+export function lanesOf({ context, dtype }: WindowPlan): number {
+  return context.target.vectorBytes / (dtype === 'float64' ? 8 : 4);
+}
+
 /** What windows read: rows that are padded for them, or the operand itself where nothing is padded. */
 export interface Source {
   /** The padded rows, if they are not the operand itself. */

@@ -4,6 +4,7 @@ import type { Root } from '../../compile/program.ts';
 import type { Linearization } from '../../graph/linearize.ts';
 import type { Node } from '../../graph/node.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
+import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import type { Assignment, Entry, Results } from './entry.ts';
 import { allocateFor } from './values.ts';
@@ -12,6 +13,12 @@ import { allocateFor } from './values.ts';
 const UPLOADS_BEFORE_PROMOTION = 3;
 /** Of any number. */
 const GUARD_BYTES = 8;
+
+/** What a tensor among the leaves says; otherwise the default, wherever their values are now. */
+export function deviceFor(leaves: readonly Node[]): Device {
+  const named = leaves.find(({ device }) => device !== null);
+  return getDevice(named?.device ?? defaultDeviceName());
+}
 
 /** Binds the stored values that a plan reads. */
 export function bindLeaves(entry: Entry, device: Device, leaves: readonly Node[]): void {

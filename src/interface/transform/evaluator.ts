@@ -7,12 +7,11 @@ import { Linearization } from '../../graph/linearize.ts';
 import { newMark, type Node } from '../../graph/node.ts';
 import { copy, detach } from '../../graph/ops/copy.ts';
 import type { Device, DeviceBuffer } from '../../runtime/device.ts';
-import { defaultDeviceName, getDevice } from '../../runtime/registry.ts';
 import type { Storage } from '../../runtime/storage.ts';
 import { openBodies } from '../../graph/bodies.ts';
 import type { AssignOptions, Engine, HostAction, NodeHolder } from '../tensor/engine.ts';
 import { type EvaluationObserver, unseen } from './observers.ts';
-import { bindLeaves, bindRoots } from './binding.ts';
+import { bindLeaves, bindRoots, deviceFor } from './binding.ts';
 import { checkForNaN } from './check-nan.ts';
 import { aboutToBeLost, isReadable } from './earlier-values.ts';
 import { type Assignment, type Entry, type Results, type Run, runMeasured } from './entry.ts';
@@ -20,7 +19,7 @@ import { firstHosts, runOnHost } from './host-steps.ts';
 import { checkGuards, checkStoredIndices } from './promises.ts';
 import { HeldValues } from './held-values.ts';
 import { LearnedValues } from './learning.ts';
-import { isTraining, Plans } from './plans.ts';
+import { isTraining, Plans, type RecentPlan } from './plans.ts';
 import { settings } from './settings.ts';
 import { leafOn, readValue, toStorage, viewValue } from './values.ts';
 
@@ -71,7 +70,7 @@ export class Evaluator implements Engine {
   /** Told which plan computed a result. */
   readonly resultWatchers = new WeakMap<Node, (entry: Entry, device: Device) => void>();
   /** The plans run last, newest first: what `explain()` shows. */
-  readonly recent: { readonly entry: Entry; readonly device: Device }[] = [];
+  readonly recent: readonly RecentPlan[] = this.#plans.recent;
 
   created(node: Node): void {
     this.#pending.push(node);
@@ -173,8 +172,7 @@ export class Evaluator implements Engine {
   }
 
   #step(): void {
-    const roots = this.#unconsumed();
-    for (const node of this.#keep) if (node.storage === null) roots.push(node);
+    const roots = this.#unread();
     try {
       this.#evaluateReadable(roots, 'step', true);
     } finally {
@@ -200,8 +198,12 @@ export class Evaluator implements Engine {
    */
   #lostBy(changes: ReadonlyMap<Storage, { readonly inPlace: boolean }>): readonly Node[] {
     if (changes.size === 0 || this.observers.length > 0) return [];
-    const waiting = this.#keep.filter((node) => node.storage === null);
-    return aboutToBeLost([...this.#unconsumed(), ...waiting], changes);
+    return aboutToBeLost(this.#unread(), changes);
+  }
+
+  /** Pending results that nothing uses, and those that are to be kept. */
+  #unread(): Node[] {
+    return [...this.#unconsumed(), ...this.#keep.filter((node) => node.storage === null)];
   }
 
   evaluate(nodes: readonly Node[], background = false): void {
@@ -336,7 +338,7 @@ export class Evaluator implements Engine {
       rootNodes.push(node);
     }
     if (rootNodes.length === 0 && assigned.length === 0) return;
-    const device = this.#deviceOf(linear);
+    const device = deviceFor(linear.leaves);
     this.#bindLeafIndices(seen);
     const promises = this.#checkStored(assigned);
     const inPlace = promises.length === 0;
@@ -390,12 +392,6 @@ export class Evaluator implements Engine {
       }
     }
     return all;
-  }
-
-  /** What a tensor says; otherwise the default, wherever the values are now. */
-  #deviceOf({ leaves }: Linearization): Device {
-    const named = leaves.find(({ device }) => device !== null);
-    return getDevice(named?.device ?? defaultDeviceName());
   }
 
   /** Checks that every leaf's version is held, and notes where each storage stands. */
@@ -464,9 +460,6 @@ export class Evaluator implements Engine {
   /** Drops all plans, or those of a device, and their memory; the next evaluations compile again. */
   clearPlans(device?: string): void {
     this.#plans.clear(device);
-    const rest =
-      device === undefined ? [] : this.recent.filter((each) => each.device.name !== device);
-    this.recent.splice(0, this.recent.length, ...rest);
   }
 
   // ---- running --------------------------------------------------------------------------------
@@ -487,7 +480,7 @@ export class Evaluator implements Engine {
     this.stats.runs++;
     this.stats.kernelsExecuted += entry.compiled.plan.dispatches.length;
     entry.runs++;
-    this.#remember(entry, device);
+    this.#plans.ran(entry, device);
     for (const observer of this.observers) observer.ran?.(entry, device);
 
     if (promises.length > 0) this.#checkPromises(device, results, outputs);
@@ -576,14 +569,6 @@ export class Evaluator implements Engine {
       this.#assignments = new Map();
       this.#assignedNodes = new Set();
     }
-  }
-
-  #remember(entry: Entry, device: Device): void {
-    if (this.recent[0]?.entry === entry) return;
-    const at = this.recent.findIndex((known) => known.entry === entry);
-    if (at >= 0) this.recent.splice(at, 1);
-    this.recent.unshift({ entry, device });
-    if (this.recent.length > 8) this.recent.pop();
   }
 
   // ---- reading --------------------------------------------------------------------------------

@@ -35,7 +35,15 @@ interface Shelf {
 
 type Compiled = Pick<Entry, 'compiled' | 'executable' | 'ahead'>;
 
+/** A plan that ran, and where. */
+export interface RecentPlan {
+  readonly entry: Entry;
+  readonly device: Device;
+}
+
 export class Plans {
+  /** Those that ran last, newest first. */
+  readonly recent: RecentPlan[] = [];
   readonly #shelves = new Map<string, Shelf>();
   readonly #stats: PlanStats;
   readonly #dropped: (entry: Entry) => void;
@@ -101,8 +109,19 @@ export class Plans {
     entry.measured = null;
   }
 
+  /** Notes that a plan ran. */
+  ran(entry: Entry, device: Device): void {
+    if (this.recent[0]?.entry === entry) return;
+    const at = this.recent.findIndex((known) => known.entry === entry);
+    if (at >= 0) this.recent.splice(at, 1);
+    this.recent.unshift({ entry, device });
+    if (this.recent.length > 8) this.recent.pop();
+  }
+
   /** Drops all plans, or those of the device of this name, and the memory they hold. */
   clear(name?: string): void {
+    const others = this.recent.filter(({ device }) => name !== undefined && device.name !== name);
+    this.recent.splice(0, this.recent.length, ...others);
     for (const [key, { device, plans }] of this.#shelves) {
       if (name !== undefined && device.name !== name) continue;
       plans.clear();

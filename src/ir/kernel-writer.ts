@@ -26,7 +26,8 @@ import {
 /**
  * The bytes of kernels.
  *
- * @throws Error `internal:` for what no portable program holds: workgroups, products of pairs.
+ * @throws Error `internal:` for what no portable program holds: workgroups, products of pairs,
+ * prefetches.
  */
 export function writeKernels(kernels: readonly Kernel[]): Uint8Array<ArrayBuffer> {
   const bytes = new ByteWriter();
@@ -186,6 +187,7 @@ class KernelWriter {
         break;
       case 'barrier':
       case 'multiplyPairs':
+      case 'prefetch':
         break;
       default:
         statement satisfies never;

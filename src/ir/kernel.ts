@@ -9,6 +9,7 @@ export type Statement =
   | { readonly kind: 'assign'; readonly variable: Variable; readonly value: Expression }
   | Store
   | MultiplyPairs
+  | Prefetch
   /** All invocations of a workgroup meet. CPUs run one invocation per grid item: a no-op there. */
   | { readonly kind: 'barrier' };
 
@@ -56,6 +57,17 @@ export interface Store {
   readonly buffer: Buffer;
   readonly index: Expression;
   readonly value: Expression;
+}
+
+/**
+ * Says that `buffer` will be read at `index` soon; results do not depend on it. The index may lie
+ * beyond the end. For what comes from memory in longer runs than processors foresee.
+ * Only on targets that have `prefetches`.
+ */
+export interface Prefetch {
+  readonly kind: 'prefetch';
+  readonly buffer: Buffer;
+  readonly index: Expression;
 }
 
 /** Rows, columns and words along k of one step of `multiplyPairs`; a word holds two bfloat16. */
@@ -123,6 +135,8 @@ export interface Target {
    * are none, or where the user did not ask for them.
    */
   readonly pairSpeed?: number;
+  /** Whether the target can be told what will be read soon. */
+  readonly prefetches?: boolean;
   /** Whether kernels run as workgroups with shared memory (GPUs). */
   readonly workgroups: boolean;
   /** Bytes of first- and second-level cache a thread may count on. */

@@ -140,6 +140,8 @@ class Placer {
       case 'multiplyPairs':
         this.#noteWrite(statement.sums, point.number);
         return [];
+      case 'prefetch':
+        return [];
       case 'barrier':
         // Behind a barrier stands what the other invocations wrote.
         for (const buffer of [...this.#kernel.buffers, ...this.#kernel.scratch]) {
@@ -193,7 +195,7 @@ class Placer {
         this.#visit(statement.start, scope, point);
         this.#visit(statement.end, scope, point);
       } else if (statement.kind === 'if') this.#visit(statement.condition, scope, point);
-      else if (statement.kind === 'multiplyPairs') {
+      else if (statement.kind === 'multiplyPairs' || statement.kind === 'prefetch') {
         for (const root of rootsOf(statement)) this.#visit(root, scope, point);
       } else if (statement.kind !== 'barrier') {
         if (statement.kind === 'store') this.#visit(statement.index, scope, point);
@@ -367,6 +369,8 @@ class Placer {
           rightIndex: this.#resolve(statement.rightIndex, scope, point),
           steps: this.#resolve(statement.steps, scope, point),
         };
+      case 'prefetch':
+        return { ...statement, index: this.#resolve(statement.index, scope, point) };
       case 'barrier':
         return statement;
       default:

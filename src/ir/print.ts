@@ -244,6 +244,9 @@ class Printer {
         );
         break;
       }
+      case 'prefetch':
+        put(`prefetch ${this.#nameOf(statement.buffer)}[${text(statement.index)}]`);
+        break;
       case 'barrier':
         put('barrier');
         break;

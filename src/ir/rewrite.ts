@@ -122,6 +122,10 @@ function mapStatement(
       const steps = map(statement.steps);
       return { ...statement, sumsIndex, leftIndex, rightIndex, steps };
     }
+    case 'prefetch': {
+      const index = map(statement.index);
+      return index === statement.index ? statement : { ...statement, index };
+    }
     case 'barrier':
       return statement;
     default:

@@ -333,6 +333,7 @@ class LoopBody {
           ),
         ];
       case 'multiplyPairs':
+      case 'prefetch':
       case 'barrier':
         throw new NotVectorizable();
       default:

@@ -169,6 +169,12 @@ class Verifier {
         for (const index of rootsOf(statement)) this.#scalar(index, 'i32', 'an index of pairs');
         break;
       }
+      case 'prefetch': {
+        const { buffer, index } = statement;
+        this.#require(this.#buffers.has(buffer), `buffer ${buffer.name} is not declared`);
+        this.#scalar(index, 'i32', 'a prefetch index');
+        break;
+      }
       case 'barrier':
         break;
       default:

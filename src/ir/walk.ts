@@ -20,6 +20,8 @@ export function rootsOf(statement: Statement): readonly Expression[] {
       return [statement.index, statement.value];
     case 'multiplyPairs':
       return [statement.sumsIndex, statement.leftIndex, statement.rightIndex, statement.steps];
+    case 'prefetch':
+      return [statement.index];
     case 'barrier':
       return NOTHING;
     default:

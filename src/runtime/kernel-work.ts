@@ -65,6 +65,7 @@ function statementWork(statement: Statement): number {
     case 'multiplyPairs':
       // An instruction multiplies a vector of words.
       return stepsOf(statement) * ((PAIRS.rows * PAIRS.columns * PAIRS.depth) / 16);
+    case 'prefetch':
     case 'barrier':
       return 0;
     default:
@@ -139,7 +140,7 @@ export function touchedBytes(kernel: Kernel): number[] {
         touch(sums, statement.sumsIndex, (rows - 1) * statement.sumsStride + columns);
         touch(left, statement.leftIndex, steps.max * rows * depth);
         touch(right, statement.rightIndex, steps.max * columns * depth);
-      } else if (statement.kind !== 'barrier') {
+      } else if (statement.kind !== 'barrier' && statement.kind !== 'prefetch') {
         visit(statement.value);
         if (statement.kind === 'store') {
           visit(statement.index);

@@ -49,6 +49,7 @@ function perturbed(kernel: Kernel): Kernel {
       case 'declare':
       case 'assign':
       case 'multiplyPairs':
+      case 'prefetch':
       case 'barrier':
         return statement;
       default:

@@ -69,6 +69,7 @@ export class InterpDevice implements Device {
       fma: this.#fma && numerics === 'fast',
       numerics,
       vectorRegisters: 16,
+      prefetches: true,
       workgroups: false,
       cacheBytes: { l1: 32 << 10, l2: 1 << 20 },
       ...(pairs && { pairSpeed: 2 }),

@@ -167,6 +167,7 @@ export class InterpreterProgram {
         return this.#store(statement);
       case 'multiplyPairs':
         return this.#multiplyPairs(statement);
+      case 'prefetch':
       case 'barrier':
         return () => {};
       default:

@@ -129,6 +129,7 @@ export class NativeDevice implements Device {
       vectorRegisters: registers,
       foldsSplats: true,
       mulHigh: true,
+      prefetches: true,
       workgroups: false,
       cacheBytes,
       ...(pairs && PAIR_SPEEDS[this.#host.pairUnit()]),

@@ -297,6 +297,7 @@ class Analysis implements AddressPlan {
         this.#value(statement.value);
         break;
       case 'multiplyPairs':
+      case 'prefetch':
       case 'barrier':
         break;
       default:

@@ -264,6 +264,8 @@ class KernelRenderer implements Context {
         break;
       case 'multiplyPairs':
         throw internalError('WebAssembly has no products of bfloat16');
+      case 'prefetch':
+        throw internalError('WebAssembly has no prefetch');
       case 'barrier':
         // One invocation per grid item: nobody to wait for.
         break;
@@ -383,6 +385,7 @@ class KernelRenderer implements Context {
       case 'assign':
       case 'store':
       case 'multiplyPairs':
+      case 'prefetch':
       case 'barrier':
         break;
       default:

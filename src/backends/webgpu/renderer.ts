@@ -225,6 +225,8 @@ class ShaderRenderer {
         break;
       case 'multiplyPairs':
         throw internalError('WGSL has no products of bfloat16');
+      case 'prefetch':
+        throw internalError('WGSL has no prefetch');
       case 'barrier':
         put('workgroupBarrier();');
         break;

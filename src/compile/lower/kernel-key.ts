@@ -31,6 +31,7 @@ const STATEMENTS: Readonly<Record<Statement['kind'], number>> = {
   store: 25,
   barrier: 26,
   multiplyPairs: 27,
+  prefetch: 28,
 };
 
 const numbers = new Float64Array(1);
@@ -133,6 +134,10 @@ class KernelKeyWriter {
         }
         this.#key.push(statement.sumsStride);
         for (const index of rootsOf(statement)) this.#expression(index);
+        break;
+      case 'prefetch':
+        this.#key.push(this.#known.get(statement.buffer) ?? -1);
+        this.#expression(statement.index);
         break;
       case 'barrier':
         break;

@@ -1,6 +1,6 @@
 // Small pieces that schedules are written with.
 import type { Builder } from '../../ir/builder.ts';
-import type { Expression, Variable } from '../../ir/expression.ts';
+import type { Buffer, Expression, Variable } from '../../ir/expression.ts';
 import type { For, Statement, Target } from '../../ir/kernel.ts';
 
 /** Grid items that are enough to share among threads. */
@@ -54,6 +54,24 @@ export function multiplyAdd(
 ): Expression {
   const float = a.type === 'f32' || a.type === 'f64';
   return target.fma && float ? builder.fma(a, b, sum) : builder.add(sum, builder.mul(a, b));
+}
+
+/** How far ahead of what is read memory is told: a page, further than processors look. */
+const BYTES_AHEAD = 4096;
+
+/**
+ * Tells a target that can be told that float32 of `buffer` will go on being read from `index`, where
+ * all that is read in a row is `bytes`: nothing if a second-level cache holds that.
+ */
+export function prefetchAhead(
+  builder: Builder,
+  target: Target,
+  buffer: Buffer,
+  index: Expression,
+  bytes: number,
+): Statement[] {
+  if (target.prefetches !== true || bytes <= target.cacheBytes.l2) return [];
+  return [{ kind: 'prefetch', buffer, index: builder.offset(index, BYTES_AHEAD / 4) }];
 }
 
 /** Gives values names, in the order in which they are needed. */

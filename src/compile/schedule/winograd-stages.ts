@@ -7,7 +7,10 @@ import { loop, loopIndex } from './loops.ts';
 import { largestDivisor, type WinogradPlan } from './winograd-plan.ts';
 import { TransformWriter } from './winograd-transform.ts';
 
-/** Transforms the filters into panels [position][panel][depth][rows], zero beyond the last output. */
+/**
+ * Transforms the filters into panels [part][position][panel of the part][depth][rows], zero beyond the
+ * last output: as they are read, since those of deep layers come from memory at each use.
+ */
 export function filterStage(plan: WinogradPlan, scratch: Scratch): Stage {
   const { context, transform, rows, depth, outputs } = plan;
   const { taps } = transform;
@@ -38,10 +41,13 @@ export function filterStage(plan: WinogradPlan, scratch: Scratch): Stage {
   );
   const writer = new TransformWriter(builder, context.target);
   const made = writer.square(transform.filter, values);
-  const panel = builder.scale(builder.add(builder.scale(grid, depth), channel), rows);
-  const start = builder.add(panel, row);
+  const part = builder.div(grid, builder.constant(plan.partPanels));
+  const within = builder.rem(grid, builder.constant(plan.partPanels));
+  const panel = builder.add(builder.scale(part, plan.positions * plan.partPanels), within);
+  const line = builder.scale(builder.add(builder.scale(panel, depth), channel), rows);
+  const start = builder.add(line, row);
   const stores = made.values.flat().map((value, position): Statement => {
-    const index = builder.offset(start, position * plan.filterStride);
+    const index = builder.offset(start, position * plan.partPanels * depth * rows);
     return { kind: 'store', buffer, index, value };
   });
   const body = [...statements, ...made.statements, ...stores];

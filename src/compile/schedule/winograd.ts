@@ -13,7 +13,7 @@ import type { Statement } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf, geometryOf } from './convolution.ts';
-import { loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import { loop, loopBetween, loopIndex, multiplyAdd, prefetchAhead } from './loops.ts';
 import { filterCost, type FilterPlan, filterPlan, filterStages } from './winograd-filter.ts';
 import { finishPart } from './winograd-finish.ts';
 import { winogradCost, type WinogradPlan, winogradPlan } from './winograd-plan.ts';
@@ -88,7 +88,10 @@ export const winograd4 = schedule('winograd 4x4', { windows: F4, filter: FILTER4
 function stagesOf(plan: WinogradPlan): Stage[] {
   const { transform, positions, blocks } = plan;
   const float = (name: string, length: number): Scratch => ({ name, dtype: 'float32', length });
-  const filters = float('filters', positions * plan.filterStride);
+  const filters = float(
+    'filters',
+    positions * plan.parts * plan.partPanels * plan.rows * plan.depth,
+  );
   const planes = plan.sets * plan.depth * transform.outputs ** 2;
   // The last vector of a run reads past the last plane.
   const phases = float('phases', planes * plan.plane + plan.sourceLanes);
@@ -170,18 +173,17 @@ function productStage(
 
 /** All products of a part: [position][output of the part][tile]. */
 function multiply(plan: WinogradPlan, builder: Builder, part: Part): readonly Statement[] {
-  const { rows, depth, width, block, positions } = plan;
+  const { rows, depth, width, block, positions, partPanels } = plan;
   const position = loopIndex(builder, 'position', positions);
   const column = loopIndex(builder, 'column', block / width);
-  const panel = loopIndex(builder, 'panel', plan.partPanels);
-  // Never more than there are: it tells the bounds of what is read.
-  const which = builder.min(builder.add(part.firstPanel, panel), builder.constant(plan.panels - 1));
+  const panel = loopIndex(builder, 'panel', partPanels);
+  const ofPosition = builder.add(
+    builder.scale(part.firstPanel, positions),
+    builder.scale(position, partPanels),
+  );
   const across = builder.scale(column, width);
   const tile = registerTile(plan, builder, part, {
-    filters: builder.add(
-      builder.scale(position, plan.filterStride),
-      builder.scale(which, depth * rows),
-    ),
+    filters: builder.scale(builder.add(ofPosition, panel), depth * rows),
     tiles: builder.add(builder.add(part.base, builder.scale(position, plan.tileStride)), across),
     products: builder.add(
       builder.add(builder.scale(position, plan.productStride), builder.scale(panel, rows * block)),
@@ -215,9 +217,12 @@ function registerTile(
     inner.push({ kind: 'let', variable, value });
     return variable;
   });
+  const filters = builder.add(at.filters, builder.scale(k, rows));
+  const bytes = 4 * plan.positions * plan.outputs * depth;
+  inner.push(...prefetchAhead(builder, context.target, part.filters, filters, bytes));
   for (let row = 0; row < rows; row++) {
     const filter = builder.variable(`u${row}`, 'f32', { lanes });
-    const index = builder.offset(builder.add(at.filters, builder.scale(k, rows)), row);
+    const index = builder.offset(filters, row);
     const value = builder.splat(builder.load(part.filters, index), lanes);
     inner.push({ kind: 'let', variable: filter, value });
     columns.forEach((tile, v) => {

@@ -23,6 +23,8 @@ export interface CDialect {
   unordered(a: string, b: string): string;
   /** `multiply_pairs`, where targets have it. */
   readonly pairs: string | null;
+  /** The call that has memory fetched, where targets have it. */
+  readonly prefetch: string | null;
 }
 
 const SUFFIX = { f32: 'f', f64: '' } as const;
@@ -50,6 +52,7 @@ export const GNU: CDialect = {
   infinity: (type) => `__builtin_inf${SUFFIX[type]}()`,
   unordered: (a, b) => `__builtin_isunordered(${a}, ${b})`,
   pairs: null,
+  prefetch: '__builtin_prefetch',
 };
 
 /**
@@ -78,6 +81,7 @@ export const PORTABLE: CDialect = {
   infinity: (type) => (type === 'f32' ? 'INFINITY' : '(double)INFINITY'),
   unordered: (a, b) => `(${a} != ${a} || ${b} != ${b})`,
   pairs: null,
+  prefetch: null,
 };
 
 /** What `PORTABLE` text needs before it. */

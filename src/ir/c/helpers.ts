@@ -236,6 +236,13 @@ export class CHelpers {
     return 'multiply_pairs';
   }
 
+  /** What has memory fetched. */
+  prefetch(): string {
+    const { prefetch } = this.dialect;
+    if (prefetch === null) throw internalError('prefetches on a target without them');
+    return prefetch;
+  }
+
   #fromHalf(): string {
     const toFloat = this.bitcast('u32', 'f32');
     const { half, word } = this.#integers();

@@ -159,6 +159,9 @@ export class KernelRenderer {
         put(`${name}(${places.join(', ')});`);
         break;
       }
+      case 'prefetch':
+        put(`${this.#helpers.prefetch()}(${this.#address(statement.buffer, statement.index)});`);
+        break;
       case 'barrier':
         // One invocation for each grid item: nobody to wait for.
         break;

@@ -5,7 +5,7 @@ import { type Buffer, type Expression, type Variable, valueTypeOf } from '../../
 import { branch, type For, type Statement, type Target } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionKernel, PlainOperand } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
-import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import { bounded, loop, loopBetween, loopIndex, multiplyAdd, prefetchAhead } from './loops.ts';
 import { transposedCopy } from './product-problem.ts';
 import { tileForWidth } from './product.ts';
 import { channelReader } from './transpose.ts';
@@ -228,10 +228,12 @@ export function registerTile(plan: ChannelPlan, kernel: ContractionKernel, at: T
   const offset = builder.variable('offset', 'i32', { min: 0 });
   const body: Statement[] = [{ kind: 'let', variable: offset, value: builder.load(at.offsets, k) }];
   const line = builder.add(builder.scale(at.panel, at.steps), k);
+  const bytes = 4 * plan.d.groups * plan.panels * width * at.steps;
   const weights = Array.from({ length: vectors }, (_, v) => {
     const variable = builder.variable(`w${v}`, type, { lanes });
     const index = builder.offset(builder.scale(line, width), v * lanes);
     body.push({ kind: 'let', variable, value: builder.load(at.weights, index, lanes) });
+    body.push(...prefetchAhead(builder, context.target, at.weights, index, bytes));
     return variable;
   });
   for (let row = 0; row < rows; row++) {

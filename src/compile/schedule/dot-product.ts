@@ -25,6 +25,13 @@ const MOST_ROWS = 128;
 const COLUMNS = 64;
 const ITEMS = 16;
 
+/**
+ * Steps of k between two visits of a tile, so that the rows and columns of an item stay in the first-level
+ * cache meanwhile; longer sums lie in memory as vectors, of so many bytes at most.
+ */
+const SLICE = 512;
+const PARTIAL_BYTES = 64 * 1024;
+
 /** Dot products that run side by side: rows of a by columns of b. */
 interface DotTile {
   readonly rows: number;
@@ -36,7 +43,7 @@ interface DotTile {
 function tileFor({ m, n }: ProductSizes, target: Target): DotTile {
   let best: DotTile = { rows: 1, columns: 1, cost: Infinity };
   const step = (rows: number, columns: number): number =>
-    rows === 0 || columns === 0 ? 0 : Math.max(rows * columns, rows + columns, 8);
+    rows === 0 || columns === 0 ? 0 : Math.max(rows * columns, 8) + 0.1 * (rows + columns);
   for (let rows = 1; rows <= Math.min(m, 8); rows++) {
     for (let columns = 1; columns <= Math.min(n, 8); columns++) {
       // One column's vector is loaded after the other.
@@ -93,6 +100,10 @@ interface Plan {
   /** Results of one grid item, in rows of `width`. */
   readonly block: Buffer;
   readonly width: number;
+  /** Their sums so far, a vector each, where k goes in slices; and which slice of how many it is. */
+  readonly partials: Buffer | null;
+  readonly slice: Variable;
+  readonly slices: number;
 }
 
 /** Grid items: (batch, columns). Each computes all rows of its columns, then runs the epilogue. */
@@ -102,8 +113,14 @@ function dotStage(context: ContractionContext, problem: ProductProblem): Stage {
   const kernel = context.newKernel(`${context.name}_dots`);
   const { builder } = kernel;
   const tile = tileFor(sizes, context.target);
+  const lanes = context.target.vectorBytes / 4;
+  const inSlices = sizes.k > SLICE + SLICE / 2;
+  const most = inSlices ? PARTIAL_BYTES / (m * context.target.vectorBytes) : COLUMNS;
   const perItem = Math.min(COLUMNS, Math.ceil((n * sizes.batch) / ITEMS), n);
-  const width = roundUp(perItem, tile.columns);
+  const width = Math.max(
+    tile.columns,
+    Math.min(roundUp(perItem, tile.columns), Math.floor(most / tile.columns) * tile.columns),
+  );
   const blocks = Math.ceil(n / width);
   const grid = loopIndex(builder, 'item', sizes.batch * blocks);
   const batch = builder.div(grid, builder.constant(blocks));
@@ -112,8 +129,22 @@ function dotStage(context: ContractionContext, problem: ProductProblem): Stage {
   const b = layoutOf(problem, kernel, 'B', batch);
   if (a === null || b === null) throw internalError('dot products of what is not in memory');
   const block = kernel.privateArray('dots', 'float32', m * width);
-  const lanes = context.target.vectorBytes / 4;
-  const plan: Plan = { context, builder, sizes, lanes, a, b, block, width };
+  const partials = inSlices ? kernel.privateArray('partials', 'float32', m * width * lanes) : null;
+  const slices = inSlices ? Math.ceil(sizes.k / SLICE) : 1;
+  const slice = loopIndex(builder, 'slice', slices);
+  const plan: Plan = {
+    context,
+    builder,
+    sizes,
+    lanes,
+    a,
+    b,
+    block,
+    width,
+    partials,
+    slice,
+    slices,
+  };
   const first = builder.scale(blockN, width);
   const exist = bounded(builder, first, width, n);
   const row = loopIndex(builder, 'row', m);
@@ -121,7 +152,7 @@ function dotStage(context: ContractionContext, problem: ProductProblem): Stage {
   const value = builder.load(block, builder.add(builder.scale(row, width), column));
   const stores = problem.store(kernel, batch, row, builder.add(first, column), value);
   return kernel.finish(grid, sizes.batch * blocks, [
-    ...blockOfDots(plan, tile, first, exist),
+    loop(builder, slice, slices, blockOfDots(plan, tile, first, exist)),
     loop(builder, row, m, [loopBetween(column, builder.constant(0), exist, stores, true)]),
   ]);
 }
@@ -135,45 +166,55 @@ function blockOfDots(
 ): readonly Statement[] {
   const { builder, width, sizes } = plan;
   const { rows, columns } = tile;
-  const tilesDown = (at: Expression, wide: number): readonly Statement[] => {
-    const dots = (high: number, from: Expression): readonly Statement[] =>
-      dotTile(plan, { rows: high, columns: wide }, from, at, builder.add(first, at));
-    const full = Math.floor(sizes.m / rows);
-    const rest = sizes.m % rows;
-    const row = loopIndex(builder, 'row', full);
-    return [
-      loop(builder, row, full, dots(rows, builder.scale(row, rows))),
-      ...(rest === 0 ? [] : dots(rest, builder.constant(sizes.m - rest))),
-    ];
-  };
-  const panel = loopIndex(builder, 'panel', width / columns);
   const left = sizes.n % width;
-  if (left === 0 || left >= columns) {
-    // At the edge the last columns that exist are computed again: they go to the item's own block.
-    const last = builder.sub(exist, builder.constant(columns));
-    const at = builder.min(builder.scale(panel, columns), last);
-    const count = builder.div(builder.offset(exist, columns - 1), builder.constant(columns));
-    return [loopBetween(panel, builder.constant(0), count, tilesDown(at, columns))];
-  }
-  // The last item has fewer columns than a tile.
-  const column = loopIndex(builder, 'column', width);
-  const few = [loopBetween(column, builder.constant(0), exist, tilesDown(column, 1))];
-  const isWhole = builder.compare('eq', exist, builder.constant(width));
-  if (isWhole.kind === 'constant') return few;
-  const all = tilesDown(builder.scale(panel, columns), columns);
-  return [branch(isWhole, [loop(builder, panel, width / columns, all)], few)];
+  const zero = builder.constant(0);
+  /** The tiles of `high` rows: all of them read the same rows of a, which stay nearest by. */
+  const across = (high: number, row: Expression): readonly Statement[] => {
+    const dots = (wide: number, unit: Expression, inBlock: Expression): readonly Statement[] => {
+      const column = builder.add(first, inBlock);
+      return dotTile(plan, { rows: high, columns: wide }, { row, unit, inBlock, column });
+    };
+    const panel = loopIndex(builder, 'panel', width / columns);
+    if (left === 0 || left >= columns) {
+      // At the edge the last columns that exist are computed again: they go to the item's own block.
+      const last = builder.sub(exist, builder.constant(columns));
+      const at = builder.min(builder.scale(panel, columns), last);
+      const count = builder.div(builder.offset(exist, columns - 1), builder.constant(columns));
+      return [loopBetween(panel, zero, count, dots(columns, panel, at))];
+    }
+    // The last item has fewer columns than a tile.
+    const column = loopIndex(builder, 'column', width);
+    const few = [loopBetween(column, zero, exist, dots(1, column, column))];
+    const isWhole = builder.compare('eq', exist, builder.constant(width));
+    if (isWhole.kind === 'constant') return few;
+    const all = dots(columns, panel, builder.scale(panel, columns));
+    return [branch(isWhole, [loop(builder, panel, width / columns, all)], few)];
+  };
+  const full = Math.floor(sizes.m / rows);
+  const rest = sizes.m % rows;
+  const row = loopIndex(builder, 'row', full);
+  return [
+    loop(builder, row, full, across(rows, builder.scale(row, rows))),
+    ...(rest === 0 ? [] : across(rest, builder.constant(sizes.m - rest))),
+  ];
+}
+
+/** Where a tile is: its first row, its number in the item, its first column there and of all. */
+interface TilePlace {
+  readonly row: Expression;
+  readonly unit: Expression;
+  readonly inBlock: Expression;
+  readonly column: Expression;
 }
 
 /** The dot products of a tile: whole vectors, then the rest of k, then the sum of the lanes. */
 function dotTile(
   plan: Plan,
   size: { readonly rows: number; readonly columns: number },
-  row: Expression,
-  inBlock: Expression,
-  column: Expression,
+  { row, unit, inBlock, column }: TilePlace,
 ): readonly Statement[] {
-  const { builder, context, lanes, a, b } = plan;
-  const depth = plan.sizes.k;
+  const { builder, context, lanes, a, b, partials, slice, slices } = plan;
+  const { m, k: depth } = plan.sizes;
   const whole = Math.floor(depth / lanes) * lanes;
   const k = builder.variable('k', 'i32', { min: 0, max: depth - 1 });
   const at = (layout: Layout, line: Expression, i: number, step: Expression): Expression =>
@@ -182,6 +223,8 @@ function dotTile(
       builder.add(builder.scale(builder.offset(line, i), layout.along), step),
     );
   const declared: Statement[] = [];
+  const loaded: Statement[] = [];
+  const kept: Statement[] = [];
   const body: Statement[] = [];
   const after: Statement[] = [];
   const fromA = Array.from({ length: size.rows }, (_, r) => {
@@ -197,6 +240,15 @@ function dotTile(
     fromA.forEach((x, r) => {
       const sum = builder.variable(`sum${r}_${c}`, 'f32', { lanes, mutable: true });
       declared.push({ kind: 'declare', variable: sum, value: builder.constant(0, 'f32', lanes) });
+      if (partials !== null) {
+        // By the number of the tile: where columns are computed twice, their sums are two.
+        const mine = builder.offset(builder.scale(unit, size.columns), c);
+        const line = builder.add(builder.scale(mine, m), builder.offset(row, r));
+        const index = builder.scale(line, lanes);
+        const value = builder.load(partials, index, lanes);
+        loaded.push({ kind: 'assign', variable: sum, value });
+        kept.push({ kind: 'store', buffer: partials, index, value: sum });
+      }
       const next = multiplyAdd(builder, context.target, x, line, sum);
       body.push({ kind: 'assign', variable: sum, value: next });
       const joined = join(plan, sum, after, whole, (step, width) => [
@@ -210,11 +262,16 @@ function dotTile(
       after.push({ kind: 'store', buffer: plan.block, index, value: joined });
     });
   }
-  const end = builder.constant(whole);
+  const start = builder.scale(slice, SLICE);
+  const all = builder.constant(whole);
+  const end = slices === 1 ? all : builder.min(builder.offset(start, SLICE), all);
+  const sums: Statement = { kind: 'for', index: k, start, end, step: lanes, body };
+  if (partials === null) return [...declared, sums, ...after];
   return [
     ...declared,
-    { kind: 'for', index: k, start: builder.constant(0), end, step: lanes, body },
-    ...after,
+    branch(builder.compare('gt', slice, builder.constant(0)), loaded),
+    sums,
+    branch(builder.compare('lt', slice, builder.constant(slices - 1)), kept, after),
   ];
 }
 

@@ -64,7 +64,7 @@ export interface WinogradPlan {
 }
 
 /** Arrays [position][...] are an odd number of cache lines apart: else all fall into one set. */
-const SKEW = 16;
+export const SKEW = 16;
 
 export function winogradPlan(
   context: ContractionContext,

@@ -70,12 +70,13 @@ export async function benchInference(device: string, threads: number): Promise<R
   return rows;
 }
 
-export function benchResNetStep(threads: number): Row[] {
+/** A training step of ResNet-18 on 32 images of 32 x 32. */
+export function resNetStep(): () => void {
   const model = filled(() => resnet18({ numClasses: 10, stem: 'cifar' }));
   const optimizer = new optim.SGD(model.parameters(), { lr: 0.01, momentum: 0.9 });
   const pixels = noise(32 * 3 * 32 * 32, 4);
   const labels = Int32Array.from({ length: 32 }, (_, i) => i % 10);
-  const step = (): void => {
+  return () => {
     const scores = model.forward(tensor(pixels, { shape: [32, 3, 32, 32] }));
     const loss = F.crossEntropy(scores, tensor(labels));
     optimizer.zeroGrad();
@@ -83,7 +84,10 @@ export function benchResNetStep(threads: number): Row[] {
     optimizer.step();
     loss.dataSync();
   };
+}
+
+export function benchResNetStep(threads: number): Row[] {
   const flop = 3 * 2 * 32 * 0.5566e9;
-  const times = time(step, { warmup: 4, milliseconds: 5000 });
+  const times = time(resNetStep(), { warmup: 4, milliseconds: 5000 });
   return [rowOf('W6 resnet18-cifar train b32', threads, times, flop)];
 }

@@ -4,6 +4,7 @@
 //   npx tsx bench/profile.ts matmul M N K [BATCH]
 //   npx tsx bench/profile.ts gpt                                      a training step of a small GPT
 //   npx tsx bench/profile.ts gpt2                                     128 tokens through GPT-2
+//   npx tsx bench/profile.ts resnet18-step                            a training step, CIFAR's stem
 //   npx tsx bench/profile.ts resnet18 (resnet50, mobilenet_v2, shufflenet_v2)    one image
 import { parseArgs } from 'node:util';
 import {
@@ -22,7 +23,7 @@ import type { Tensor } from 'tengen';
 import 'tengen/native';
 import { DigitNet } from '../examples/mnist/model.ts';
 import { noise } from './harness.ts';
-import { inference, NETWORK_NAMES } from './networks.ts';
+import { inference, NETWORK_NAMES, resNetStep } from './networks.ts';
 import { gpt2Forward, gptStep } from './text.ts';
 
 const { values, positionals } = parseArgs({
@@ -86,6 +87,7 @@ const SUBJECTS: Readonly<Record<string, (sizes: readonly number[]) => () => void
   conv: convolution,
   matmul: product,
   gpt: gptStep,
+  'resnet18-step': resNetStep,
   gpt2,
   ...Object.fromEntries(NETWORK_NAMES.map((name) => [name, () => inference(name)])),
 };

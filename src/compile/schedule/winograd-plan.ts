@@ -57,7 +57,8 @@ export interface WinogradPlan {
   readonly fused: boolean;
   /** Elements of one phase plane of a channel: (tilesHigh + 1) * (tilesWide + 1) * group. */
   readonly plane: number;
-  /** From one position to the next in transformed tiles and products; row of a channel. */
+  /** From one position to the next in transformed filters, tiles and products; row of a channel. */
+  readonly filterStride: number;
   readonly tilePitch: number;
   readonly tileStride: number;
   readonly productStride: number;
@@ -139,6 +140,7 @@ export function winogradPlan(
     parts: Math.ceil(panels / partPanels),
     fused,
     plane: (tilesHigh + 1) * (tilesWide + 1) * group,
+    filterStride: partPanels * rows * depth + SKEW,
     tilePitch,
     tileStride: depth * tilePitch + SKEW,
     productStride: partPanels * rows * block + SKEW,

@@ -43,11 +43,11 @@ export function filterStage(plan: WinogradPlan, scratch: Scratch): Stage {
   const made = writer.square(transform.filter, values);
   const part = builder.div(grid, builder.constant(plan.partPanels));
   const within = builder.rem(grid, builder.constant(plan.partPanels));
-  const panel = builder.add(builder.scale(part, plan.positions * plan.partPanels), within);
-  const line = builder.scale(builder.add(builder.scale(panel, depth), channel), rows);
-  const start = builder.add(line, row);
+  const first = builder.scale(part, plan.positions * plan.filterStride);
+  const line = builder.scale(builder.add(builder.scale(within, depth), channel), rows);
+  const start = builder.add(builder.add(first, line), row);
   const stores = made.values.flat().map((value, position): Statement => {
-    const index = builder.offset(start, position * plan.partPanels * depth * rows);
+    const index = builder.offset(start, position * plan.filterStride);
     return { kind: 'store', buffer, index, value };
   });
   const body = [...statements, ...made.statements, ...stores];

@@ -88,10 +88,7 @@ export const winograd4 = schedule('winograd 4x4', { windows: F4, filter: FILTER4
 function stagesOf(plan: WinogradPlan): Stage[] {
   const { transform, positions, blocks } = plan;
   const float = (name: string, length: number): Scratch => ({ name, dtype: 'float32', length });
-  const filters = float(
-    'filters',
-    positions * plan.parts * plan.partPanels * plan.rows * plan.depth,
-  );
+  const filters = float('filters', plan.parts * positions * plan.filterStride);
   const planes = plan.sets * plan.depth * transform.outputs ** 2;
   // The last vector of a run reads past the last plane.
   const phases = float('phases', planes * plan.plane + plan.sourceLanes);
@@ -108,8 +105,8 @@ interface Part {
   /** Offset of the block in `tiles`. */
   readonly base: Expression;
   readonly products: Buffer;
-  /** The first panel, and how many there are. */
-  readonly firstPanel: Expression;
+  /** Which part it is, and how many panels it has. */
+  readonly number: Expression;
   readonly panels: Expression;
   /** Register tiles of the block that hold tiles at all. */
   readonly columns: Expression;
@@ -149,7 +146,7 @@ function productStage(
       tiles,
       base: shared === null ? builder.constant(0) : builder.scale(block, blockSize),
       products,
-      firstPanel,
+      number: part,
       panels: builder.min(left, builder.constant(partPanels)),
       columns: builder.div(used, width),
     }),
@@ -177,13 +174,13 @@ function multiply(plan: WinogradPlan, builder: Builder, part: Part): readonly St
   const position = loopIndex(builder, 'position', positions);
   const column = loopIndex(builder, 'column', block / width);
   const panel = loopIndex(builder, 'panel', partPanels);
-  const ofPosition = builder.add(
-    builder.scale(part.firstPanel, positions),
-    builder.scale(position, partPanels),
-  );
+  const ofPosition = builder.add(builder.scale(part.number, positions), position);
   const across = builder.scale(column, width);
   const tile = registerTile(plan, builder, part, {
-    filters: builder.scale(builder.add(ofPosition, panel), depth * rows),
+    filters: builder.add(
+      builder.scale(ofPosition, plan.filterStride),
+      builder.scale(panel, depth * rows),
+    ),
     tiles: builder.add(builder.add(part.base, builder.scale(position, plan.tileStride)), across),
     products: builder.add(
       builder.add(builder.scale(position, plan.productStride), builder.scale(panel, rows * block)),

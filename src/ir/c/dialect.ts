@@ -9,6 +9,8 @@ export interface CDialect {
   readonly register: Readonly<Record<ValueType, string>>;
   /** Types of elements in memory. */
   readonly stored: Readonly<Record<DType, string>>;
+  /** How a helper of a few instructions is declared. Compilers call them from large kernels else. */
+  readonly inline: string;
   /** An unsigned integer of 64 bits. */
   readonly wide: string;
   /** Whether overflowing signed integers wrap around by themselves. */
@@ -44,6 +46,7 @@ export const GNU: CDialect = {
     uint32: 'unsigned',
     bool: 'unsigned char',
   },
+  inline: 'static inline __attribute__((always_inline))',
   wide: 'unsigned long long',
   wraps: true,
   copy: '__builtin_memcpy',
@@ -73,6 +76,7 @@ export const PORTABLE: CDialect = {
     uint32: 'u32_mem',
     bool: 'u8_mem',
   },
+  inline: 'static inline',
   wide: 'uint64_t',
   wraps: false,
   copy: 'memcpy',

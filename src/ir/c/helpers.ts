@@ -77,7 +77,7 @@ export class CHelpers {
         return `${this.type(operands[i] ?? 'i32', lanes)} ${letter}`;
       });
       const type = this.type(result, lanes);
-      const head = `static inline ${type} ${key}(${list.join(', ')})`;
+      const head = `${this.dialect.inline} ${type} ${key}(${list.join(', ')})`;
       if (lanes === 1) return `${head} { return ${body(...letters)}; }`;
       const value = body(...letters.map((letter) => `${letter}[i]`));
       const masked = result === 'bool' ? `-(${value})` : value;
@@ -98,7 +98,7 @@ export class CHelpers {
     const sign = op === 'min' ? '<' : '>';
     this.#add(key, () => {
       const name = this.type(type, lanes);
-      const head = `static inline ${name} ${key}(${name} a, ${name} b)`;
+      const head = `${this.dialect.inline} ${name} ${key}(${name} a, ${name} b)`;
       if (lanes === 1) {
         const zero = op === 'min' ? '-(-a - b)' : 'a + b';
         const tie = `a == 0 ? ${zero} : a`;
@@ -126,7 +126,7 @@ export class CHelpers {
       const vector = this.type(type, lanes);
       const value = type === 'bool' ? '-a' : 'a';
       const list = Array.from({ length: lanes }, () => value).join(', ');
-      return `static inline ${vector} ${key}(${this.dialect.register[type]} a) { return (${vector}){${list}}; }`;
+      return `${this.dialect.inline} ${vector} ${key}(${this.dialect.register[type]} a) { return (${vector}){${list}}; }`;
     });
     return key;
   }
@@ -155,7 +155,7 @@ export class CHelpers {
     const key = `bits_${from}_${to}`;
     this.#add(key, () => {
       const [source, target] = [this.dialect.register[from], this.dialect.register[to]];
-      return `static inline ${target} ${key}(${source} a) { ${target} r; ${this.dialect.copy}(&r, &a, 4); return r; }`;
+      return `${this.dialect.inline} ${target} ${key}(${source} a) { ${target} r; ${this.dialect.copy}(&r, &a, 4); return r; }`;
     });
     return key;
   }
@@ -173,7 +173,7 @@ export class CHelpers {
     const register = this.dialect.register[type];
     this.#add(scalar, () => {
       const copy = `${this.dialect.copy}(&u, &a, sizeof u); u ^= ${mask}; ${this.dialect.copy}(&a, &u, sizeof u);`;
-      return `static inline ${register} ${scalar}(${register} a) { ${bits} u; ${copy} return a; }`;
+      return `${this.dialect.inline} ${register} ${scalar}(${register} a) { ${bits} u; ${copy} return a; }`;
     });
     if (lanes === 1) return scalar;
     return this.perLane(`flip_${type}`, type, [type], lanes, (a) => `${scalar}(${a})`);
@@ -186,7 +186,7 @@ export class CHelpers {
     this.#add(key, () => {
       const vector = this.type(type, lanes);
       return (
-        `static inline ${vector} ${key}(const ${this.dialect.stored[dtype]}* p) {\n  ${vector} r;\n` +
+        `${this.dialect.inline} ${vector} ${key}(const ${this.dialect.stored[dtype]}* p) {\n  ${vector} r;\n` +
         `  for (int i = 0; i < ${lanes}; i++) r[i] = ${element};\n  return r;\n}`
       );
     });
@@ -200,7 +200,7 @@ export class CHelpers {
     this.#add(key, () => {
       const vector = this.type(type, lanes);
       return (
-        `static inline void ${key}(${this.dialect.stored[dtype]}* p, ${vector} v) {\n` +
+        `${this.dialect.inline} void ${key}(${this.dialect.stored[dtype]}* p, ${vector} v) {\n` +
         `  for (int i = 0; i < ${lanes}; i++) p[i] = ${element};\n}`
       );
     });

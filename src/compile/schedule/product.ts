@@ -2,7 +2,7 @@
 // multiply by register tiles, run the fused epilogue over a finished block. Tile sizes are
 // parameters; operands and results are reached through callbacks, so that prologue and epilogue
 // fuse, and a convolution is the same schedule with other callbacks.
-import type { DType } from '../../base/dtype.ts';
+import { byteSize, type DType } from '../../base/dtype.ts';
 import type { Builder } from '../../ir/builder.ts';
 import {
   type Buffer,
@@ -24,6 +24,8 @@ import {
   type ProductSizes,
   transposedCopy,
 } from './product-problem.ts';
+
+const CACHE_LINE = 64;
 
 /** Register and cache tiles. */
 export interface ProductTiles {
@@ -363,8 +365,13 @@ export function multiplyStage(
   const grid = loopIndex(builder, 'item', sizes.batch * perBatch);
   const batch = builder.div(grid, builder.constant(perBatch));
   const within = builder.rem(grid, builder.constant(perBatch));
-  const blockM = builder.div(within, builder.constant(blocksN));
-  const blockN = builder.rem(within, builder.constant(blocksN));
+  // What is left to a thread is a part of the larger operand and all of the smaller one.
+  const inner = sizes.n > sizes.m ? blocksM : blocksN;
+  const [outer, along] = [
+    builder.div(within, builder.constant(inner)),
+    builder.rem(within, builder.constant(inner)),
+  ];
+  const [blockM, blockN] = sizes.n > sizes.m ? [along, outer] : [outer, along];
 
   const firstPanelA = builder.scale(blockM, tiles.blockRows / tiles.rows);
   const firstPanelB = builder.scale(blockN, tiles.blockColumns / width);
@@ -450,18 +457,45 @@ function multiplySlices(
     builder.scale(row, tiles.rows * tiles.blockColumns),
     builder.scale(column, width),
   );
+  const b = builder.scale(panels.b(column), steps * context.stepB);
   const body = context.multiply(builder, buffers, {
     a: builder.scale(panels.a(row), steps * context.stepA),
-    b: builder.scale(panels.b(column), steps * context.stepB),
+    b,
     start,
     end,
     corner,
   });
   const zero = builder.constant(0);
   // The panel of b stays in the first-level cache while the rows of the block pass by.
-  const allRows = loopBetween(row, zero, panels.rows, body);
+  const ahead = prefetchNextPanel(context, builder, buffers.packedB, {
+    from: builder.add(b, builder.scale(start, context.stepB)),
+    row,
+  });
+  const allRows = loopBetween(row, zero, panels.rows, [...ahead, ...body]);
   const allColumns = loopBetween(column, zero, panels.columns, [allRows]);
   return [clearing, loop(builder, slice, slices, [allColumns])];
+}
+
+/**
+ * Memory is told, a part with every tile of rows, of the slice of the next panel of b: what a tile takes
+ * is long enough for its part to come.
+ */
+function prefetchNextPanel(
+  { contraction, tiles, steps, stepB, problem }: ProductContext,
+  builder: Builder,
+  packedB: Buffer,
+  at: { readonly from: Expression; readonly row: Expression },
+): readonly Statement[] {
+  const { target } = contraction;
+  const { n, k } = problem.sizes;
+  if (target.prefetches !== true || 4 * n * k <= target.cacheBytes.l2) return [];
+  const line = CACHE_LINE / byteSize(packedB.dtype);
+  const lines = Math.ceil((tiles.blockDepth * stepB) / line);
+  const part = Math.ceil(lines / (tiles.blockRows / tiles.rows));
+  const which = loopIndex(builder, 'line', part);
+  const number = builder.add(builder.scale(at.row, part), which);
+  const index = builder.add(builder.offset(at.from, steps * stepB), builder.scale(number, line));
+  return [loop(builder, which, part, [{ kind: 'prefetch', buffer: packedB, index }])];
 }
 
 /** rows x vectors named accumulators: loaded from the block, summed over k, stored back. */

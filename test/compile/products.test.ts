@@ -5,7 +5,8 @@ import type { Node } from '../../src/graph/node.ts';
 import type { ReferenceTensor } from '../../src/graph/op.ts';
 import { add, matmul, mul, relu, tanh, transpose } from '../../src/graph/ops/index.ts';
 import { randomTensor } from '../../src/graph/ops/samples.ts';
-import type { Target } from '../../src/ir/kernel.ts';
+import type { Kernel, Target } from '../../src/ir/kernel.ts';
+import { forEachStatement } from '../../src/ir/walk.ts';
 import { verifyKernel } from '../../src/ir/verify.ts';
 import { expectClose, leafFor } from '../support/graphs.ts';
 import { evaluateReference } from '../support/reference-evaluator.ts';
@@ -178,6 +179,38 @@ describe('products with a transposed matrix', () => {
   });
 });
 
+describe('operands that no cache holds', () => {
+  const cacheBytes = { l1: 1024, l2: 1024 };
+  const prefetchesOf = (kernels: readonly Kernel[]): number => {
+    let count = 0;
+    for (const { body } of kernels) {
+      forEachStatement(body, ({ kind }) => {
+        if (kind === 'prefetch') count++;
+      });
+    }
+    return count;
+  };
+
+  test.each([true, false])(
+    'memory is told ahead where the target can be told: %s',
+    (prefetches) => {
+      const which: Case = { sizes: [9, 1035, 19], transposed: 'b' };
+      const target = targetOf({ numerics: 'strict', prefetches, cacheBytes });
+      const { actual, expected, schedule, kernels } = run(which, target);
+      expect(schedule).toBe('packed product (1 of 3)');
+      expectClose(actual, expected.data, { relative: 1e-3, absolute: 1e-3 }, 'product');
+      if (prefetches) expect(prefetchesOf(kernels)).toBeGreaterThan(0);
+      else expect(prefetchesOf(kernels)).toBe(0);
+    },
+  );
+
+  test('not where a cache holds it', () => {
+    const which: Case = { sizes: [9, 1035, 19], transposed: 'b' };
+    const { kernels } = run(which, targetOf({ numerics: 'strict', prefetches: true }));
+    expect(prefetchesOf(kernels)).toBe(0);
+  });
+});
+
 describe('dot products', () => {
   const few: readonly (readonly [number, number, number])[] = [
     [2, 16, 2],
@@ -196,6 +229,16 @@ describe('dot products', () => {
   test('an epilogue', () => {
     const epilogue: Case['epilogue'] = (y, leaf) => tanh(add(y, leaf([y.shape.at(-1)!])));
     check({ sizes: [5, 98, 77], transposed: 'b', epilogue }, 'dot product');
+  });
+
+  // Sums in slices of k; with 4, columns at the edge are computed twice, and each sum is kept once.
+  test.each([
+    [4, 1600, 9],
+    [11, 1543, 13],
+    [2, 800, 130],
+  ] as const)('%i x %i x %i, in slices', (m, k, n) => {
+    check({ sizes: [m, k, n], transposed: 'b' }, 'dot product');
+    check({ sizes: [m, k, n], transposed: 'b', batch: [2] }, 'dot product');
   });
 
   test('not in strict numerics, whose sums have one order at every width', () => {

@@ -7,7 +7,7 @@ import { type Expression, valueTypeOf } from '../../src/ir/expression.ts';
 import { prepareKernel } from '../../src/ir/prepare.ts';
 import { compilerMissing, expectSame, type Run } from './native.ts';
 import { randomKernel, randomViews } from './random.ts';
-import { elementwise, targetOf } from './support.ts';
+import { elementwise, prefetching, targetOf } from './support.ts';
 
 const missing = compilerMissing();
 
@@ -19,24 +19,24 @@ describe('C source', () => {
     expect(renderC([prepareKernel(kernel, targetOf(32, true))]).source).toMatchInlineSnapshot(`
       "typedef float f32x8 __attribute__((vector_size(32)));
       typedef float f32x8_u __attribute__((vector_size(32), aligned(4), may_alias));
-      static inline f32x8 max_constant_eq_f32x8(f32x8 a, f32x8 b) {
+      static inline __attribute__((always_inline)) f32x8 max_constant_eq_f32x8(f32x8 a, f32x8 b) {
         f32x8 r;
         for (int i = 0; i < 8; i++) r[i] = (a[i] <= b[i] ? b[i] : a[i]);
         return r;
       }
-      static inline f32x8 fma_f32x8(f32x8 a, f32x8 b, f32x8 c) {
+      static inline __attribute__((always_inline)) f32x8 fma_f32x8(f32x8 a, f32x8 b, f32x8 c) {
         f32x8 r;
         for (int i = 0; i < 8; i++) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
         return r;
       }
       typedef float f32x4 __attribute__((vector_size(16)));
       typedef float f32x4_u __attribute__((vector_size(16), aligned(4), may_alias));
-      static inline f32x4 max_constant_eq_f32x4(f32x4 a, f32x4 b) {
+      static inline __attribute__((always_inline)) f32x4 max_constant_eq_f32x4(f32x4 a, f32x4 b) {
         f32x4 r;
         for (int i = 0; i < 4; i++) r[i] = (a[i] <= b[i] ? b[i] : a[i]);
         return r;
       }
-      static inline f32x4 fma_f32x4(f32x4 a, f32x4 b, f32x4 c) {
+      static inline __attribute__((always_inline)) f32x4 fma_f32x4(f32x4 a, f32x4 b, f32x4 c) {
         f32x4 r;
         for (int i = 0; i < 4; i++) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
         return r;
@@ -84,6 +84,15 @@ describe.skipIf(missing !== undefined)(`C against the interpreter${missing ?? ''
       return { name: `seed ${seed}`, kernel, views: randomViews(seed) };
     });
     expectSame(runs, vectorBytes, true);
+  });
+
+  it('memory that is told of what does not exist', () => {
+    const kernel = prefetching(
+      elementwise(4, ['float32'], 'float32', (b, [x]) => b.add(x as Expression, x as Expression)),
+    );
+    expect(renderC([kernel]).source).toContain('__builtin_prefetch(b0 + 1000);');
+    const views = [Float32Array.of(1, 2, 3, 4), new Float32Array(4)];
+    expectSame([{ name: 'prefetch', kernel, views }], 16, false);
   });
 
   it.each([4, 32, 64])('every conversion, vectors of %i bytes', (vectorBytes) => {

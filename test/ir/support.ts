@@ -6,6 +6,7 @@ import { type Expression, valueTypeOf } from '../../src/ir/expression.ts';
 import type { Kernel, Target } from '../../src/ir/kernel.ts';
 import { prepareKernel } from '../../src/ir/prepare.ts';
 import { verifyKernel } from '../../src/ir/verify.ts';
+import { highestId } from '../../src/ir/walk.ts';
 
 /** A target with vectors of so many bytes. */
 export function targetOf(vectorBytes: number, fma = false): Target {
@@ -18,6 +19,14 @@ export function targetOf(vectorBytes: number, fma = false): Target {
     workgroups: false,
     cacheBytes: { l1: 32 << 10, l2: 1 << 20 },
   };
+}
+
+/** The same, after memory was told of what lies beyond the end of its first buffer. */
+export function prefetching(kernel: Kernel): Kernel {
+  const [buffer] = kernel.buffers;
+  if (buffer === undefined) throw new Error('a kernel without buffers');
+  const index = new Builder(highestId(kernel) + 1).constant(1000);
+  return { ...kernel, body: [{ kind: 'prefetch', buffer, index }, ...kernel.body] };
 }
 
 /** `y[i] = make(x[0][i], x[1][i], ...)` over one loop. */

@@ -7,7 +7,7 @@ import { prepareKernel } from '../../src/ir/prepare.ts';
 import { printKernel } from '../../src/ir/print.ts';
 import { verifyKernel } from '../../src/ir/verify.ts';
 import { randomKernel } from './random.ts';
-import { elementwise, targetOf } from './support.ts';
+import { elementwise, prefetching, targetOf } from './support.ts';
 
 const relu = (length: number): Kernel =>
   elementwise(length, ['float32', 'float32'], 'float32', (b, [x, y]) =>
@@ -39,6 +39,13 @@ describe('printKernel', () => {
         '    b2[v2] = max(b0[v2] + b1[v2], 0f)',
       ].join('\n'),
     );
+  });
+
+  it('prints what memory is told of, and leaves it where it stands', () => {
+    const kernel = prefetching(relu(10));
+    const printed = printKernel(prepareKernel(kernel, { ...targetOf(64), prefetches: true }));
+    expect(printed).toContain('  prefetch b0[1000]\n');
+    expect(() => verifyKernel(kernel)).not.toThrow();
   });
 
   it('prints equal kernels equally, whatever their names and ids', () => {
@@ -113,6 +120,16 @@ describe('verifyKernel', () => {
         { kind: 'let', variable: loose, value },
         { kind: 'let', variable: loose, value },
       ],
+    ],
+    [
+      'an undeclared buffer that memory is told of',
+      /buffer other is not declared/,
+      [{ kind: 'prefetch', buffer: other, index: g }],
+    ],
+    [
+      'a vector as the index of a prefetch',
+      /a prefetch index is i32x4/,
+      [{ kind: 'prefetch', buffer: x, index: b.splat(g, 4) }],
     ],
     [
       'a vector as index',

@@ -91,6 +91,44 @@ const limitedResults = new WeakMap<Device, LimitedResults>();
 /** Below this a finalizer's ballast would cost more than it tells the collector. */
 const BALLAST_BYTES = 65536;
 
+/** Most bytes of ballast that waits for the next storage of its size. */
+const SPARE_BALLAST = 128 * 1024 * 1024;
+
+/**
+ * Ballast that a storage no longer needs, by size: V8 collects garbage after so many bytes of new arrays,
+ * which for results that are freed by hand would be after every third one of 16 MB.
+ */
+class SpareBallast {
+  readonly #bySize = new Map<number, ArrayBuffer[]>();
+  #bytes = 0;
+
+  take(bytes: number): ArrayBuffer {
+    const spare = this.#bySize.get(bytes)?.pop();
+    if (spare === undefined) return new ArrayBuffer(bytes);
+    this.#bytes -= bytes;
+    return spare;
+  }
+
+  give(ballast: ArrayBuffer | null): void {
+    if (ballast === null) return;
+    const bytes = ballast.byteLength;
+    // Sizes that nobody asks for any more must not keep out those that are in use.
+    if (this.#bytes + bytes > SPARE_BALLAST) this.#clear();
+    if (bytes > SPARE_BALLAST) return;
+    const sameSize = this.#bySize.get(bytes);
+    if (sameSize === undefined) this.#bySize.set(bytes, [ballast]);
+    else sameSize.push(ballast);
+    this.#bytes += bytes;
+  }
+
+  #clear(): void {
+    this.#bySize.clear();
+    this.#bytes = 0;
+  }
+}
+
+const spareBallast = new SpareBallast();
+
 let nextStorageId = 1;
 
 export class Storage {
@@ -133,7 +171,7 @@ export class Storage {
     if (moved === null) return;
     this.#host = moved;
     this.#buffers = null;
-    this.#ballast = null;
+    this.#dropBallast();
   }
 
   get #owned(): OwnedBuffers | null {
@@ -163,9 +201,14 @@ export class Storage {
     return this.#owned?.previous ?? null;
   }
 
-  /** Ballast is dropped with the storage; nobody reads it. */
+  /** Ballast that nobody drops goes with the storage; nobody reads it. */
   get ballastBytes(): number {
     return this.#ballast?.byteLength ?? 0;
+  }
+
+  #dropBallast(): void {
+    spareBallast.give(this.#ballast);
+    this.#ballast = null;
   }
 
   #own(device: Device): OwnedBuffers {
@@ -177,7 +220,7 @@ export class Storage {
     this.#buffers = owned;
     if (!device.collected) {
       finalizers.register(this, owned, owned);
-      if (this.bytes >= BALLAST_BYTES) this.#ballast = new ArrayBuffer(this.bytes);
+      if (this.bytes >= BALLAST_BYTES) this.#ballast = spareBallast.take(this.bytes);
     }
     return owned;
   }
@@ -193,7 +236,7 @@ export class Storage {
     finalizers.unregister(owned);
     owned.release();
     this.#buffers = null;
-    this.#ballast = null;
+    this.#dropBallast();
   }
 
   /** `adopt` for a result of which there may be many: old ones give way (see RESULT_BYTES). */
@@ -291,7 +334,7 @@ export class Storage {
     this.disposed = true;
     this.host = null;
     this.previousHost = null;
-    this.#ballast = null;
+    this.#dropBallast();
     if (this.#buffers !== null) {
       finalizers.unregister(this.#buffers);
       this.#buffers.release();

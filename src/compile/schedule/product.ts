@@ -16,7 +16,7 @@ import { dependsOn } from '../../ir/linear.ts';
 import type { ContractionContext } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
-import { bounded, loop, loopBetween, loopIndex, multiplyAdd } from './loops.ts';
+import { bounded, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
 import {
   accumulatorOf,
   layoutOf,
@@ -26,6 +26,8 @@ import {
 } from './product-problem.ts';
 
 const CACHE_LINE = 64;
+/** Slices are multiples of so many steps along k. */
+const SLICE_UNIT = 32;
 
 /** Register and cache tiles. */
 export interface ProductTiles {
@@ -61,7 +63,10 @@ export function chooseTiles(sizes: ProductSizes, target: Target, dtype: DType): 
       blockRows = perItem(sizes.m, rows, Math.max(rows, blockRows / 2));
     } else blockColumns = perItem(sizes.n, width, Math.max(width, blockColumns / 2));
   }
-  return { rows, vectors, blockRows, blockColumns, blockDepth: Math.min(sizes.k, 512) };
+  // A slice of a panel of b takes half of the first-level cache: all rows of the block pass by it.
+  const inHalf = target.cacheBytes.l1 / 2 / (width * (dtype === 'float64' ? 8 : 4));
+  const blockDepth = Math.min(sizes.k, roundUp(inHalf, SLICE_UNIT));
+  return { rows, vectors, blockRows, blockColumns, blockDepth };
 }
 
 /**

@@ -67,7 +67,11 @@ export function getDevice(name: string): Device {
 
 /** The name of the default device: what was set, else the preferred one that can run. */
 export function defaultDeviceName(): string {
-  if (defaultName !== null) return defaultName;
+  return defaultName ?? preferredDeviceName();
+}
+
+/** What `'auto'` stands for: the preferred device that can run. */
+export function preferredDeviceName(): string {
   const usable = listBackends().find((backend) => backend.unavailable === null);
   if (usable === undefined) {
     throw new DeviceError('no device is registered', {

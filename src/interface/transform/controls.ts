@@ -13,6 +13,7 @@ import type { Device } from '../../runtime/device.ts';
 import {
   configureDevice,
   defaultDeviceName,
+  preferredDeviceName,
   getDevice,
   listBackends,
   setDefaultDevice as setDefault,
@@ -198,7 +199,8 @@ export function passes(): Passes {
  */
 export function configure(options: Configuration): void {
   checkKeys('configure', options, CONFIGURATION);
-  const name = options.device ?? defaultDeviceName();
+  const { device = defaultDeviceName() } = options;
+  const name = device === 'auto' ? preferredDeviceName() : device;
   if (options.numerics !== undefined) setNumerics(options.numerics);
   if (options.precision !== undefined) setPrecision(options.precision);
   if (options.passes !== undefined) setPasses(options.passes);
@@ -209,7 +211,7 @@ export function configure(options: Configuration): void {
     evaluator().clearPlans(name);
     configureDevice(name, { threads: options.threads });
   }
-  if (options.device !== undefined) setDefault(name);
+  if (options.device !== undefined) setDefault(options.device);
 }
 
 export interface Environment {

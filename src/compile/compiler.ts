@@ -11,7 +11,7 @@ import { isLoop, type Item, type ListedLoop, type ListedStep, stepsIn } from './
 import { type Compilation, copyStep, list, schedule } from './listing.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
-import { type Budgeted, fitBudget, type MemoryBudget } from './memory/budget.ts';
+import { type Budgeted, fitBudget, type MemoryBudget, saveMemory } from './memory/budget.ts';
 import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
 import { bindingOf, type Kept, separateConstant, type Separated } from './memory/prepared.ts';
 import type { Fixed } from './memory/units.ts';
@@ -124,13 +124,11 @@ function budgetOf(
   { memoryBudget }: CompileOptions,
   where: Fixed,
 ): Budgeted | null {
-  if (memoryBudget === undefined || memoryBudget === null) return null;
-  return fitBudget(
-    items,
-    memoryBudget,
-    where,
-    (part, enough) => placeItems(part, where, enough).arenaBytes,
-  );
+  const arenaBytesOf = (part: readonly Item[], enough?: number): number =>
+    placeItems(part, where, enough).arenaBytes;
+  return memoryBudget === undefined || memoryBudget === null
+    ? saveMemory(items, where, arenaBytesOf)
+    : fitBudget(items, memoryBudget, where, arenaBytesOf);
 }
 
 /** What could not overwrite its leaf before: everybody has read it now. */

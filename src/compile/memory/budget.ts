@@ -12,7 +12,8 @@ export type MemoryBudget = number | 'sqrt';
 
 /** What a budget did to a plan. */
 export interface BudgetReport {
-  readonly budget: MemoryBudget;
+  /** Null: nobody asked, and it costs next to nothing. */
+  readonly budget: MemoryBudget | null;
   /** Bytes of the arena as they are, and as they would be without a budget. */
   readonly arenaBytes: number;
   readonly unbudgetedBytes: number;
@@ -69,6 +70,34 @@ export function fitBudget(
       searchMs: performance.now() - start,
     },
   };
+}
+
+/** Arenas of more bytes than this are made smaller without being asked to, to this part of them. */
+const LARGE_ARENA = 256 * 2 ** 20;
+const SMALLER = 0.6;
+/** Arithmetic that runs again for that at most, as a part of all. */
+const NEXT_TO_NOTHING = 0.01;
+
+/**
+ * A large plan made smaller where that costs next to nothing: of a training step normalizations and
+ * activations, which are computed again from what stands before them. Null if there is nothing to gain.
+ */
+export function saveMemory(
+  items: readonly Item[],
+  where: Fixed,
+  arenaBytesOf: ArenaBytesOf,
+): Budgeted | null {
+  const before = arenaBytesOf(items, LARGE_ARENA);
+  if (before <= LARGE_ARENA) return null;
+  try {
+    const found = fitBudget(items, Math.floor(SMALLER * before), where, arenaBytesOf);
+    const { extraFlops, flops } = found.report;
+    if (extraFlops > NEXT_TO_NOTHING * flops) return null;
+    return { items: found.items, report: { ...found.report, budget: null } };
+  } catch (error) {
+    if (error instanceof BudgetError) return null;
+    throw error;
+  }
 }
 
 /** A plan that fits. */

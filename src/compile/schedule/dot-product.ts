@@ -8,7 +8,16 @@ import { branch, type Statement, type Target } from '../../ir/kernel.ts';
 import type { ContractionContext, ContractionSchedule } from '../lower/contraction.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import type { Stage } from '../lower/kernel-builder.ts';
-import { bounded, joinLanes, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import {
+  bounded,
+  ENOUGH_ITEMS,
+  joinLanes,
+  loop,
+  loopBetween,
+  loopIndex,
+  multiplyAdd,
+  roundUp,
+} from './loops.ts';
 import { matmulProblem } from './matmul.ts';
 import {
   accumulatorOf,
@@ -21,9 +30,8 @@ import {
 
 /** Rows of a at most: a grid item holds the results of all of them. */
 const MOST_ROWS = 128;
-/** Columns of one grid item at most, and grid items that are enough to share. */
+/** Columns of one grid item at most. */
 const COLUMNS = 64;
-const ITEMS = 16;
 
 /**
  * Steps of k between two visits of a tile, so that the rows and columns of an item stay in the first-level
@@ -114,9 +122,9 @@ function dotStage(context: ContractionContext, problem: ProductProblem): Stage {
   const { builder } = kernel;
   const tile = tileFor(sizes, context.target);
   const lanes = context.target.vectorBytes / 4;
-  const inSlices = sizes.k > SLICE + SLICE / 2;
-  const most = inSlices ? PARTIAL_BYTES / (m * context.target.vectorBytes) : COLUMNS;
-  const perItem = Math.min(COLUMNS, Math.ceil((n * sizes.batch) / ITEMS), n);
+  const slices = sizes.k > SLICE + SLICE / 2 ? Math.ceil(sizes.k / SLICE) : 1;
+  const most = slices > 1 ? PARTIAL_BYTES / (m * context.target.vectorBytes) : COLUMNS;
+  const perItem = Math.min(COLUMNS, Math.ceil((n * sizes.batch) / ENOUGH_ITEMS), n);
   const width = Math.max(
     tile.columns,
     Math.min(roundUp(perItem, tile.columns), Math.floor(most / tile.columns) * tile.columns),
@@ -129,8 +137,8 @@ function dotStage(context: ContractionContext, problem: ProductProblem): Stage {
   const b = layoutOf(problem, kernel, 'B', batch);
   if (a === null || b === null) throw internalError('dot products of what is not in memory');
   const block = kernel.privateArray('dots', 'float32', m * width);
-  const partials = inSlices ? kernel.privateArray('partials', 'float32', m * width * lanes) : null;
-  const slices = inSlices ? Math.ceil(sizes.k / SLICE) : 1;
+  const partials =
+    slices > 1 ? kernel.privateArray('partials', 'float32', m * width * lanes) : null;
   const slice = loopIndex(builder, 'slice', slices);
   const plan: Plan = {
     context,
@@ -264,7 +272,7 @@ function dotTile(
   }
   const start = builder.scale(slice, SLICE);
   const all = builder.constant(whole);
-  const end = slices === 1 ? all : builder.min(builder.offset(start, SLICE), all);
+  const end = partials === null ? all : builder.min(builder.offset(start, SLICE), all);
   const sums: Statement = { kind: 'for', index: k, start, end, step: lanes, body };
   if (partials === null) return [...declared, sums, ...after];
   return [

@@ -6,6 +6,9 @@ import type { For, Statement, Target } from '../../ir/kernel.ts';
 /** Grid items that are enough to share among threads. */
 export const ENOUGH_ITEMS = 16;
 
+/** Bytes of a cache line. */
+export const CACHE_LINE = 64;
+
 /** A loop index over [0, count). */
 export function loopIndex(builder: Builder, name: string, count: number): Variable {
   return builder.variable(name, 'i32', { min: 0, max: Math.max(0, count - 1) });
@@ -59,9 +62,14 @@ export function multiplyAdd(
 /** How far ahead of what is read memory is told: a page, further than processors look. */
 const BYTES_AHEAD = 4096;
 
+/** Whether memory is to be told of `bytes` that are read in a row: not if a second-level cache holds them. */
+export function isWorthPrefetching({ prefetches, cacheBytes }: Target, bytes: number): boolean {
+  return prefetches === true && bytes > cacheBytes.l2;
+}
+
 /**
  * Tells a target that can be told that float32 of `buffer` will go on being read from `index`, where
- * all that is read in a row is `bytes`: nothing if a second-level cache holds that.
+ * all that is read in a row is `bytes`.
  */
 export function prefetchAhead(
   builder: Builder,
@@ -70,7 +78,7 @@ export function prefetchAhead(
   index: Expression,
   bytes: number,
 ): Statement[] {
-  if (target.prefetches !== true || bytes <= target.cacheBytes.l2) return [];
+  if (!isWorthPrefetching(target, bytes)) return [];
   return [{ kind: 'prefetch', buffer, index: builder.offset(index, BYTES_AHEAD / 4) }];
 }
 

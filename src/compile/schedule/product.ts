@@ -16,7 +16,16 @@ import { dependsOn } from '../../ir/linear.ts';
 import type { ContractionContext } from '../lower/contraction.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.ts';
-import { bounded, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import {
+  bounded,
+  CACHE_LINE,
+  isWorthPrefetching,
+  loop,
+  loopBetween,
+  loopIndex,
+  multiplyAdd,
+  roundUp,
+} from './loops.ts';
 import {
   accumulatorOf,
   layoutOf,
@@ -25,7 +34,6 @@ import {
   transposedCopy,
 } from './product-problem.ts';
 
-const CACHE_LINE = 64;
 /** Slices are multiples of so many steps along k. */
 const SLICE_UNIT = 32;
 
@@ -493,7 +501,7 @@ function prefetchNextPanel(
 ): readonly Statement[] {
   const { target } = contraction;
   const { n, k } = problem.sizes;
-  if (target.prefetches !== true || 4 * n * k <= target.cacheBytes.l2) return [];
+  if (!isWorthPrefetching(target, 4 * n * k)) return [];
   const line = CACHE_LINE / byteSize(packedB.dtype);
   const lines = Math.ceil((tiles.blockDepth * stepB) / line);
   const part = Math.ceil(lines / (tiles.blockRows / tiles.rows));

@@ -14,6 +14,7 @@ import { efficiencyOf, type PanelPlan, weightStage } from './channel-tile.ts';
 import { convolutionSchedule } from './convolution.ts';
 import {
   bounded,
+  CACHE_LINE,
   ENOUGH_ITEMS,
   loop,
   loopBetween,
@@ -44,7 +45,6 @@ const LEAST_CHANNELS = 32;
 const COPY_BYTES = 128 * 1024;
 /** Bytes of what a tile reads that stay in the first-level cache from panel to panel without a copy. */
 const NEAR_BYTES = 12 * 1024;
-const CACHE_LINE = 64;
 
 /** `width` is the number of channels of a tile. */
 interface RowPlan extends PanelPlan {

@@ -19,7 +19,15 @@ import { elementsPerNanosecond, multiplyAddsPerNanosecond } from '../lower/cost.
 import { flatten } from '../lower/indexing.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { geometryOf, pointwiseProblem } from './convolution.ts';
-import { bounded, loop, loopBetween, loopIndex, multiplyAdd, roundUp } from './loops.ts';
+import {
+  bounded,
+  ENOUGH_ITEMS,
+  loop,
+  loopBetween,
+  loopIndex,
+  multiplyAdd,
+  roundUp,
+} from './loops.ts';
 import { matmulProblem } from './matmul.ts';
 import { padStage } from './padded-rows.ts';
 import {
@@ -36,9 +44,8 @@ import {
 const LONGEST = 1024;
 /** Rows of a for which a copy of a large b is not worth its time. */
 const FEW_ROWS = 128;
-/** Multiply-adds of one grid item at least, and grid items that are enough to share. */
+/** Multiply-adds of one grid item at least. */
 const GRAIN = 32_768;
-const ITEMS = 16;
 /** Expressions of an epilogue that are written out once for every vector of a tile. */
 const SHORT = 30;
 
@@ -314,11 +321,11 @@ function divisionsFor(
   const { rows, vectors } = shapeFor(sizes, target, lanes);
   const across = divide(sizes.n, vectors * lanes, 1);
   // Every block of rows copies the columns again.
-  const high = transposed ? Math.max(256, sizes.m / ITEMS) : 64;
+  const high = transposed ? Math.max(256, sizes.m / ENOUGH_ITEMS) : 64;
   const down = divide(sizes.m, rows, Math.max(1, Math.floor(high / rows)));
   const items = (): number => sizes.batch * down.blocks * across.blocks;
   const work = sizes.batch * sizes.m * sizes.n * sizes.k;
-  const wanted = Math.min(ITEMS, Math.max(1, Math.floor(work / GRAIN)));
+  const wanted = Math.min(ENOUGH_ITEMS, Math.max(1, Math.floor(work / GRAIN)));
   while (items() >= 2 * wanted && across.perBlock < across.tiles) {
     across.perBlock *= 2;
     across.blocks = Math.ceil(across.tiles / across.perBlock);

@@ -10,7 +10,7 @@ import { multiplyAddsPerNanosecond } from '../lower/cost.ts';
 import type { Scratch, Stage } from '../lower/kernel-builder.ts';
 import { dimensionsOf } from './convolution.ts';
 import { loop, loopIndex, multiplyAdd, roundUp } from './loops.ts';
-import { SKEW, tileCost, type WinogradPlan, winogradPlan } from './winograd-plan.ts';
+import { tileCost, tileStrideOf, type WinogradPlan, winogradPlan } from './winograd-plan.ts';
 import { phaseStage, tileStage } from './winograd-stages.ts';
 import { type ShortConvolution, TransformWriter } from './winograd-transform.ts';
 
@@ -46,7 +46,7 @@ export function filterPlan(
     block,
     blocks,
     tilePitch,
-    tileStride: d.inputs * tilePitch + SKEW,
+    tileStride: tileStrideOf(d.inputs, tilePitch),
   };
   const gradient: WinogradPlan = {
     ...input,
@@ -55,7 +55,7 @@ export function filterPlan(
     depth: d.outputs,
     source: shape.result,
     before: [0, 0],
-    tileStride: d.outputs * tilePitch + SKEW,
+    tileStride: tileStrideOf(d.outputs, tilePitch),
   };
   const { rows, columns } = dotTile(context.target);
   return {

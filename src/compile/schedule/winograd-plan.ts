@@ -65,7 +65,12 @@ export interface WinogradPlan {
 }
 
 /** Arrays [position][...] are an odd number of cache lines apart: else all fall into one set. */
-export const SKEW = 16;
+const SKEW = 16;
+
+/** Elements from one position to the next of transformed tiles. */
+export function tileStrideOf(depth: number, tilePitch: number): number {
+  return depth * tilePitch + SKEW;
+}
 
 export function winogradPlan(
   context: ContractionContext,
@@ -142,7 +147,7 @@ export function winogradPlan(
     plane: (tilesHigh + 1) * (tilesWide + 1) * group,
     filterStride: partPanels * rows * depth + SKEW,
     tilePitch,
-    tileStride: depth * tilePitch + SKEW,
+    tileStride: tileStrideOf(depth, tilePitch),
     productStride: partPanels * rows * block + SKEW,
   };
 }

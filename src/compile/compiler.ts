@@ -7,11 +7,17 @@ import type { Kernel, Target } from '../ir/kernel.ts';
 import type { Binding, Dispatch, Location, Loop, Plan, PreparedPlan } from '../runtime/plan.ts';
 import { PlanCache } from './cache.ts';
 import type { Flow } from './flow.ts';
-import { isLoop, type Item, type ListedLoop, type ListedStep, stepsIn } from './items.ts';
+import { isLoop, type Item, type ListedLoop, type ListedStep } from './items.ts';
 import { type Compilation, copyStep, list, schedule } from './listing.ts';
 import { kernelKey } from './lower/kernel-key.ts';
 import { LoweringMemo } from './lower/memo.ts';
-import { type Budgeted, fitBudget, type MemoryBudget, saveMemory } from './memory/budget.ts';
+import {
+  type Budgeted,
+  type BudgetReport,
+  fitBudget,
+  type MemoryBudget,
+  saveMemory,
+} from './memory/budget.ts';
 import { type MemoryPlan, planMemory, type Step } from './memory/plan-memory.ts';
 import { bindingOf, type Kept, separateConstant, type Separated } from './memory/prepared.ts';
 import type { Fixed } from './memory/units.ts';
@@ -97,38 +103,44 @@ export function compile(
   );
   const scalars = program.scalars.map(({ dtype }) => dtype);
   const where: Fixed = { fixed, kept, target };
-  const budgeted = budgetOf(separated.rest, options, where);
-  const rest = budgeted?.items ?? separated.rest;
-  const main = finishItems(rest, where, memo, budgeted?.report.arenaBytes);
+  const within = placeWithin(separated.rest, options, where);
+  const main = finish(within.placed, where, memo);
+  const ahead = finish(placeItems(separated.ahead, where), where, memo);
   const keptBindings = separated.kept.map((each) => bindingOf(each, 'read'));
   return {
     plan: { ...main.parts, bindings: [...bindings.list, ...keptBindings], scalars },
-    prepared: preparedPlan(separated, finishItems(separated.ahead, where, memo), {
+    prepared: preparedPlan(separated, ahead, {
       bindings: bindings.list,
       scalars,
       leafOf: (node) => flow.leaves.get(node),
       slotOf: (node) => flow.scalars.get(node),
     }),
     rootBindings: bindings.ofRoot,
-    kernels: stepsIn(rest).map(({ explanation }) => explanation),
+    kernels: within.placed.steps.map(({ explanation }) => explanation),
     stored: Uint8Array.from(rewritten.replacements, (node) => (stored.has(node) ? 1 : 0)),
     arenaLowerBound: main.lowerBound,
     unplannedBytes: main.unplannedBytes,
     applied: [...rewritten.applied],
-    budget: budgeted?.report ?? null,
+    budget: within.report,
   };
 }
 
-function budgetOf(
+/** Places everything within the budget; without one, in less than it takes where that is nearly free. */
+function placeWithin(
   items: readonly Item[],
-  { memoryBudget }: CompileOptions,
+  { memoryBudget = null }: CompileOptions,
   where: Fixed,
-): Budgeted | null {
+): { readonly placed: Placed; readonly report: BudgetReport | null } {
   const arenaBytesOf = (part: readonly Item[], enough?: number): number =>
     placeItems(part, where, enough).arenaBytes;
-  return memoryBudget === undefined || memoryBudget === null
-    ? saveMemory(items, where, arenaBytesOf)
-    : fitBudget(items, memoryBudget, where, arenaBytesOf);
+  let budgeted: Budgeted | null;
+  if (memoryBudget === null) {
+    const placed = placeItems(items, where);
+    budgeted = saveMemory(items, placed.arenaBytes, where, arenaBytesOf);
+    if (budgeted === null) return { placed, report: null };
+  } else budgeted = fitBudget(items, memoryBudget, where, arenaBytesOf);
+  const { report } = budgeted;
+  return { placed: placeItems(budgeted.items, where, report.arenaBytes), report };
 }
 
 /** What could not overwrite its leaf before: everybody has read it now. */
@@ -209,14 +221,8 @@ function placeItems(items: readonly Item[], { fixed, kept }: Fixed, enough = 0):
   return { ...planMemory(steps, fixed, kept, ranges, enough), steps, listed };
 }
 
-/** Places everything and shares kernels. */
-function finishItems(
-  items: readonly Item[],
-  where: Fixed,
-  memo: LoweringMemo,
-  enough = 0,
-): Finished {
-  const placed = placeItems(items, where, enough);
+/** Shares the kernels of what is placed. */
+function finish(placed: Placed, where: Fixed, memo: LoweringMemo): Finished {
   const { steps, listed, locations, conditions, arenaBytes, lowerBound, unplannedBytes } = placed;
   const loops = listed.map(({ first, end, depth, trips, condition }, i): Loop => {
     const location = conditions[i] ?? null;

@@ -155,15 +155,15 @@ export function formatExplanation(compiled: CompiledProgram, times?: Float64Arra
 /** What a memory budget saved, and what that cost. */
 function budgetText(report: BudgetReport): string {
   const { budget, arenaBytes, unbudgetedBytes, extraFlops, flops, recomputed } = report;
-  const name = budget === null || budget === 'sqrt' ? budget : amount(budget, 'B');
-  if (arenaBytes === unbudgetedBytes) return `memory budget ${name}: fits as it is`;
   const part = flops === 0 ? 0 : (100 * extraFlops) / flops;
   const cost =
     recomputed === 0
       ? 'by the order of its kernels alone'
       : `for ${recomputed} kernel${recomputed === 1 ? '' : 's'} that run${recomputed === 1 ? 's' : ''} again, ${amount(extraFlops, 'flop')} (${part.toFixed(1)} %)`;
   const saved = amount(unbudgetedBytes - arenaBytes, 'B');
-  if (name === null) return `memory: ${saved} less, ${cost}`;
+  if (budget === null) return `memory: ${saved} less, ${cost}`;
+  const name = budget === 'sqrt' ? budget : amount(budget, 'B');
+  if (arenaBytes === unbudgetedBytes) return `memory budget ${name}: fits as it is`;
   return `memory budget ${name}: ${saved} less than without it, ${cost}`;
 }
 

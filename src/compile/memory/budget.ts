@@ -81,13 +81,14 @@ const NEXT_TO_NOTHING = 0.01;
 /**
  * A large plan made smaller where that costs next to nothing: of a training step normalizations and
  * activations, which are computed again from what stands before them. Null if there is nothing to gain.
+ * `before` are the bytes of its arena as it is.
  */
 export function saveMemory(
   items: readonly Item[],
+  before: number,
   where: Fixed,
   arenaBytesOf: ArenaBytesOf,
 ): Budgeted | null {
-  const before = arenaBytesOf(items, LARGE_ARENA);
   if (before <= LARGE_ARENA) return null;
   try {
     const found = fitBudget(items, Math.floor(SMALLER * before), where, arenaBytesOf);
